@@ -1,0 +1,16 @@
+//! Convolutional networks with shapes in their types, on [dfdx], whose backward pass is sparse by
+//! output channel on a schedule.
+//!
+//! The method is ssProp, *Energy-Efficient Training for CNNs with Scheduled Sparse Back
+//! Propagation* ([arXiv 2408.12561](https://arxiv.org/abs/2408.12561)).
+#![deny(missing_docs)]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+pub mod backend;
+pub mod error;
+pub mod ops;
+pub mod shape;
+pub mod storage;
+
+pub use backend::Backend;
+pub use error::{Error, Result};

@@ -1,0 +1,19 @@
+//! Tensor operations with a backward hook of their own on dfdx's tape.
+//!
+//! Each operation is a folder: `mod.rs` has the typed function, the trait that a device implements
+//! for it, and the tape hook; `cpu.rs` has the kernels, on slices; `reference.rs` has plain loops,
+//! generic over `f32` and `f64`, which the tests hold the kernels against.
+
+/// Takes the gradient of `$ghost` out of `$grads` and leaves an empty one.
+///
+/// For the output of an operation, in its backward hook: nobody needs it afterwards, and owning it
+/// lets the hook write the input's gradient at the same time and frees the memory early. (A macro,
+/// since the type of a ghost tensor cannot be named outside dfdx.)
+macro_rules! take_grad {
+    ($dev:expr, $grads:expr, $ghost:expr) => {{
+        let empty = $dev.try_alloc_len(0)?;
+        std::mem::replace($grads.get_or_alloc_mut($ghost)?, empty)
+    }};
+}
+#[allow(unused_imports)]
+pub(crate) use take_grad;

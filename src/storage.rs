@@ -1,0 +1,130 @@
+//! Views of dfdx's CPU storage, and CPU tensors made without zeroing them first.
+//!
+//! dfdx keeps a tensor's storage to itself and hands out references to single elements. Kernels
+//! need slices, so this file makes them: the only unsafe code outside the kernels.
+
+use dfdx::shapes::{Shape, Unit};
+use dfdx::tensor::{Cpu, Tensor, TensorFromVec};
+
+use crate::error::{Error, Result};
+
+/// The elements of a CPU tensor in row-major order, without a copy.
+///
+/// # Errors
+/// [`Error::Shape`] if the tensor is not contiguous (permuted or broadcast): call
+/// dfdx's `realize` first.
+pub fn as_slice<'a, S: Shape, E: Unit, T>(
+    op: &'static str,
+    tensor: &'a Tensor<S, E, Cpu, T>,
+) -> Result<&'a [E]> {
+    let shape = dfdx::shapes::HasShape::shape(tensor);
+    let len = shape.num_elements();
+    if len == 0 {
+        return Ok(&[]);
+    }
+    let sizes = shape.concrete();
+    let strides = shape.strides();
+    let mut index = S::Concrete::default();
+    for axis in 0..S::NUM_DIMS {
+        index[axis] = 0;
+    }
+    let first: *const E = &tensor[index];
+    // One step along an axis has to move by the row-major stride, for every axis that has a step.
+    for axis in 0..S::NUM_DIMS {
+        if sizes[axis] > 1 {
+            index[axis] = 1;
+            let step = (&tensor[index] as *const E as usize).wrapping_sub(first as usize);
+            index[axis] = 0;
+            if step != strides[axis] * size_of::<E>() {
+                return Err(Error::shape(
+                    op,
+                    "layout of the tensor",
+                    "contiguous",
+                    format_args!("a permuted or broadcast view of shape {shape:?}"),
+                ));
+            }
+        }
+    }
+    // SAFETY: the strides are those of row-major order (checked above), so the tensor's `len`
+    // elements lie one after the other from `first` on, inside the one Vec that the tensor keeps
+    // alive and, while it is borrowed, unchanged for 'a. `first` was derived from a reference to
+    // one element; the allocation that it points into is the whole Vec's (sound under Tree
+    // Borrows; dfdx offers no reference to more than one element).
+    Ok(unsafe { std::slice::from_raw_parts(first, len) })
+}
+
+/// The elements of a CPU tensor, mutable. The storage is copied first if another tensor shares it.
+///
+/// # Errors
+/// As [`as_slice`].
+pub fn as_mut_slice<'a, S: Shape, E: Unit, T>(
+    op: &'static str,
+    tensor: &'a mut Tensor<S, E, Cpu, T>,
+) -> Result<&'a mut [E]> {
+    let len = as_slice(op, tensor)?.len();
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    let mut index = S::Concrete::default();
+    for axis in 0..S::NUM_DIMS {
+        index[axis] = 0;
+    }
+    let first: *mut E = &mut tensor[index];
+    // SAFETY: as in `as_slice`; `tensor[index]` through IndexMut made the storage unique to this
+    // tensor, and the tensor is borrowed mutably for 'a.
+    Ok(unsafe { std::slice::from_raw_parts_mut(first, len) })
+}
+
+/// A CPU tensor of `shape` whose elements `fill` writes. They are zero before.
+///
+/// # Errors
+/// What `fill` returns, and [`Error::Device`] if memory runs out.
+pub fn build<S: Shape, E: Unit>(
+    dev: &Cpu,
+    shape: S,
+    fill: impl FnOnce(&mut [E]) -> Result<()>,
+) -> Result<Tensor<S, E, Cpu>> {
+    let mut data = vec![E::default(); shape.num_elements()];
+    fill(&mut data)?;
+    dev.try_tensor_from_vec(data, shape).map_err(Error::device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dfdx::prelude::*;
+
+    #[test]
+    fn slices_see_the_storage() {
+        let dev = Cpu::default();
+        let mut t = dev.tensor([[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        assert_eq!(
+            as_slice("test", &t).unwrap(),
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        );
+        let shared = t.clone();
+        as_mut_slice("test", &mut t).unwrap()[4] = 9.0;
+        assert_eq!(t.array(), [[1.0, 2.0, 3.0], [4.0, 9.0, 6.0]]);
+        assert_eq!(shared.array(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+    }
+
+    #[test]
+    fn views_that_are_not_contiguous_are_refused() {
+        let dev = Cpu::default();
+        let t = dev.tensor([[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]);
+        let err = as_slice("test", &t.clone().permute::<Rank2<3, 2>, _>()).unwrap_err();
+        assert!(err.to_string().contains("contiguous"), "{err}");
+        let wide: Tensor<Rank3<2, 3, 4>, f32, _> = t.broadcast();
+        assert!(as_slice("test", &wide).is_err());
+    }
+
+    #[test]
+    fn empty_and_scalar_tensors() {
+        let dev = Cpu::default();
+        let t = dev.tensor(3.0f64);
+        assert_eq!(as_slice("test", &t).unwrap(), [3.0]);
+        let none = dev.zeros_like(&(0usize, Const::<3>));
+        let none: Tensor<(usize, Const<3>), f32, _> = none;
+        assert!(as_slice("test", &none).unwrap().is_empty());
+    }
+}
