@@ -7,10 +7,16 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod backend;
+mod element;
 pub mod error;
+pub mod nn;
 pub mod ops;
+pub mod prelude;
 pub mod shape;
+mod simd;
+pub mod sparsity;
 pub mod storage;
+mod workspace;
 
 pub use backend::Backend;
 pub use error::{Error, Result};

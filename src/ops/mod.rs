@@ -15,5 +15,4 @@ macro_rules! take_grad {
         std::mem::replace($grads.get_or_alloc_mut($ghost)?, empty)
     }};
 }
-#[allow(unused_imports)]
-pub(crate) use take_grad;
+pub mod conv2d;

@@ -1,0 +1,306 @@
+//! The convolution whose backward pass is sparse.
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{
+    BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
+    TensorOptions,
+};
+use dfdx::shapes::{Const, ConstDim, Dim};
+use dfdx::tensor::{Storage, Tape, Tensor};
+use dfdx::tensor_ops::Device;
+use rand_distr::{Distribution, Normal};
+
+use super::visit_sparse::{SparseLayer, VisitSparse};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::conv2d::{conv2d, Backward, WeightShape};
+use crate::shape::ConvDim;
+
+/// The architecture of the layers.
+pub mod builder {
+    /// A convolution without bias. See [`super::SparseConv2D`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct SparseConv2D<
+        const C_IN: usize,
+        const C_OUT: usize,
+        const K: usize,
+        const STRIDE: usize = 1,
+        const PADDING: usize = 0,
+        const DILATION: usize = 1,
+        const GROUPS: usize = 1,
+    >;
+
+    /// A convolution with bias. See [`super::BiasedSparseConv2D`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct BiasedSparseConv2D<
+        const C_IN: usize,
+        const C_OUT: usize,
+        const K: usize,
+        const STRIDE: usize = 1,
+        const PADDING: usize = 0,
+        const DILATION: usize = 1,
+        const GROUPS: usize = 1,
+    >;
+}
+
+/// The compile-time size N / G: the input channels of one group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quotient<const N: usize, const G: usize>;
+
+impl<const N: usize, const G: usize> Dim for Quotient<N, G> {
+    fn size(&self) -> usize {
+        N / G
+    }
+    fn from_size(size: usize) -> Option<Self> {
+        (size == N / G).then_some(Self)
+    }
+}
+
+impl<const N: usize, const G: usize> ConstDim for Quotient<N, G> {
+    const SIZE: usize = N / G;
+}
+
+/// He's initialisation for ReLU networks: normal with variance 2 / fan-in, where fan-in is
+/// C_in / groups * K * K (He et al., *Delving Deep into Rectifiers*, Eq. 10).
+fn kaiming_normal<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
+    let std = (2.0 / fan_in as f64).sqrt();
+    let normal = Normal::new(0.0, std).expect("a finite, positive deviation");
+    normal.map(|x| E::from_f64(x).expect("floats convert"))
+}
+
+macro_rules! sparse_conv2d {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($bias:ident)? }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name<
+            const C_IN: usize,
+            const C_OUT: usize,
+            const K: usize,
+            const STRIDE: usize,
+            const PADDING: usize,
+            const DILATION: usize,
+            const GROUPS: usize,
+            E: Dtype,
+            D: Storage<E>,
+        > {
+            /// (C_out, C_in / groups, K, K)
+            pub weight: Tensor<WeightShape<C_OUT, Quotient<C_IN, GROUPS>, K>, E, D>,
+            $(
+                /// (C_out)
+                pub $bias: Tensor<(Const<C_OUT>,), E, D>,
+            )?
+            /// The drop rate of the next forward's backward pass, and whether it computes dX.
+            pub backward: Backward,
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Device<E>,
+            > BuildOnDevice<D, E>
+            for builder::$name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS>
+        where
+            $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>: BuildModule<D, E>,
+        {
+            type Built = $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>;
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Device<E>,
+            > TensorCollection<E, D>
+            for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            type To<E2: Dtype, D2: Device<E2>> =
+                $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E2, D2>;
+
+            fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+                visitor: &mut V,
+            ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+                const {
+                    assert!(C_IN > 0 && C_OUT > 0, "a convolution needs channels on either side");
+                    assert!(K > 0 && STRIDE > 0 && DILATION > 0, "sizes of the window are at least 1");
+                    assert!(
+                        GROUPS > 0 && C_IN % GROUPS == 0 && C_OUT % GROUPS == 0,
+                        "GROUPS must divide C_IN and C_OUT"
+                    );
+                }
+                visitor.visit_fields(
+                    (
+                        Self::tensor(
+                            "weight",
+                            |s| &s.weight,
+                            |s| &mut s.weight,
+                            TensorOptions::reset_with(|t| {
+                                t.try_fill_with_distr(kaiming_normal(C_IN / GROUPS * K * K))
+                            }),
+                        ),
+                        $(Self::tensor(
+                            stringify!($bias),
+                            |s| &s.$bias,
+                            |s| &mut s.$bias,
+                            TensorOptions::reset_to_zeros(),
+                        ),)?
+                    ),
+                    |(weight, $($bias,)?)| $name {
+                        weight,
+                        $($bias,)?
+                        backward: Backward::default(),
+                    },
+                )
+            }
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Backend<E>,
+            > $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            /// x (B, C_in, H, W) to (B, C_out, H_out, W_out), with the whole error.
+            ///
+            /// # Errors
+            /// [`crate::Error::Shape`] if a size known only at run time does not fit the window,
+            /// [`crate::Error::Device`] if memory runs out.
+            #[allow(clippy::type_complexity)]
+            pub fn try_apply<B: Dim, H, W, T: Tape<E, D>>(
+                &self,
+                x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
+            ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>>
+            where
+                H: ConvDim<K, STRIDE, PADDING, DILATION>,
+                W: ConvDim<K, STRIDE, PADDING, DILATION>,
+            {
+                let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
+                $(let bias = bias.or(Some(&self.$bias));)?
+                conv2d::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+                    x,
+                    &self.weight,
+                    bias,
+                    self.backward,
+                )
+            }
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                B: Dim,
+                H: ConvDim<K, STRIDE, PADDING, DILATION>,
+                W: ConvDim<K, STRIDE, PADDING, DILATION>,
+                E: Dtype,
+                D: Backend<E>,
+                T: Tape<E, D>,
+            > Module<Tensor<(B, Const<C_IN>, H, W), E, D, T>>
+            for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            type Output = Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                self.try_apply(x).map_err(D::device_error)
+            }
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > NonMutableModule
+            for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > VisitSparse for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+                f(SparseLayer {
+                    path,
+                    channels: C_OUT,
+                    backward: &mut self.backward,
+                });
+            }
+        }
+    };
+}
+
+sparse_conv2d!(
+    /// A convolution without bias, as before a norm: y = conv(x, weight).
+    ///
+    /// `STRIDE`, `PADDING`, `DILATION` and `GROUPS` are 1, 0, 1 and 1 where the builder type leaves
+    /// them out. Forward is an ordinary convolution; at a drop rate above 0 the backward pass keeps
+    /// the output channels of the largest mean |dY|. The weight starts from He's normal
+    /// distribution.
+    ///
+    /// ```
+    /// use dfdx::prelude::*;
+    /// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+    /// use ssprop::sparsity::DropRate;
+    ///
+    /// let dev = Cpu::default();
+    /// type Net = (SparseConv2D<3, 8, 3, 1, 1>, ReLU, SparseConv2D<8, 16, 3, 2, 1>, AvgPoolGlobal, Linear<16, 10>);
+    /// let mut net = dev.build_module::<Net, f32>();
+    /// net.set_drop_rate(DropRate::new(0.8)?);
+    ///
+    /// let x: Tensor<Rank4<2, 3, 32, 32>, f32, _> = dev.sample_normal();
+    /// let y: Tensor<Rank2<2, 10>, f32, _, _> = net.forward(x.leaky_trace());
+    /// let grads = y.square().mean().backward();
+    /// // 3 of 16 channels are kept.
+    /// let dw = grads.get(&net.2.weight).as_vec();
+    /// assert_eq!(dw.chunks(8 * 9).filter(|row| row.iter().any(|&g| g != 0.0)).count(), 3);
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    SparseConv2D {}
+);
+
+sparse_conv2d!(
+    /// A convolution with bias: y = conv(x, weight) + bias. Otherwise as [`SparseConv2D`]; the bias
+    /// starts from 0, and its gradient too is 0 for dropped channels.
+    BiasedSparseConv2D { bias }
+);

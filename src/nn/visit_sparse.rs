@@ -1,0 +1,130 @@
+//! How a schedule's drop rate reaches the sparse layers of a model.
+
+use crate::ops::conv2d::Backward;
+use crate::sparsity::DropRate;
+
+/// A sparse layer, as a visitor of a model sees it.
+#[derive(Debug)]
+pub struct SparseLayer<'a> {
+    /// The path of its weight without the last part, as in checkpoints: `layer1.0.conv1`.
+    pub path: &'a str,
+    /// Output channels.
+    pub channels: usize,
+    /// How its backward pass goes.
+    pub backward: &'a mut Backward,
+}
+
+/// A model (or layer, or tuple of them) whose sparse layers can be visited.
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+/// use ssprop::sparsity::DropRate;
+///
+/// type Net = (SparseConv2D<3, 8, 3, 1, 1>, ReLU, SparseConv2D<8, 16, 3, 2, 1>);
+/// let mut net = Cpu::default().build_module::<Net, f32>();
+/// net.set_drop_rate(DropRate::new(0.8)?);
+/// // The first layer's input needs no gradient, and it is left dense.
+/// net.visit_sparse(&mut |layer| {
+///     if layer.path == "0" {
+///         layer.backward.input_gradient = false;
+///         layer.backward.drop_rate = DropRate::DENSE;
+///     }
+/// });
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub trait VisitSparse {
+    /// Calls `f` for every sparse layer, in the order of the forward pass, with paths that begin
+    /// with `path` (empty at the root).
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>));
+
+    /// Calls `f` for every sparse layer, in the order of the forward pass.
+    fn visit_sparse(&mut self, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        self.visit_sparse_at("", f);
+    }
+
+    /// Sets the drop rate of every sparse layer.
+    fn set_drop_rate(&mut self, drop_rate: DropRate) {
+        self.visit_sparse(&mut |layer| layer.backward.drop_rate = drop_rate);
+    }
+}
+
+/// `path.name`, or `name` at the root.
+pub(crate) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_string()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+/// Layers of dfdx that tuples hold between ours: nothing to visit.
+macro_rules! nothing_sparse {
+    ($([$($generics:tt)*] $layer:ty),* $(,)?) => {$(
+        impl<$($generics)*> VisitSparse for $layer {
+            fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
+        }
+    )*};
+}
+nothing_sparse!(
+    [] (),
+    [] dfdx::nn::modules::ReLU,
+    [] dfdx::nn::modules::GeLU,
+    [] dfdx::nn::modules::Sigmoid,
+    [] dfdx::nn::modules::Tanh,
+    [] dfdx::nn::modules::Dropout,
+    [const N: usize] dfdx::nn::modules::DropoutOneIn<N>,
+    [] dfdx::nn::modules::AvgPoolGlobal,
+    [] dfdx::nn::modules::MaxPoolGlobal,
+    [
+        const I: usize, const O: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] dfdx::nn::modules::Linear<I, O, E, D>,
+    [
+        const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] dfdx::nn::modules::BatchNorm2D<C, E, D>,
+);
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),+))*) => {$(
+        impl<$($name: VisitSparse),+> VisitSparse for ($($name,)+) {
+            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+                $(self.$index.visit_sparse_at(&join(path, stringify!($index)), f);)+
+            }
+        }
+    )*};
+}
+tuples!(
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+);
+
+impl<T: VisitSparse> VisitSparse for Vec<T> {
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        for (i, layer) in self.iter_mut().enumerate() {
+            layer.visit_sparse_at(&join(path, &i.to_string()), f);
+        }
+    }
+}
+
+impl<T: VisitSparse, const N: usize> VisitSparse for dfdx::nn::modules::Repeated<T, N> {
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        self.modules.visit_sparse_at(path, f);
+    }
+}
+
+impl<T: VisitSparse> VisitSparse for dfdx::nn::modules::Residual<T> {
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        self.0.visit_sparse_at(&join(path, "0"), f);
+    }
+}
+
+impl<A: VisitSparse, B: VisitSparse> VisitSparse for dfdx::nn::modules::GeneralizedResidual<A, B> {
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        self.f.visit_sparse_at(&join(path, "f"), f);
+        self.r.visit_sparse_at(&join(path, "r"), f);
+    }
+}

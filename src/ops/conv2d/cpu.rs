@@ -1,0 +1,216 @@
+//! Convolution on the CPU: which algorithm serves which shape.
+
+use dfdx::shapes::{Dtype, Shape};
+use dfdx::tensor::{Cpu, Storage, Tensor};
+use rayon::prelude::*;
+
+use super::geometry::{Conv2DShape, OutputGrad};
+use super::winograd::{self, Filters, Planes, Write};
+use super::{unfold, Conv2DGrads, Conv2DKernel};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::simd::Isa;
+use crate::storage;
+
+/// An element type's convolution on slices.
+pub trait CpuConv2D: Element {
+    /// y = conv(x, w) + bias
+    fn forward(shape: &Conv2DShape, x: &[Self], w: &[Self], bias: Option<&[Self]>, y: &mut [Self]);
+    /// dX += conv-transpose(dY, w)
+    fn backward_input(shape: &Conv2DShape, w: &[Self], dy: OutputGrad<'_, [Self]>, dx: &mut [Self]);
+    /// dW += correlation(x, dY); rows of dropped channels stay as they are
+    fn backward_weight(
+        shape: &Conv2DShape,
+        x: &[Self],
+        dy: OutputGrad<'_, [Self]>,
+        dw: &mut [Self],
+    );
+}
+
+impl CpuConv2D for f64 {
+    fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], bias: Option<&[f64]>, y: &mut [f64]) {
+        unfold::forward(shape, x, w, bias, y);
+    }
+    fn backward_input(shape: &Conv2DShape, w: &[f64], dy: OutputGrad<'_, [f64]>, dx: &mut [f64]) {
+        unfold::backward_input(shape, w, dy, dx);
+    }
+    fn backward_weight(shape: &Conv2DShape, x: &[f64], dy: OutputGrad<'_, [f64]>, dw: &mut [f64]) {
+        unfold::backward_weight(shape, x, dy, dw);
+    }
+}
+
+/// The algorithms for `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    /// Minimal filtering: a quarter of the multiplications.
+    Winograd,
+    /// Products with the unfolded image: every geometry.
+    Unfold,
+}
+
+/// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
+/// channels' worth of products, so thin layers (the stem) are better off without.
+fn algorithm(shape: &Conv2DShape) -> Algorithm {
+    let op = &shape.op;
+    let same_3x3 =
+        op.kernel == 3 && op.stride == 1 && op.padding == 1 && op.dilation == 1 && op.groups == 1;
+    let wide = shape.c_in >= 8 && shape.c_out >= 8;
+    let large = shape.input[0] >= 3 && shape.input[1] >= 3;
+    if same_3x3 && wide && large {
+        Algorithm::Winograd
+    } else {
+        Algorithm::Unfold
+    }
+}
+
+impl CpuConv2D for f32 {
+    fn forward(shape: &Conv2DShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        match algorithm(shape) {
+            Algorithm::Winograd => {
+                let planes = Planes {
+                    batch: shape.batch,
+                    size: shape.input,
+                    from: shape.c_in,
+                    to: shape.c_out,
+                };
+                let filters = Filters::Forward {
+                    w,
+                    c_in: shape.c_in,
+                };
+                winograd::conv(Isa::detect(), planes, x, filters, y, Write::Bias(bias));
+            }
+            Algorithm::Unfold => unfold::forward(shape, x, w, bias, y),
+        }
+    }
+
+    fn backward_input(shape: &Conv2DShape, w: &[f32], dy: OutputGrad<'_, [f32]>, dx: &mut [f32]) {
+        match algorithm(shape) {
+            Algorithm::Winograd => {
+                let planes = Planes {
+                    batch: shape.batch,
+                    size: shape.input,
+                    from: dy.channels(shape.c_out),
+                    to: shape.c_in,
+                };
+                let filters = Filters::Backward {
+                    w,
+                    c_in: shape.c_in,
+                    kept: dy.kept,
+                };
+                winograd::conv(
+                    Isa::detect(),
+                    planes,
+                    dy.data,
+                    filters,
+                    dx,
+                    Write::Accumulate,
+                );
+            }
+            Algorithm::Unfold => unfold::backward_input(shape, w, dy, dx),
+        }
+    }
+
+    fn backward_weight(shape: &Conv2DShape, x: &[f32], dy: OutputGrad<'_, [f32]>, dw: &mut [f32]) {
+        match algorithm(shape) {
+            Algorithm::Winograd => {
+                let planes = Planes {
+                    batch: shape.batch,
+                    size: shape.input,
+                    from: shape.c_in,
+                    to: dy.channels(shape.c_out),
+                };
+                winograd::gradient(Isa::detect(), planes, x, dy.data, dy.kept, dw);
+            }
+            Algorithm::Unfold => unfold::backward_weight(shape, x, dy, dw),
+        }
+    }
+}
+
+impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
+    fn conv2d_forward<X: Shape, W: Shape, B: Shape, Y: Shape>(
+        &self,
+        shape: &Conv2DShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        bias: Option<&Tensor<B, E, Self>>,
+        y: Y,
+    ) -> Result<Tensor<Y, E, Self>> {
+        let x = storage::as_slice("conv2d: x", x)?;
+        let weight = storage::as_slice("conv2d: weight", weight)?;
+        let bias = bias
+            .map(|bias| storage::as_slice("conv2d: bias", bias))
+            .transpose()?;
+        storage::build(self, y, |y| {
+            E::forward(shape, x, weight, bias, y);
+            Ok(())
+        })
+    }
+
+    fn channel_importance(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        channels: usize,
+        pixels: usize,
+    ) -> Result<Vec<f64>> {
+        let count = (dy.len() / channels.max(1)).max(1) as f64;
+        let batch = dy.len() / (channels * pixels).max(1);
+        Ok((0..channels)
+            .into_par_iter()
+            .map(|c| {
+                let sum: f64 = (0..batch)
+                    .map(|b| {
+                        let plane = &dy[(b * channels + c) * pixels..][..pixels];
+                        unfold::lane_sum(plane, |g| g.abs())
+                            .to_f64()
+                            .unwrap_or(f64::NAN)
+                    })
+                    .sum();
+                sum / count
+            })
+            .collect())
+    }
+
+    fn gather_channels(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+    ) -> Result<<Self as Storage<E>>::Vec> {
+        let batch = dy.len() / (channels * pixels).max(1);
+        let mut shrunk = self
+            .try_alloc_len(batch * kept.len() * pixels)
+            .map_err(Error::device)?;
+        shrunk
+            .par_chunks_mut((kept.len() * pixels).max(1))
+            .zip(dy.par_chunks((channels * pixels).max(1)))
+            .for_each(|(to, from)| {
+                for (to, &c) in to.chunks_mut(pixels).zip(kept) {
+                    to.copy_from_slice(&from[c * pixels..][..pixels]);
+                }
+            });
+        Ok(shrunk)
+    }
+
+    fn conv2d_backward<X: Shape, W: Shape>(
+        &self,
+        shape: &Conv2DShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        dy: OutputGrad<'_, <Self as Storage<E>>::Vec>,
+        grads: Conv2DGrads<'_, <Self as Storage<E>>::Vec>,
+    ) -> Result<()> {
+        let x = storage::as_slice("conv2d: x", x)?;
+        let weight = storage::as_slice("conv2d: weight", weight)?;
+        let dy = OutputGrad {
+            data: &dy.data[..],
+            kept: dy.kept,
+        };
+        match grads {
+            Conv2DGrads::Input(dx) => E::backward_input(shape, weight, dy, dx),
+            Conv2DGrads::Weight(dw) => E::backward_weight(shape, x, dy, dw),
+            Conv2DGrads::Bias(db) => unfold::backward_bias(shape, dy, db),
+        }
+        Ok(())
+    }
+}

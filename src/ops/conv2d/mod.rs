@@ -1,0 +1,225 @@
+//! 2-d convolution whose backward pass is sparse by output channel.
+//!
+//! Forward, y = conv(x, weight) + bias, is an ordinary convolution. Backward ranks the output
+//! channels by mean |dY| over batch, height and width, keeps the best, copies them into a
+//! [`ShrunkGradient`], and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
+//! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing.
+
+pub(crate) mod cpu;
+mod geometry;
+#[doc(hidden)]
+pub mod reference;
+mod shrunk;
+mod unfold;
+mod winograd;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Const, Dim, Shape};
+use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
+
+pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
+pub use shrunk::{select, ShrunkGradient};
+
+use crate::error::{DeviceError, Error, Result};
+use crate::shape::ConvDim;
+use crate::sparsity::DropRate;
+
+/// Which gradient [`Conv2DKernel::conv2d_backward`] adds to.
+#[derive(Debug)]
+pub enum Conv2DGrads<'a, V> {
+    /// dX (B, C_in, H, W)
+    Input(&'a mut V),
+    /// dW (C_out, C_in / groups, K, K)
+    Weight(&'a mut V),
+    /// db (C_out)
+    Bias(&'a mut V),
+}
+
+/// A device's convolution. [`conv2d`] is the function to call.
+pub trait Conv2DKernel<E: Dtype>: Storage<E> {
+    /// y (B, C_out, H_out, W_out) = conv(x, weight) + bias
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out, [`Error::Shape`] for tensors that are not contiguous.
+    fn conv2d_forward<X: Shape, W: Shape, B: Shape, Y: Shape>(
+        &self,
+        shape: &Conv2DShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        bias: Option<&Tensor<B, E, Self>>,
+        y: Y,
+    ) -> Result<Tensor<Y, E, Self>>;
+
+    /// Mean |dY| of each of `channels` channels of `pixels` pixels, over batch and pixels.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn channel_importance(
+        &self,
+        dy: &Self::Vec,
+        channels: usize,
+        pixels: usize,
+    ) -> Result<Vec<f64>>;
+
+    /// The channels `kept` of `dy` (B, channels, pixels), as (B, kept, pixels).
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn gather_channels(
+        &self,
+        dy: &Self::Vec,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+    ) -> Result<Self::Vec>;
+
+    /// Adds the gradient of the input, the weight or the bias to what is there.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn conv2d_backward<X: Shape, W: Shape>(
+        &self,
+        shape: &Conv2DShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        dy: OutputGrad<'_, Self::Vec>,
+        grads: Conv2DGrads<'_, Self::Vec>,
+    ) -> Result<()>;
+}
+
+/// How a convolution's backward pass goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backward {
+    /// Share of the output channels that are dropped.
+    pub drop_rate: DropRate,
+    /// Whether dX is computed. A network's first layer has no use for it.
+    pub input_gradient: bool,
+}
+
+impl Default for Backward {
+    fn default() -> Self {
+        Self {
+            drop_rate: DropRate::DENSE,
+            input_gradient: true,
+        }
+    }
+}
+
+/// A weight's shape: (C_out, C_in / groups, K, K).
+pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
+    (Const<C_OUT>, GroupIn, Const<K>, Const<K>);
+
+/// Convolves x (B, C_in, H, W) with weight (C_out, C_in / groups, K, K), giving
+/// (B, C_out, H_out, W_out), and puts the sparse backward pass on x's tape.
+///
+/// At a drop rate that keeps every channel, backward takes the dense path.
+///
+/// # Errors
+/// [`Error::Shape`] if a size known only at run time does not fit the window, or a tensor is not
+/// contiguous; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
+/// memory runs out.
+///
+/// ```
+/// use dfdx::{prelude::*, tensor_ops::Backward as _};
+/// use ssprop::ops::conv2d::{conv2d, Backward};
+/// use ssprop::sparsity::DropRate;
+///
+/// let dev = Cpu::default();
+/// let x: Tensor<Rank4<2, 3, 8, 8>, f32, _> = dev.sample_normal();
+/// let w: Tensor<Rank4<10, 3, 3, 3>, f32, _> = dev.sample_normal();
+/// let b: Tensor<Rank1<10>, f32, _> = dev.zeros();
+/// let backward = Backward { drop_rate: DropRate::new(0.8)?, input_gradient: true };
+/// let y = conv2d::<3, 10, 3, 1, 1, 1, 1, _, _, _, _, _, _, _>(x.leaky_trace(), &w, Some(&b), backward)?;
+/// let _: &Rank4<2, 10, 8, 8> = y.shape();
+///
+/// let dw = y.square().mean().backward().get(&w).as_vec();
+/// let rows_left = dw.chunks(27).filter(|row| row.iter().any(|&g| g != 0.0)).count();
+/// assert_eq!(rows_left, 2);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[allow(clippy::type_complexity)]
+pub fn conv2d<
+    const C_IN: usize,
+    const C_OUT: usize,
+    const K: usize,
+    const STRIDE: usize,
+    const PADDING: usize,
+    const DILATION: usize,
+    const GROUPS: usize,
+    B: Dim,
+    H: ConvDim<K, STRIDE, PADDING, DILATION>,
+    W: ConvDim<K, STRIDE, PADDING, DILATION>,
+    GroupIn: Dim,
+    E: Dtype,
+    D: Conv2DKernel<E> + DeviceError,
+    T: Tape<E, D>,
+>(
+    x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
+    weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
+    bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    backward: Backward,
+) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
+    let op = Conv2DOp {
+        kernel: K,
+        stride: STRIDE,
+        padding: PADDING,
+        dilation: DILATION,
+        groups: GROUPS,
+    };
+    let &(b, _, h, w) = dfdx::shapes::HasShape::shape(&x);
+    let shape = Conv2DShape::new(op, [b.size(), C_IN, h.size(), w.size()], C_OUT)?;
+    let group_in = dfdx::shapes::HasShape::shape(weight).1.size();
+    if group_in != shape.group_in() {
+        return Err(Error::shape(
+            "conv2d",
+            "weight",
+            [C_OUT, shape.group_in(), K, K],
+            [C_OUT, group_in, K, K],
+        ));
+    }
+    let y_shape = (b, Const, h.conv()?, w.conv()?);
+
+    let (x, mut tape) = x.split_tape();
+    let dev = x.device().clone();
+    let y = dev.conv2d_forward(&shape, &x, weight, bias, y_shape)?;
+
+    if T::OWNS_TAPE {
+        let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+        let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
+        let weight = weight.clone();
+        tape.add_backward_op(move |grads| {
+            let dy = take_grad!(dev, grads, &y_ghost);
+            let kept = select::<C_OUT, E, D>(&dev, &shape, &dy, backward.drop_rate)
+                .map_err(D::device_error)?;
+            let (dense, shrunk);
+            let dy = match kept {
+                None => {
+                    dense = dy;
+                    OutputGrad {
+                        data: &dense,
+                        kept: None,
+                    }
+                }
+                Some(kept) => {
+                    shrunk =
+                        ShrunkGradient::gather(&dev, &shape, &dy, kept).map_err(D::device_error)?;
+                    drop(dy);
+                    shrunk.as_grad()
+                }
+            };
+            let add = |into: Conv2DGrads<'_, D::Vec>| {
+                dev.conv2d_backward(&shape, &x, &weight, dy, into)
+                    .map_err(D::device_error)
+            };
+            if let Some(bias) = &bias_ghost {
+                add(Conv2DGrads::Bias(grads.get_or_alloc_mut(bias)?))?;
+            }
+            add(Conv2DGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?))?;
+            if backward.input_gradient {
+                add(Conv2DGrads::Input(grads.get_or_alloc_mut(&x_ghost)?))?;
+            }
+            Ok(())
+        });
+    }
+    Ok(y.put_tape(tape))
+}

@@ -1,0 +1,233 @@
+use super::*;
+use crate::ops::conv2d::geometry::{Conv2DOp, Conv2DShape, OutputGrad};
+use crate::ops::conv2d::reference;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+
+const OP: Conv2DOp = Conv2DOp {
+    kernel: 3,
+    stride: 1,
+    padding: 1,
+    dilation: 1,
+    groups: 1,
+};
+
+fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| rng.gen_range(-1.0..1.0)).collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| x as f64).collect()
+}
+
+/// Largest error, as a share of the largest element.
+fn error(found: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .fold(0.0f64, |m, (&f, e)| m.max((f as f64 - e).abs()));
+    worst / scale
+}
+
+fn isas() -> Vec<Isa> {
+    let mut all = vec![Isa::detect()];
+    #[cfg(target_arch = "x86_64")]
+    if Isa::detect() == Isa::Avx512 {
+        all.push(Isa::Avx2);
+    }
+    if Isa::detect() != Isa::Portable {
+        all.push(Isa::Portable);
+    }
+    all
+}
+
+/// All three products against the reference in f64, for every instruction set.
+fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Option<Vec<usize>>) {
+    let mut rng = StdRng::seed_from_u64(7);
+    let shape = Conv2DShape::new(OP, [batch, c_in, h, w], c_out).unwrap();
+    let x = random(&mut rng, batch * c_in * h * w);
+    let weight = random(&mut rng, c_out * c_in * 9);
+    let bias = random(&mut rng, c_out);
+    let kept = kept.as_deref();
+    let n = kept.map_or(c_out, <[usize]>::len);
+    let dy = random(&mut rng, batch * n * h * w);
+    let wide_dy = wide(&dy);
+    let wide_grad = OutputGrad {
+        data: &wide_dy[..],
+        kept,
+    };
+
+    let y = reference::forward(&shape, &wide(&x), &wide(&weight), Some(&wide(&bias)));
+    let mut dx = vec![1.0; x.len()];
+    reference::backward_input(&shape, &wide(&weight), wide_grad, &mut dx);
+    let mut dw = vec![1.0; weight.len()];
+    reference::backward_weight(&shape, &wide(&x), wide_grad, &mut dw);
+
+    for isa in isas() {
+        let planes = Planes {
+            batch,
+            size: [h, w],
+            from: c_in,
+            to: c_out,
+        };
+        let mut found = vec![f32::NAN; y.len()];
+        let filters = Filters::Forward { w: &weight, c_in };
+        conv(
+            isa,
+            planes,
+            &x,
+            filters,
+            &mut found,
+            Write::Bias(Some(&bias)),
+        );
+        assert!(
+            error(&found, &y) < 5e-6,
+            "y, {isa:?}: {}",
+            error(&found, &y)
+        );
+
+        let mut found = vec![1.0; x.len()];
+        let filters = Filters::Backward {
+            w: &weight,
+            c_in,
+            kept,
+        };
+        let turned = Planes {
+            from: n,
+            to: c_in,
+            ..planes
+        };
+        conv(isa, turned, &dy, filters, &mut found, Write::Accumulate);
+        assert!(
+            error(&found, &dx) < 5e-6,
+            "dX, {isa:?}: {}",
+            error(&found, &dx)
+        );
+
+        let mut found = vec![1.0; weight.len()];
+        let planes = Planes { to: n, ..planes };
+        gradient(isa, planes, &x, &dy, kept, &mut found);
+        assert!(
+            error(&found, &dw) < 5e-6,
+            "dW, {isa:?}: {}",
+            error(&found, &dw)
+        );
+    }
+}
+
+#[test]
+fn whole_tiles_and_vectors() {
+    check(2, 16, [8, 8], 32, None);
+}
+
+#[test]
+fn cut_tiles_and_vectors() {
+    check(3, 5, [7, 9], 18, None);
+    check(1, 17, [5, 3], 3, Some(vec![1]));
+    check(2, 20, [1, 6], 33, Some(vec![0, 7, 32]));
+}
+
+#[test]
+fn many_filters_go_by_channels() {
+    check(3, 136, [6, 5], 150, None);
+    check(40, 150, [4, 4], 141, Some((0..128).collect()));
+}
+
+#[test]
+fn many_tiles_are_cut_into_chunks() {
+    check(300, 130, [4, 4], 140, None);
+}
+
+#[test]
+fn many_images_are_summed_in_parts() {
+    check(70, 8, [9, 9], 12, Some(vec![2, 3, 11]));
+}
+#[test]
+#[ignore]
+fn timing() {
+    let isa = Isa::detect();
+    for (c, h) in [(64, 32), (128, 16), (256, 8), (512, 4)] {
+        for batch in [32, 128] {
+            let mut rng = StdRng::seed_from_u64(7);
+            let x = random(&mut rng, batch * c * h * h);
+            let w = random(&mut rng, c * c * 9);
+            let n = c / 5;
+            let dyk = random(&mut rng, batch * n * h * h);
+            let kept: Vec<usize> = (0..n).map(|i| i * 5).collect();
+            let mut y = x.clone();
+            let mut dw = w.clone();
+            let planes = Planes {
+                batch,
+                size: [h, h],
+                from: c,
+                to: c,
+            };
+            let sp = Planes {
+                batch,
+                size: [h, h],
+                from: n,
+                to: c,
+            };
+            let sw = Planes {
+                batch,
+                size: [h, h],
+                from: c,
+                to: n,
+            };
+            let med = |f: &mut dyn FnMut()| {
+                f();
+                let mut t: Vec<f64> = (0..7)
+                    .map(|_| {
+                        let t = std::time::Instant::now();
+                        f();
+                        t.elapsed().as_secs_f64() * 1e3
+                    })
+                    .collect();
+                t.sort_by(f64::total_cmp);
+                t[3]
+            };
+            let fwd = med(&mut || {
+                conv(
+                    isa,
+                    planes,
+                    &x,
+                    Filters::Forward { w: &w, c_in: c },
+                    &mut y,
+                    Write::Bias(None),
+                )
+            });
+            let dxt = med(&mut || {
+                conv(
+                    isa,
+                    planes,
+                    &x,
+                    Filters::Backward {
+                        w: &w,
+                        c_in: c,
+                        kept: None,
+                    },
+                    &mut y,
+                    Write::Accumulate,
+                )
+            });
+            let dwt = med(&mut || gradient(isa, planes, &x, &x, None, &mut dw));
+            let sdx = med(&mut || {
+                conv(
+                    isa,
+                    sp,
+                    &dyk,
+                    Filters::Backward {
+                        w: &w,
+                        c_in: c,
+                        kept: Some(&kept),
+                    },
+                    &mut y,
+                    Write::Accumulate,
+                )
+            });
+            let sdw = med(&mut || gradient(isa, sw, &x, &dyk, Some(&kept), &mut dw));
+            println!("{c} {h} b{batch}: fwd {fwd:.2} dx {dxt:.2} dw {dwt:.2} | sparse dx {sdx:.2} dw {sdw:.2}  ratio {:.2}", (sdx + sdw) / (dxt + dwt));
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Everything that a program with a network usually needs: dfdx's prelude, and ours.
+//!
+//! ```
+//! use ssprop::prelude::*;
+//!
+//! let dev = Cpu::default();
+//! let conv = dev.build_module::<SparseConv2D<3, 64, 3, 1, 1>, f32>();
+//! let y = conv.forward(dev.zeros::<Rank4<1, 3, 32, 32>>());
+//! let _: &Rank4<1, 64, 32, 32> = y.shape();
+//! ```
+
+pub use dfdx::prelude::*;
+
+pub use crate::nn::builders::*;
+pub use crate::nn::VisitSparse;
+pub use crate::sparsity::{BarSchedule, DropRate};

@@ -1,0 +1,147 @@
+//! Vectors of `f32`, for kernels that the compiler does not vectorise well by itself.
+//!
+//! A kernel is written once, generic over [`Simd`], and [`dispatch`] runs it with the widest
+//! instruction set that the machine has: AVX-512, AVX2 with FMA, or arrays that the compiler turns
+//! into whatever the target has (SSE2, NEON).
+
+pub mod matmul;
+mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use portable::Portable;
+
+/// An instruction set's vector of `f32`.
+///
+/// # Safety
+/// Every method requires that the machine has the instruction set; loads and stores require that
+/// the pointers are valid for `LANES` elements (of any alignment).
+#[allow(clippy::missing_safety_doc)]
+pub trait Simd: Copy + 'static {
+    /// Elements of a vector.
+    const LANES: usize;
+    /// Rows of the matrix product's register tile, beside two vectors of columns.
+    const TILE_ROWS: usize;
+    /// The vector.
+    type V: Copy;
+
+    unsafe fn zero() -> Self::V;
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// a * b + c
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Transposes a square of LANES rows: `load(i)` gives row i, `store(j, v)` takes column j.
+    unsafe fn transpose(load: impl Fn(usize) -> Self::V, store: impl FnMut(usize, Self::V));
+}
+
+/// Work that [`dispatch`] runs with an instruction set.
+pub trait SimdKernel {
+    /// Does the work. Implementations are `#[inline(always)]`, so that they are compiled with the
+    /// instruction set of the function that they are inlined into.
+    ///
+    /// # Safety
+    /// The machine has `S`, and what the kernel itself asks for.
+    unsafe fn run<S: Simd>(self);
+}
+
+/// The instruction sets that [`dispatch`] chooses from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// AVX-512F.
+    Avx512,
+    /// AVX2 with FMA.
+    Avx2,
+    /// What the compilation target has.
+    Portable,
+}
+
+impl Isa {
+    /// The widest one that this machine has.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
+
+    /// Elements of this instruction set's vector.
+    pub fn lanes(self) -> usize {
+        match self {
+            Self::Avx512 => 16,
+            Self::Avx2 | Self::Portable => 8,
+        }
+    }
+}
+
+/// Runs `kernel` with the instruction set `isa`.
+///
+/// # Safety
+/// The machine has `isa` (it came from [`Isa::detect`]), and what the kernel itself asks for.
+pub unsafe fn dispatch<K: SimdKernel>(isa: Isa, kernel: K) {
+    match isa {
+        // SAFETY: the caller's promise.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: the caller's promise.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
+        // SAFETY: needs no instruction set.
+        _ => unsafe { kernel.run::<Portable>() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+    impl SimdKernel for Check {
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let n = S::LANES;
+            let matrix: Vec<f32> = (0..n * n).map(|i| i as f32).collect();
+            let mut out = vec![0.0; n * n];
+            // SAFETY: row i and column j lie inside the n x n buffers.
+            unsafe {
+                S::transpose(
+                    |i| S::load(matrix.as_ptr().add(i * n)),
+                    |j, v| S::store(out.as_mut_ptr().add(j * n), v),
+                );
+                for i in 0..n {
+                    for j in 0..n {
+                        assert_eq!(out[j * n + i], matrix[i * n + j], "{n} lanes");
+                    }
+                }
+                let a = S::load(matrix.as_ptr());
+                S::store(
+                    out.as_mut_ptr(),
+                    S::fma(a, S::splat(2.0), S::sub(S::zero(), a)),
+                );
+            }
+            assert_eq!(out[..n], matrix[..n]);
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_of_this_machine() {
+        // SAFETY: only sets that were detected, or need nothing.
+        unsafe {
+            dispatch(Isa::Portable, Check);
+            dispatch(Isa::detect(), Check);
+            #[cfg(target_arch = "x86_64")]
+            if Isa::detect() == Isa::Avx512 {
+                dispatch(Isa::Avx2, Check);
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The method: which output channels of a gradient are kept, and how many.
+//!
+//! Nothing here knows of tensors; the convolution uses it from its backward hook.
+
+mod drop_rate;
+mod kept;
+mod schedule;
+
+pub use drop_rate::DropRate;
+pub use kept::KeptChannels;
+pub use schedule::BarSchedule;
