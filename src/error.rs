@@ -35,6 +35,10 @@ pub enum Error {
     /// The tensor's device reported an error (out of memory, say).
     #[error("device: {0}")]
     Device(String),
+
+    /// The files of a data set, or its labels, are not as they should be.
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
 }
 
 /// A result with this crate's [`Error`].

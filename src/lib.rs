@@ -7,6 +7,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod backend;
+pub mod data;
 mod element;
 pub mod error;
 pub mod nn;

@@ -69,7 +69,7 @@ macro_rules! nothing_sparse {
 nothing_sparse!(
     [] (),
     [] dfdx::nn::modules::ReLU,
-    [] dfdx::nn::modules::GeLU,
+    [] dfdx::nn::modules::FastGeLU,
     [] dfdx::nn::modules::Sigmoid,
     [] dfdx::nn::modules::Tanh,
     [] dfdx::nn::modules::Dropout,

@@ -1,0 +1,400 @@
+//! Labelled images in memory.
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::SeedableRng;
+
+use super::error::DataError;
+use crate::error::{Error, Result};
+
+/// The size of one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageShape {
+    /// Channels: 1 for grey, 3 for red, green and blue.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// The shape (channels, height, width).
+    pub const fn new(channels: usize, height: usize, width: usize) -> Self {
+        Self {
+            channels,
+            height,
+            width,
+        }
+    }
+
+    /// Values in an image, channels * height * width; `None` if they cannot be counted.
+    pub const fn checked_len(&self) -> Option<usize> {
+        match self.channels.checked_mul(self.height) {
+            Some(rows) => rows.checked_mul(self.width),
+            None => None,
+        }
+    }
+
+    /// [`checked_len`](Self::checked_len), refusing sizes of 0.
+    pub(super) fn image_len(&self) -> Result<usize> {
+        match self.checked_len() {
+            Some(len) if len > 0 => Ok(len),
+            _ => Err(Error::parameter(
+                "image shape",
+                self,
+                "at least 1 in each size, and small enough to be counted",
+            )),
+        }
+    }
+}
+
+impl std::fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}x{}", self.channels, self.height, self.width)
+    }
+}
+
+/// Labelled images of one size: 8-bit pixels in row-major (N, C, H, W) order.
+///
+/// ```
+/// use ssprop::data::{ImageDataset, ImageShape};
+///
+/// let shape = ImageShape::new(1, 2, 2);
+/// let data = ImageDataset::new(vec![0, 1, 2, 3, 10, 11, 12, 13], vec![1, 0], shape, 2)?;
+/// assert_eq!(data.len(), 2);
+/// assert_eq!(data.image(1), Some(&[10, 11, 12, 13][..]));
+/// assert_eq!(data.label(0), Some(1));
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDataset {
+    images: Vec<u8>,
+    labels: Vec<u16>,
+    shape: ImageShape,
+    image_len: usize,
+    classes: usize,
+    class_names: Vec<String>,
+}
+
+impl ImageDataset {
+    /// A data set of `labels.len()` images of `shape`, each of one of `classes` classes.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a size in `shape` is 0 or `classes` is not in 1..=65536;
+    /// [`Error::Shape`] if `images` has not `labels.len()` images;
+    /// [`DataError::ImageLabel`] if a label is not below `classes`.
+    pub fn new(
+        images: Vec<u8>,
+        labels: Vec<u16>,
+        shape: ImageShape,
+        classes: usize,
+    ) -> Result<Self> {
+        let image_len = shape.image_len()?;
+        if classes == 0 || classes > usize::from(u16::MAX) + 1 {
+            return Err(Error::parameter("classes", classes, "in 1..=65536"));
+        }
+        if labels.len().checked_mul(image_len) != Some(images.len()) {
+            return Err(Error::shape(
+                "ImageDataset::new",
+                "number of pixel values",
+                format_args!("{} images of {shape}", labels.len()),
+                images.len(),
+            ));
+        }
+        if let Some(index) = labels.iter().position(|&l| usize::from(l) >= classes) {
+            let label = labels[index].into();
+            return Err(DataError::ImageLabel {
+                index,
+                label,
+                classes,
+            }
+            .into());
+        }
+        Ok(Self {
+            images,
+            labels,
+            shape,
+            image_len,
+            classes,
+            class_names: Vec::new(),
+        })
+    }
+
+    /// Names the classes, in the order of their labels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many names as classes.
+    pub fn with_class_names<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Result<Self> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        if names.len() != self.classes {
+            return Err(Error::shape(
+                "ImageDataset::with_class_names",
+                "number of names",
+                self.classes,
+                names.len(),
+            ));
+        }
+        self.class_names = names;
+        Ok(self)
+    }
+
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// The size of every image.
+    pub fn shape(&self) -> ImageShape {
+        self.shape
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The names of the classes by label; empty if they are not known.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// All pixels, (N, C, H, W).
+    pub fn images(&self) -> &[u8] {
+        &self.images
+    }
+
+    /// All labels, (N).
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    /// The pixels of one image, (C, H, W).
+    pub fn image(&self, index: usize) -> Option<&[u8]> {
+        if index >= self.len() {
+            return None;
+        }
+        self.images[index * self.image_len..].get(..self.image_len)
+    }
+
+    /// The label of one image.
+    pub fn label(&self, index: usize) -> Option<usize> {
+        self.labels.get(index).map(|&l| l.into())
+    }
+
+    /// Number of images of each class, by label.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        for &label in &self.labels {
+            counts[usize::from(label)] += 1;
+        }
+        counts
+    }
+
+    /// The images at `indices`, in that order; an index can come more than once.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if an index is not below [`len`](Self::len).
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        if let Some(&bad) = indices.iter().find(|&&i| i >= self.len()) {
+            return Err(Error::parameter(
+                "index of an image",
+                format_args!("{bad} (of {} images)", self.len()),
+                "below the number of images",
+            ));
+        }
+        Ok(self.select(indices))
+    }
+
+    /// The first `limit` images, or all if there are fewer.
+    pub fn take(&self, limit: usize) -> Self {
+        let n = limit.min(self.len());
+        Self {
+            images: self.images[..n * self.image_len].to_vec(),
+            labels: self.labels[..n].to_vec(),
+            class_names: self.class_names.clone(),
+            ..*self
+        }
+    }
+
+    /// `limit` images spread evenly over the classes, or all if there are fewer: the first ones of
+    /// each class, in their order.
+    ///
+    /// The classes' counts differ by at most one (the lower labels have more), unless a class has
+    /// too few images: the others then make up for it.
+    pub fn take_balanced(&self, limit: usize) -> Self {
+        let mut seen = vec![0usize; self.classes];
+        let mut order: Vec<(usize, u16, usize)> = Vec::with_capacity(self.len());
+        for (index, &label) in self.labels.iter().enumerate() {
+            let rank = &mut seen[usize::from(label)];
+            order.push((*rank, label, index));
+            *rank += 1;
+        }
+        order.sort_unstable();
+        let mut indices: Vec<usize> = order.iter().take(limit).map(|o| o.2).collect();
+        indices.sort_unstable();
+        self.select(&indices)
+    }
+
+    /// All images in an order that `seed` decides.
+    pub fn shuffled(&self, seed: u64) -> Self {
+        self.select(&permutation(self.len(), seed, 0))
+    }
+
+    /// Two data sets, for training and for validation: the second has round(`fraction` * len)
+    /// images, drawn by `seed`. Each image is in one of them.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if `fraction` is not in 0..=1.
+    pub fn split(&self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        if !(0.0..=1.0).contains(&fraction) {
+            return Err(Error::parameter("fraction", fraction, "in 0..=1"));
+        }
+        let validation = ((fraction * self.len() as f64).round() as usize).min(self.len());
+        let order = permutation(self.len(), seed, 0);
+        let (second, first) = order.split_at(validation);
+        Ok((self.select(first), self.select(second)))
+    }
+
+    /// The images at `indices`, which are all below `len`.
+    fn select(&self, indices: &[usize]) -> Self {
+        let mut images = Vec::with_capacity(indices.len() * self.image_len);
+        let mut labels = Vec::with_capacity(indices.len());
+        for &index in indices {
+            images.extend_from_slice(&self.images[index * self.image_len..][..self.image_len]);
+            labels.push(self.labels[index]);
+        }
+        Self {
+            images,
+            labels,
+            class_names: self.class_names.clone(),
+            ..*self
+        }
+    }
+}
+
+/// The order of `len` images in an epoch: a Fisher-Yates shuffle by a generator whose key is
+/// (`seed`, `epoch`), so that each epoch's order can be had without those before it.
+pub(super) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&epoch.to_le_bytes());
+    let mut order: Vec<usize> = (0..len).collect();
+    order.shuffle(&mut StdRng::from_seed(key));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `labels.len()` images of 1x1x2, image i with the pixels 2i and 2i + 1.
+    fn numbered(labels: &[u16], classes: usize) -> ImageDataset {
+        let images = (0..2 * labels.len()).map(|i| i as u8).collect();
+        ImageDataset::new(images, labels.to_vec(), ImageShape::new(1, 1, 2), classes).unwrap()
+    }
+
+    fn ids(data: &ImageDataset) -> Vec<u8> {
+        let ids: Vec<u8> = data.images().chunks(2).map(|p| p[0] / 2).collect();
+        assert_eq!(ids.len(), data.len());
+        ids
+    }
+
+    #[test]
+    fn construction_is_checked() {
+        let shape = ImageShape::new(3, 2, 2);
+        let message = |images: usize, labels: &[u16], shape, classes| {
+            ImageDataset::new(vec![0; images], labels.to_vec(), shape, classes)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(ImageDataset::new(vec![0; 24], vec![0, 1], shape, 2).is_ok());
+        let m = message(23, &[0, 1], shape, 2);
+        assert!(m.contains("2 images of 3x2x2") && m.contains("23"), "{m}");
+        let m = message(24, &[0, 2], shape, 2);
+        assert!(m.contains("label 2 of image 1"), "{m}");
+        let m = message(24, &[0, 0], shape, 0);
+        assert!(m.contains("classes = 0"), "{m}");
+        let m = message(24, &[0, 0], shape, 65537);
+        assert!(m.contains("65537"), "{m}");
+        let m = message(0, &[], ImageShape::new(1, 0, 2), 2);
+        assert!(m.contains("1x0x2"), "{m}");
+        let m = message(0, &[], ImageShape::new(usize::MAX, 2, 2), 2);
+        assert!(m.contains("image shape"), "{m}");
+        // The product of the count and the image's length wraps around to 0.
+        let m = message(0, &[0, 0], ImageShape::new(1, 1, 1 << 63), 2);
+        assert!(m.contains("pixel values"), "{m}");
+    }
+
+    #[test]
+    fn names_are_counted() {
+        let data = numbered(&[0, 1], 2);
+        assert!(data.clone().with_class_names(["a"]).is_err());
+        let data = data.with_class_names(["a", "b"]).unwrap();
+        assert_eq!(data.take(1).class_names(), ["a", "b"]);
+        assert_eq!(data.shuffled(1).class_names(), ["a", "b"]);
+    }
+
+    #[test]
+    fn images_and_labels_by_index() {
+        let data = numbered(&[2, 0, 1], 3);
+        assert_eq!(data.image(2), Some(&[4, 5][..]));
+        assert_eq!(data.image(3), None);
+        assert_eq!((data.label(0), data.label(3)), (Some(2), None));
+        assert_eq!(data.class_counts(), [1, 1, 1]);
+    }
+
+    #[test]
+    fn subset_keeps_the_order_asked_for() {
+        let data = numbered(&[0, 1, 2, 0], 3);
+        let some = data.subset(&[3, 1, 3]).unwrap();
+        assert_eq!(ids(&some), [3, 1, 3]);
+        assert_eq!(some.labels(), [0, 1, 0]);
+        let m = data.subset(&[0, 4]).unwrap_err().to_string();
+        assert!(m.contains("4 (of 4 images)"), "{m}");
+    }
+
+    #[test]
+    fn take_is_the_first_images() {
+        let data = numbered(&[0, 1, 2, 0], 3);
+        assert_eq!(ids(&data.take(2)), [0, 1]);
+        assert_eq!(data.take(9), data);
+        assert!(data.take(0).is_empty());
+    }
+
+    #[test]
+    fn balanced_take_spreads_over_the_classes() {
+        let data = numbered(&[0, 0, 0, 0, 1, 2, 2, 2], 3);
+        assert_eq!(ids(&data.take_balanced(3)), [0, 4, 5]);
+        // The fourth goes to the lowest label.
+        assert_eq!(ids(&data.take_balanced(4)), [0, 1, 4, 5]);
+        // Class 1 runs out.
+        assert_eq!(data.take_balanced(7).class_counts(), [3, 1, 3]);
+        assert_eq!(data.take_balanced(100), data);
+    }
+
+    #[test]
+    fn split_is_a_partition_that_the_seed_decides() {
+        let data = numbered(&[0; 100], 1);
+        let (train, validation) = data.split(0.2, 7).unwrap();
+        assert_eq!((train.len(), validation.len()), (80, 20));
+        let mut all = ids(&train);
+        all.extend(ids(&validation));
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<u8>>());
+        assert_eq!(data.split(0.2, 7).unwrap(), (train, validation.clone()));
+        assert_ne!(data.split(0.2, 8).unwrap().1, validation);
+        assert_eq!(data.split(1.0, 7).unwrap().0.len(), 0);
+        for bad in [-0.1, 1.1, f64::NAN] {
+            assert!(data.split(bad, 0).is_err());
+        }
+    }
+}

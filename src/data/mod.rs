@@ -1,0 +1,146 @@
+//! Data sets of labelled images: reading them, splitting them, and their batches.
+//!
+//! [`load`] reads a data set from a folder or an archive, [`bundled`] the small one that comes with
+//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. A
+//! [`BatchLoader`] makes normalised batches of them, and a [`Batch`] makes tensors.
+//!
+//! The readers take files for damaged until shown otherwise: none makes them panic, memory grows
+//! with the bytes that are there and not with what a header claims, and a [`DataError`] names the
+//! file, its archive and the byte.
+
+mod batch;
+mod bundled;
+mod cifar;
+mod dataset;
+mod error;
+mod idx;
+mod names;
+mod normalization;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+pub use batch::{Batch, BatchLoader, Batches};
+pub use bundled::bundled;
+pub use cifar::{cifar10, cifar100, cifar100_coarse};
+pub use dataset::{ImageDataset, ImageShape};
+pub use error::{DataError, FileName};
+pub use idx::{encode_idx, idx, idx_files};
+pub use normalization::Normalization;
+
+use crate::error::{Error, Result};
+
+/// A data set that [`load`] can read.
+///
+/// Each has a name, for [`FromStr`] and [`Display`](fmt::Display), so that it can be an argument of a
+/// program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// `mnist`: see [`mnist`](fn@mnist).
+    Mnist,
+    /// `fashion-mnist`: see [`fashion_mnist`].
+    FashionMnist,
+    /// `cifar10`: see [`cifar10`](fn@cifar10).
+    Cifar10,
+    /// `cifar100`: see [`cifar100`](fn@cifar100).
+    Cifar100,
+    /// `cifar100-coarse`: see [`cifar100_coarse`].
+    Cifar100Coarse,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [
+        Self::Mnist,
+        Self::FashionMnist,
+        Self::Cifar10,
+        Self::Cifar100,
+        Self::Cifar100Coarse,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+            Self::Cifar100Coarse => "cifar100-coarse",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            Error::parameter(
+                "data set",
+                name,
+                "mnist, fashion-mnist, cifar10, cifar100 or cifar100-coarse",
+            )
+        })
+    }
+}
+
+/// Reads the data set `kind` at `path`, a folder or an archive: `(train, test)`.
+///
+/// ```no_run
+/// use ssprop::data::{self, Kind};
+///
+/// let (train, test) = data::load("cifar-10-binary.tar.gz", Kind::Cifar10)?;
+/// assert_eq!((train.len(), test.len()), (50_000, 10_000));
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Data`] if a file is missing, damaged or not of the kind's format.
+pub fn load(path: impl AsRef<Path>, kind: Kind) -> Result<(ImageDataset, ImageDataset)> {
+    match kind {
+        Kind::Mnist => mnist(path),
+        Kind::FashionMnist => fashion_mnist(path),
+        Kind::Cifar10 => cifar10(path),
+        Kind::Cifar100 => cifar100(path),
+        Kind::Cifar100Coarse => cifar100_coarse(path),
+    }
+}
+
+/// Reads MNIST, or another data set of ten digits in its format, by [`idx()`]: `(train, test)`.
+///
+/// Source: Y. LeCun, C. Cortes, C. J. C. Burges, *The MNIST database of handwritten digits*.
+///
+/// # Errors
+/// As for [`idx()`].
+pub fn mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
+    named_idx(path.as_ref(), &names::MNIST)
+}
+
+/// Reads Fashion-MNIST by [`idx()`]: `(train, test)`.
+///
+/// Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747.
+///
+/// # Errors
+/// As for [`idx()`].
+pub fn fashion_mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
+    named_idx(path.as_ref(), &names::FASHION_MNIST)
+}
+
+fn named_idx(path: &Path, names: &[&'static str]) -> Result<(ImageDataset, ImageDataset)> {
+    let (train, test) = idx(path, names.len())?;
+    Ok((
+        train.with_class_names(names.iter().copied())?,
+        test.with_class_names(names.iter().copied())?,
+    ))
+}
