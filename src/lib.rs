@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod error;
 pub mod ops;
+pub mod optim;
 pub mod shape;
 pub mod storage;
 
