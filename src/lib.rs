@@ -7,6 +7,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod backend;
+pub mod checkpoint;
 pub mod error;
 pub mod ops;
 pub mod optim;
