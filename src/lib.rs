@@ -7,11 +7,13 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 pub mod backend;
+pub mod checkpoint;
 pub mod data;
 mod element;
 pub mod error;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod prelude;
 pub mod shape;
 mod simd;
