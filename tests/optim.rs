@@ -83,7 +83,7 @@ fn gradient(t: usize) -> [f64; 5] {
 fn replay<E>(cfg: AdamConfig, expected: &[[f64; 5]; 10], tolerance: f64)
 where
     E: Dtype + num_traits::Float,
-    Cpu: Device<E> + AdamKernel<E>,
+    Cpu: ssprop::Backend<E>,
 {
     let dev = Cpu::default();
     let cast = |x: f64| E::from_f64(x).unwrap();
