@@ -5,6 +5,7 @@
 mod sparse_conv2d;
 mod visit_sparse;
 
+pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 
 /// The types that `dev.build_module` takes.
