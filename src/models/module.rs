@@ -2,13 +2,17 @@
 
 /// Declares a network as a struct of named layers (module types, for elements `E` on a device
 /// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
-/// [`VisitSparse`](crate::nn::VisitSparse), and a builder of the same name in `builder`.
+/// [`VisitSparse`](crate::nn::VisitSparse), and a builder of the same name in `builder`. The
+/// `first` layer's input is the data, which needs no gradient.
 macro_rules! network {
+    (@nest) => { () };
+    (@nest $head:tt $($tail:tt)*) => { ($head, network!(@nest $($tail)*)) };
     (
         $(#[$doc:meta])*
         $name:ident [$(const $param:ident: usize),*] {
             $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
         }
+        $(first $first:ident)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -36,8 +40,16 @@ macro_rules! network {
                 visitor: &mut V,
             ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
                 visitor.visit_fields(
-                    ($(Self::module(stringify!($field), |s| &s.$field, |s| &mut s.$field),)*),
-                    |($($field,)*)| $name { $($field,)* },
+                    // Nested, since dfdx takes at most six fields side by side.
+                    network!(@nest $((
+                        Self::module(stringify!($field), |s: &Self| &s.$field, |s: &mut Self| &mut s.$field)
+                    ))*),
+                    |network!(@nest $($field)*)| {
+                        #[allow(unused_mut)]
+                        let mut network = $name { $($field,)* };
+                        $(network.$first.backward.input_gradient = false;)?
+                        network
+                    },
                 )
             }
         }

@@ -128,6 +128,7 @@ network!(
         /// 512 to CLASSES.
         linear: Linear<512, CLASSES, E, D>,
     }
+    first conv1
 );
 
 type Images<B, const C: usize, H, W, E, D, T> = Tensor<(B, Const<C>, H, W), E, D, T>;
@@ -170,6 +171,7 @@ macro_rules! forward {
                 $($by)* self,
                 $x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
+                #![allow(unused_macros)]
                 macro_rules! $norm {
                     ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, $act)? };
                 }
@@ -178,7 +180,6 @@ macro_rules! forward {
                         $layer.$bn_add($x_, $res, $act)?
                     };
                 }
-                #[allow(unused_macros)]
                 macro_rules! $next {
                     ($layer:expr, $x_:expr) => { $layer.$fwd($x_)? };
                 }
