@@ -181,7 +181,10 @@ impl<'a, E: Element> Columns<'a, E> {
         let row_len = count * shape.output_pixels();
         let mut columns = Workspace::take(shape.filter_len() * row_len);
         for (nth, image) in images.enumerate() {
-            for (c, plane) in planes(image).chunks(pixels).enumerate() {
+            let planes = planes(image);
+            for c in 0..shape.group_in() {
+                // By index, since an image without pixels has planes too, of padding only.
+                let plane = &planes[c * pixels..(c + 1) * pixels];
                 let start = c * taps * row_len + nth * shape.output_pixels();
                 unfold(shape, plane, &mut columns[start..], row_len);
             }

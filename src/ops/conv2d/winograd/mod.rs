@@ -403,6 +403,9 @@ pub fn gradient(
     let tiling = Tiling::new(planes.size[0], planes.size[1]);
     assert_eq!(x.len(), planes.batch * planes.from * tiling.pixels);
     assert_eq!(dy.len(), planes.batch * planes.to * tiling.pixels);
+    if planes.batch == 0 {
+        return;
+    }
     let job = Gradient {
         isa,
         planes,
@@ -588,7 +591,8 @@ impl Gradient<'_> {
         row: usize,
         dw: &mut [f32],
     ) {
-        assert!(sums.len() >= parts * POINTS * rows * row_len && row < rows);
+        assert!(parts > 0 && row < rows);
+        assert!(sums.len() >= parts * POINTS * rows * row_len);
         assert!(dw.len() <= 9 * row_len);
         // SAFETY: the sums are there (just checked); the instruction set was detected.
         unsafe {
