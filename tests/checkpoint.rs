@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ::safetensors::tensor::TensorView;
+use ::safetensors::SafeTensors;
 use dfdx::nn::modules;
 use dfdx::prelude::*;
 use proptest::prelude::*;
-use safetensors::tensor::TensorView;
-use safetensors::SafeTensors;
 use ssprop::checkpoint::{load, load_partial, load_training, save, save_training, Metadata};
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::Error;
@@ -173,7 +173,7 @@ fn a_training_checkpoint_loads_as_a_model() {
 }
 
 /// A tensor as the safetensors crate takes it.
-type Owned = (safetensors::Dtype, Vec<usize>, Vec<u8>);
+type Owned = (::safetensors::Dtype, Vec<usize>, Vec<u8>);
 
 /// Rewrites the file with the safetensors crate, after `change`.
 fn rewrite(path: &Path, change: impl FnOnce(&mut HashMap<String, Owned>)) {
@@ -188,12 +188,12 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut HashMap<String, Owned>)) {
     let views = tensors.iter().map(|(name, (dtype, shape, data))| {
         (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
     });
-    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    std::fs::write(path, ::safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 #[test]
 fn files_that_do_not_fit_are_refused_and_change_nothing() {
-    use safetensors::Dtype::{F32, F64, I64};
+    use ::safetensors::Dtype::{F32, F64, I64};
     let (_folder, path) = temporary();
     let (mut saved, mut saved_opt) = build(1);
     train(&mut saved, &mut saved_opt, 0..2);
