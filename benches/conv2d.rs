@@ -1,15 +1,18 @@
 //! Forward and backward (dense, and with 80% of the output channels dropped) of ResNet-18's
 //! convolutions, 32 images, two threads unless `RAYON_NUM_THREADS` says otherwise.
 
-mod common;
+#[path = "common/convs.rs"]
+mod convs;
+#[path = "common/threads.rs"]
+mod threads;
 
 use std::time::Duration;
 
-use common::{CONVS, DROP_RATE};
+use convs::{CONVS, DROP_RATE};
 use criterion::{criterion_group, BatchSize, Criterion, SamplingMode};
 use ssprop::sparsity::DropRate;
 
-fn convs(c: &mut Criterion) {
+fn layers(c: &mut Criterion) {
     let sparse = DropRate::new(DROP_RATE).expect("a rate below 1");
     for (name, conv) in CONVS {
         let mut conv = conv();
@@ -36,10 +39,10 @@ fn convs(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, convs);
+criterion_group!(benches, layers);
 
 fn main() {
-    common::set_threads(2);
+    threads::set_threads(2);
     benches();
     Criterion::default().configure_from_args().final_summary();
 }

@@ -1,8 +1,8 @@
 """Times PyTorch and ssprop alternately, in one run, with the same number of threads.
 
-For each case, each round makes one timed call with each PyTorch layout (contiguous, channels last)
-and one with ssprop, each after a call that is not timed (steps of a whole network: the first round
-warms up). The first round is discarded; the rest give medians; PyTorch's is the faster layout's.
+For each case, each round makes one timed call with each form of PyTorch (contiguous and channels
+last; sparse, also dX and dW from one call or from two) and one with ssprop, each after a call that is not timed (steps of a whole network: the first round
+warms up). The first round is discarded; the rest give medians; PyTorch's is that of its fastest form.
 
 The sparse cases drop 80% of the output channels in every convolution's backward pass, on either
 side: PyTorch's through an autograd function that ranks the channels by mean |dY|, copies the kept
@@ -77,8 +77,12 @@ def kept_count(channels):
     return max(int((1 - DROP_RATE) * channels + 1e-9), 1)
 
 
-def sparse_conv2d_function():
-    """The autograd function: `apply(x, weight, stride, padding)`."""
+def sparse_conv2d_function(joint):
+    """The autograd function: `apply(x, weight, stride, padding)`.
+
+    Either gradient comes from a call of its own, or (`joint`) both from one; which of them is faster
+    depends on the layer and the layout.
+    """
     import torch
 
     class SparseConv2dFunction(torch.autograd.Function):
@@ -94,11 +98,17 @@ def sparse_conv2d_function():
             importance = dy.abs().mean(dim=(0, 2, 3))
             kept = importance.topk(kept_count(dy.shape[1]), sorted=False).indices
             kept_dy, kept_weight = dy.index_select(1, kept), weight.index_select(0, kept)
-            geometry = {"stride": ctx.stride, "padding": ctx.padding}
-            dx = None
-            if ctx.needs_input_grad[0]:
-                dx = torch.nn.grad.conv2d_input(x.shape, kept_weight, kept_dy, **geometry)
-            kept_dw = torch.nn.grad.conv2d_weight(x, kept_weight.shape, kept_dy, **geometry)
+            if joint:
+                dx, kept_dw, _ = torch.ops.aten.convolution_backward(
+                    kept_dy, x, kept_weight, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1],
+                    False, [0, 0], 1, [ctx.needs_input_grad[0], True, False],
+                )  # fmt: skip
+            else:
+                geometry = {"stride": ctx.stride, "padding": ctx.padding}
+                dx = None
+                if ctx.needs_input_grad[0]:
+                    dx = torch.nn.grad.conv2d_input(x.shape, kept_weight, kept_dy, **geometry)
+                kept_dw = torch.nn.grad.conv2d_weight(x, kept_weight.shape, kept_dy, **geometry)
             dw = torch.zeros_like(weight).index_copy_(0, kept, kept_dw)
             return dx, dw, None, None
 
@@ -108,7 +118,7 @@ def sparse_conv2d_function():
 class TorchConv:
     """A convolution, timed on its own."""
 
-    def __init__(self, case, mode, layout):
+    def __init__(self, case, mode, layout, joint):
         import torch
 
         _, k, c_in, c_out, size, stride = case
@@ -117,7 +127,7 @@ class TorchConv:
         weight = torch.randn(c_out, c_in, k, k) * (2 / (c_in * k * k)) ** 0.5
         self.weight = weight.to(memory_format=layout).requires_grad_()
         if mode == "sparse":
-            self.apply = sparse_conv2d_function().apply
+            self.apply = sparse_conv2d_function(joint).apply
         else:
             self.apply = lambda x, w, s, p: torch.nn.functional.conv2d(x, w, stride=s, padding=p)
         self.dy = torch.randn_like(self.forward().detach())
@@ -134,16 +144,16 @@ class TorchConv:
         return {"forward": forward, "backward": backward}
 
 
-def resnet18(mode):
+def resnet18(mode, joint):
     """ResNet-18 for 32x32 images: a 3x3 stem with stride 1, no max pool."""
     import torch
     from torch import nn
 
-    function = sparse_conv2d_function()
+    function = sparse_conv2d_function(joint)
 
     class SparseConv2d(nn.Conv2d):
         def forward(self, x):
-            return function.apply(x, self.weight, self.stride, self.padding)
+            return function.apply(x, self.weight, self.stride[0], self.padding[0])
 
     conv_type = SparseConv2d if mode == "sparse" else nn.Conv2d
 
@@ -181,10 +191,10 @@ class TorchStep:
     FORMS = ({}, {"foreach": True}, {"fused": True})
     warms_up = False
 
-    def __init__(self, batch, mode, layout, form=None):
+    def __init__(self, batch, mode, layout, joint, form=None):
         import torch
 
-        self.model = resnet18(mode).to(memory_format=layout)
+        self.model = resnet18(mode, joint).to(memory_format=layout)
         self.x = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
         self.labels = torch.randint(10, (batch,))
         self.loss = torch.nn.CrossEntropyLoss()
@@ -207,11 +217,14 @@ class TorchStep:
         adam.step()
         return min(timed(adam.step)[0] for _ in range(3))
 
-    def run(self):
+    def update(self):
+        self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+
+    def run(self):
         forward, loss = timed(lambda: self.loss(self.model(self.x), self.labels))
         backward, _ = timed(loss.backward)
-        optimizer, _ = timed(self.adam.step)
+        optimizer, _ = timed(self.update)
         total = forward + backward + optimizer
         return {"forward": forward, "backward": backward, "optimizer": optimizer, "total": total}
 
@@ -276,16 +289,16 @@ def settle():
     time.sleep(0.05)
 
 
-def alternate(variants, ours, case, rounds):
-    """Medians by pass: of each PyTorch variant (by name), and of ssprop (or None)."""
-    theirs = {name: [] for name in variants}
+def alternate(forms, ours, case, rounds):
+    """Medians by pass: of each PyTorch form (by name), and of ssprop (or None)."""
+    theirs = {name: [] for name in forms}
     our_times = []
     for _ in range(rounds):
-        for name, variant in variants.items():
+        for name, form in forms.items():
             settle()
-            if variant.warms_up:
-                variant.run()
-            theirs[name].append(variant.run())
+            if form.warms_up:
+                form.run()
+            theirs[name].append(form.run())
         settle()
         our_times.append(ours.run(case))
 
@@ -296,19 +309,27 @@ def alternate(variants, ours, case, rounds):
     return {name: medians(times) for name, times in theirs.items()}, found
 
 
-def layouts():
+def variants(make, mode):
+    """What PyTorch is timed with, by name: `make(layout, joint)` of each form; the fastest counts."""
     import torch
 
-    return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    if mode == "dense":
+        return {name: make(layout, False) for name, layout in layouts.items()}
+    return {
+        f"{name}, {'joint' if joint else 'separate'}": make(layout, joint)
+        for name, layout in layouts.items()
+        for joint in (False, True)
+    }
 
 
 def row(name, theirs, ours, passed):
-    """A row from PyTorch's medians by layout, ssprop's, and the pass that the row is of."""
+    """A row from PyTorch's medians by form, ssprop's, and the pass that the row is of."""
     layout = min(theirs, key=lambda name: theirs[name][passed])
     return {
         "case": name,
         "pytorch": theirs[layout][passed],
-        "layout": layout,
+        "form": layout,
         "ours": None if ours is None else ours[passed],
         "unit": "ms",
     }
@@ -322,8 +343,8 @@ def conv_rows(case, ours, rounds, wanted):
         titles = {p: f"{name} {p}" + (f" {mode}" if p == "backward" else "") for p in passes}
         if not any(wanted(title) for title in titles.values()):
             continue
-        variants = {key: TorchConv(case, mode, layout) for key, layout in layouts().items()}
-        theirs, found = alternate(variants, ours, f"{name} {mode}", rounds)
+        forms = variants(lambda *form: TorchConv(case, mode, *form), mode)
+        theirs, found = alternate(forms, ours, f"{name} {mode}", rounds)
         rows += [row(titles[p], theirs, found, p) for p in passes if wanted(titles[p])]
         if found:
             fastest = min(times["backward"] for times in theirs.values())
@@ -340,13 +361,13 @@ def step_rows(batch, mode, ours, rounds, wanted):
     titles = {p: f"{name} {p}" for p in PASSES}
     if not any(wanted(title) for title in titles.values()):
         return []
-    variants = {key: TorchStep(batch, mode, layout) for key, layout in layouts().items()}
-    theirs, found = alternate(variants, ours, name, rounds)
-    # The layout of the fastest step, so that the passes add up.
+    forms = variants(lambda *form: TorchStep(batch, mode, *form), mode)
+    theirs, found = alternate(forms, ours, name, rounds)
+    # The form of the fastest step, so that the passes add up.
     best = min(theirs, key=lambda layout: theirs[layout]["total"])
     rows = [row(title, {best: theirs[best]}, found, p) for p, title in titles.items()]
     for r in rows:
-        r["adam"] = next(iter(variants[best].form), "default")
+        r["adam"] = next(iter(forms[best].form), "default")
     return [r for r in rows if wanted(r["case"])]
 
 
@@ -369,7 +390,7 @@ def memory_child(mode, threads):
     torch.set_num_threads(threads)
     start = status_kb("VmRSS:")
     # The contiguous layout and the fused Adam: neither needs a second copy of anything.
-    step = TorchStep(128, mode, torch.contiguous_format, {"fused": True})
+    step = TorchStep(128, mode, torch.contiguous_format, False, {"fused": True})
     for _ in range(3):
         step.run()
     print(start, status_kb("VmHWM:"))
@@ -387,7 +408,7 @@ def memory_rows(ours, threads, wanted):
             {
                 "case": name,
                 "pytorch": memory_answer(theirs),
-                "layout": "contiguous",
+                "form": "contiguous",
                 "ours": ours.memory(mode),
                 "unit": "MiB",
             }
@@ -406,18 +427,22 @@ def cpu_model():
         return platform.processor() or platform.machine()
 
 
+def print_heading():
+    print("| case | PyTorch | ours | ours / PyTorch | bar | PyTorch's form |")
+    print("|---|---:|---:|---:|---:|---|", flush=True)
+
+
 def print_rows(rows, bars):
-    print("| case | PyTorch | ours | ours / PyTorch | bar | PyTorch's layout |")
-    print("|---|---:|---:|---:|---:|---|")
+    """Prints the rows, and adds to each its ratio and its bar."""
     for r in rows:
         ours = "-" if r["ours"] is None else f"{r['ours']:.2f} {r['unit']}"
         r["ratio"] = None if r["ours"] is None else r["ours"] / r["pytorch"]
         ratio = "-" if r["ratio"] is None else f"{r['ratio']:.2f}"
         r["bar"] = bars.get(r["case"])
         bar = "-" if r["bar"] is None else f"{r['bar']:.2f}"
-        layout = r["layout"] + (f", Adam {r['adam']}" if r.get("adam") else "")
+        form = r["form"] + (f", Adam {r['adam']}" if r.get("adam") else "")
         theirs = f"{r['pytorch']:.2f} {r['unit']}"
-        print(f"| {r['case']} | {theirs} | {ours} | {ratio} | {bar} | {layout} |")
+        print(f"| {r['case']} | {theirs} | {ours} | {ratio} | {bar} | {form} |", flush=True)
 
 
 def print_shares(shares):
@@ -448,6 +473,7 @@ def main():
     def wanted(name):
         return args.cases in name
 
+    load = os.getloadavg()[0]
     ours = Ours(args.threads)
     about = {
         "torch": torch.__version__,
@@ -456,25 +482,37 @@ def main():
         "cpu": cpu_model(),
         "threads": args.threads,
         "rounds": args.rounds,
+        "load": load,
     }
+    if load > 0.5:
+        print(
+            f"warning: the load average is {load:.1f}. Beside other programs PyTorch's"
+            " threads wait for each other, and the ratios flatter ssprop.",
+            file=sys.stderr,
+        )
     print(
         f"torch {about['torch']} ({about['torch_isa']}, {torch.get_num_threads()} threads)"
         f" and {ours.about}, on {about['cpu']}; {args.rounds} rounds\n"
     )
+    print_heading()
     rows, shares = [], []
+
+    def add(more):
+        print_rows(more, bars)
+        rows.extend(more)
+
     for case in CONVS:
         case_rows, share = conv_rows(case, ours, args.rounds, wanted)
-        rows += case_rows
+        add(case_rows)
         shares += [share] if share else []
     for batch in STEP_BATCHES:
         for mode in MODES:
-            rows += step_rows(batch, mode, ours, args.rounds, wanted)
-    rows += memory_rows(ours, args.threads, wanted)
+            add(step_rows(batch, mode, ours, args.rounds, wanted))
+    add(memory_rows(ours, args.threads, wanted))
     ours.close()
 
     if not rows:
         raise SystemExit(f"no case has '{args.cases}' in its name")
-    print_rows(rows, bars)
     if shares:
         print_shares(shares)
     if args.json:

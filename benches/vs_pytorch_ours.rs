@@ -3,19 +3,25 @@
 //!
 //! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
 //! one line `forward backward optimizer total` with the milliseconds of one call, after a call that
-//! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`common::CONVS`]) and
+//! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
 //! `step BATCH dense`, `step BATCH sparse` (ResNet-18). An unknown one is answered `unknown`.
 //!
 //! `--memory MODE` (dense or sparse): prints the kilobytes resident at the start, and at the peak of
 //! three steps of ResNet-18 at 128 images.
 
-mod common;
+#[path = "common/convs.rs"]
+mod convs;
+#[path = "common/step.rs"]
+mod step;
+#[path = "common/threads.rs"]
+mod threads;
 
 use std::io::{stdin, stdout, BufRead, Write};
 use std::time::Instant;
 
-use common::{Conv, CONVS, DROP_RATE};
+use convs::{Conv, CONVS, DROP_RATE};
 use ssprop::sparsity::DropRate;
+use step::Step;
 
 /// Milliseconds of one call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,14 +67,20 @@ impl TimedCase for ConvCase {
     }
 }
 
-/// ResNet-18's training step.
-mod step {
-    use super::TimedCase;
-    use ssprop::sparsity::DropRate;
+impl TimedCase for Step {
+    fn run(&mut self) -> Times {
+        let (forward, loss) = timed(|| self.forward());
+        let (backward, ()) = timed(|| self.backward(loss));
+        let (optimizer, ()) = timed(|| self.update());
+        Times {
+            forward,
+            backward,
+            optimizer,
+        }
+    }
 
-    /// The step at `batch` images; `None` until the model is there.
-    pub fn case(_batch: usize, _drop_rate: DropRate) -> Option<Box<dyn TimedCase>> {
-        None
+    fn warms_up(&self) -> bool {
+        false
     }
 }
 
@@ -82,7 +94,7 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
             let conv = conv();
             Some(Box::new(ConvCase { conv, drop_rate }))
         }
-        "step" => step::case(layer.parse().ok()?, drop_rate),
+        "step" => Some(Box::new(Step::new(layer.parse().ok()?, drop_rate))),
         _ => None,
     }
 }
@@ -170,11 +182,11 @@ fn main() -> std::io::Result<()> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
         ["--serve", ..] => {
-            common::set_threads(2);
+            threads::set_threads(2);
             serve()
         }
         ["--memory", mode, ..] => {
-            common::set_threads(2);
+            threads::set_threads(2);
             memory(mode);
             Ok(())
         }

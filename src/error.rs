@@ -1,6 +1,7 @@
 //! The errors of this crate.
 
 use std::fmt::{Debug, Display};
+use std::path::{Path, PathBuf};
 
 use dfdx::tensor::CpuError;
 
@@ -30,6 +31,101 @@ pub enum Error {
         value: String,
         /// The values that it can have.
         range: &'static str,
+    },
+
+    /// A tensor that a model has is not where its value should come from.
+    #[error("{place}: no tensor `{name}`, which has shape {expected:?}")]
+    MissingTensor {
+        /// The file or the state that lacks it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that the model gives it.
+        expected: Vec<usize>,
+    },
+
+    /// A tensor that belongs to nothing in the model.
+    #[error("{place}: tensor `{name}` of shape {found:?} has no counterpart in the model")]
+    UnexpectedTensor {
+        /// The file or the state that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that it has there.
+        found: Vec<usize>,
+    },
+
+    /// A stored tensor's shape is not that of its counterpart in the model.
+    #[error("{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}")]
+    TensorShape {
+        /// The file or the state that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that the model gives it.
+        expected: Vec<usize>,
+        /// The shape that it has there.
+        found: Vec<usize>,
+    },
+
+    /// A stored tensor's element type is not that of its counterpart in the model.
+    #[error("{place}: tensor `{name}`: expected {expected}, found {found}")]
+    TensorDtype {
+        /// The file that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The element type and shape that the model gives it.
+        expected: String,
+        /// The element type and shape that it has there.
+        found: String,
+    },
+
+    /// A stored value cannot be what it is stored as (a negative step count, say).
+    #[error("{place}: `{name}` = {value}: must be {range}")]
+    StoredValue {
+        /// The file or the model that holds it.
+        place: String,
+        /// The path name of the value.
+        name: String,
+        /// The value that it has.
+        value: String,
+        /// The values that it can have.
+        range: &'static str,
+    },
+
+    /// Two tensors have one path name, so that state kept by name cannot tell them apart.
+    #[error("two tensors have the name `{name}`")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+
+    /// Parameters had no gradient in an optimizer's update. The others have been updated.
+    #[error("parameters without a gradient: {}", names.join(", "))]
+    UnusedParameters {
+        /// Their path names, in the model's order.
+        names: Vec<String>,
+    },
+
+    /// A file is not what it should be (cut off, damaged, of another format).
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// The operating system could not read or write a file.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The cause.
+        source: std::io::Error,
     },
 
     /// The tensor's device reported an error (out of memory, say).
@@ -66,6 +162,15 @@ impl Error {
             name,
             value: value.to_string(),
             range,
+        }
+    }
+
+    /// An [`Error::Io`].
+    pub fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            source,
         }
     }
 

@@ -5,13 +5,18 @@
 //! Propagation* ([arXiv 2408.12561](https://arxiv.org/abs/2408.12561)).
 #![deny(missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
+// A tensor's type spells out its shape, element type, device and tape.
+#![allow(clippy::type_complexity)]
 
 pub mod backend;
+pub mod checkpoint;
 pub mod data;
 mod element;
 pub mod error;
+pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod optim;
 pub mod prelude;
 pub mod shape;
 mod simd;

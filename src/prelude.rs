@@ -11,6 +11,10 @@
 
 pub use dfdx::prelude::*;
 
-pub use crate::nn::builders::*;
+// By name where dfdx has a layer of the same name: ours is then the one that is meant.
+pub use crate::models::builders::ResNet18;
+pub use crate::nn::builders::{
+    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
+};
 pub use crate::nn::VisitSparse;
 pub use crate::sparsity::{BarSchedule, DropRate};

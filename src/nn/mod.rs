@@ -1,18 +1,31 @@
-//! Layers, in dfdx's manner: a builder type names the architecture
-//! (`dev.build_module::<SparseConv2D<3, 64, 3>, f32>()`), a module type of the same name in
-//! [`modules`] holds the tensors.
+//! Layers: dfdx modules around the operations of this crate.
+//!
+//! As in dfdx, a layer that has parameters is written twice: the module itself, and a marker type
+//! in [`builders`] that says what to build on which device and element type
+//! (`dev.build_module::<SparseConv2D<3, 64, 3>, f32>()`). A layer without parameters is its own
+//! marker.
 
+mod batch_norm2d;
+mod pool;
+mod relu;
 mod sparse_conv2d;
 mod visit_sparse;
 
+pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 
-/// The types that `dev.build_module` takes.
-pub mod builders {
-    pub use super::sparse_conv2d::builder::{BiasedSparseConv2D, SparseConv2D};
+/// The layers themselves, with their parameters.
+pub mod modules {
+    pub use super::batch_norm2d::BatchNorm2D;
+    pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
+    pub use super::relu::ReLU;
+    pub use super::sparse_conv2d::{BiasedSparseConv2D, Quotient, SparseConv2D};
 }
 
-/// The layers with their tensors.
-pub mod modules {
-    pub use super::sparse_conv2d::{BiasedSparseConv2D, Quotient, SparseConv2D};
+/// The types that describe a network before it is built.
+pub mod builders {
+    pub use super::batch_norm2d::builder::BatchNorm2D;
+    pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
+    pub use super::relu::ReLU;
+    pub use super::sparse_conv2d::builder::{BiasedSparseConv2D, SparseConv2D};
 }

@@ -68,6 +68,13 @@ macro_rules! nothing_sparse {
 }
 nothing_sparse!(
     [] (),
+    [] super::modules::ReLU,
+    [] super::modules::GlobalAvgPool,
+    [const K: usize, const S: usize, const P: usize] super::modules::MaxPool2D<K, S, P>,
+    [const K: usize, const S: usize, const P: usize] super::modules::AvgPool2D<K, S, P>,
+    [
+        const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] super::modules::BatchNorm2D<C, E, D>,
     [] dfdx::nn::modules::ReLU,
     [] dfdx::nn::modules::FastGeLU,
     [] dfdx::nn::modules::Sigmoid,

@@ -4,6 +4,8 @@
 //! for it, and the tape hook; `cpu.rs` has the kernels, on slices; `reference.rs` has plain loops,
 //! generic over `f32` and `f64`, which the tests hold the kernels against.
 
+use dfdx::tensor::{Gradients, Storage};
+
 /// Takes the gradient of `$ghost` out of `$grads` and leaves an empty one.
 ///
 /// For the output of an operation, in its backward hook: nobody needs it afterwards, and owning it
@@ -11,8 +13,22 @@
 /// since the type of a ghost tensor cannot be named outside dfdx.)
 macro_rules! take_grad {
     ($dev:expr, $grads:expr, $ghost:expr) => {{
-        let empty = $dev.try_alloc_len(0)?;
+        let empty = $crate::ops::empty_grad(&*$grads, &$dev)?;
         std::mem::replace($grads.get_or_alloc_mut($ghost)?, empty)
     }};
 }
+
+/// An empty gradient buffer. (`grads` says of which element type.)
+pub(crate) fn empty_grad<E, D: Storage<E>>(
+    _grads: &Gradients<E, D>,
+    dev: &D,
+) -> Result<D::Vec, D::Err> {
+    dev.try_alloc_len(0)
+}
+
+pub mod add_relu;
+pub mod batch_norm;
+pub(crate) mod blocks;
 pub mod conv2d;
+pub mod pool;
+pub mod relu;

@@ -4,11 +4,13 @@
 //! instruction set that the machine has: AVX-512, AVX2 with FMA, or arrays that the compiler turns
 //! into whatever the target has (SSE2, NEON).
 
+mod lanes;
 pub mod matmul;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use lanes::*;
 use portable::Portable;
 
 /// An instruction set's vector of `f32`.

@@ -137,13 +137,3 @@ pub const CONVS: [Case; 10] = [
         ConvLayer::<256, 512, 1, 2, 0, 8>::boxed,
     ),
 ];
-
-/// Sets rayon's threads to `RAYON_NUM_THREADS`, or else to `default`.
-pub fn set_threads(default: usize) {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(default)
-            .build_global()
-            .expect("the pool is not built before");
-    }
-}

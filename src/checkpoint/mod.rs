@@ -1,0 +1,165 @@
+//! Models, and training in progress, in [safetensors](https://github.com/huggingface/safetensors)
+//! files.
+//!
+//! A tensor's name in the file is its path in the model as dfdx's visitors spell it
+//! (`layer1.0.conv1.weight`; a tuple's members are `0`, `1`, ...). Scalars that a model lists
+//! (the epsilon of dfdx's batch norm) are f64 tensors of no dimensions, as in dfdx's own files. A
+//! training checkpoint adds the state of [`Adam`](crate::optim::Adam):
+//!
+//! | name | type | |
+//! |---|---|---|
+//! | `optimizer.step.<parameter>` | I64, no dimensions | updates that the parameter has had |
+//! | `optimizer.exp_avg.<parameter>` | the parameter's, its shape | first moment |
+//! | `optimizer.exp_avg_sq.<parameter>` | the parameter's, its shape | second moment |
+//!
+//! Model, state and metadata share a file, so that they cannot get out of step. A file is written
+//! under a temporary name in its folder, brought to the disk and renamed: one that was there before
+//! stays as it is if anything fails. Loading checks everything before it changes anything.
+//!
+//! ```
+//! use dfdx::prelude::*;
+//! use ssprop::checkpoint::{load_training, save_training, Metadata};
+//! use ssprop::optim::{Adam, AdamConfig};
+//!
+//! # fn main() -> ssprop::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let path = folder.path().join("run.safetensors");
+//! let dev = Cpu::default();
+//! let model = dev.build_module::<Linear<3, 2>, f32>();
+//! let opt = Adam::new(&model, AdamConfig::adam())?;
+//! let metadata = Metadata::from([("epoch".to_owned(), "7".to_owned())]);
+//! save_training(&path, &model, &opt, &metadata)?;
+//!
+//! let mut model = dev.build_module::<Linear<3, 2>, f32>();
+//! let mut opt = Adam::new(&model, AdamConfig::adam())?;
+//! let metadata = load_training(&path, &mut model, &mut opt)?;
+//! assert_eq!(metadata["epoch"], "7");
+//! # Ok(())
+//! # }
+//! ```
+
+mod element;
+mod file;
+mod model;
+mod training;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dfdx::nn::TensorCollection;
+use dfdx::tensor_ops::Device;
+
+use crate::error::{Error, Result};
+
+pub use element::Element;
+pub use training::{load_training, save_training};
+
+/// What else a file says, as text: the epoch, the seed, the name of the model.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Begins the names of an optimizer's tensors.
+const OPTIMIZER: &str = "optimizer.";
+
+/// Saves a model's tensors and scalars.
+///
+/// # Errors
+/// [`Error::Io`] with the path and the cause, [`Error::DuplicateName`] if two tensors have one path
+/// name, [`Error::StoredValue`] if a scalar does not fit into f64.
+pub fn save<M, E, D>(path: impl AsRef<Path>, model: &M, metadata: &Metadata) -> Result<()>
+where
+    M: TensorCollection<E, D>,
+    E: Element,
+    D: Device<E>,
+{
+    file::write(path.as_ref(), model::entries(model)?, metadata)
+}
+
+/// Loads a model from a file that has exactly its tensors and scalars, and returns the metadata. An
+/// optimizer's state in the file is left aside. On an error the model is as it was.
+///
+/// # Errors
+/// All name the file, and those of a tensor its name and the shapes: [`Error::Io`],
+/// [`Error::Format`] for a file that is cut off or damaged, [`Error::MissingTensor`],
+/// [`Error::UnexpectedTensor`], [`Error::TensorShape`], [`Error::TensorDtype`],
+/// [`Error::StoredValue`]; and [`Error::DuplicateName`], [`Error::Device`].
+pub fn load<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Metadata>
+where
+    M: TensorCollection<E, D>,
+    E: Element,
+    D: Device<E>,
+{
+    let path = path.as_ref();
+    let bytes = file::read(path)?;
+    let (stored, metadata) = file::parse(path, &bytes)?;
+    let place = path.display().to_string();
+    check_all(model, &stored, &place)?;
+    model::set(model, &stored)?;
+    Ok(metadata)
+}
+
+/// What [`load_partial`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partial {
+    /// The file's metadata.
+    pub metadata: Metadata,
+    /// What the model has and the file has not, and which has been left as it was.
+    pub missing: Vec<String>,
+    /// What the file has and the model has not.
+    pub unexpected: Vec<String>,
+}
+
+/// Loads what a file and a model have in common. On an error the model is as it was.
+///
+/// # Errors
+/// As [`load`], except that missing and unexpected tensors are listed in the result.
+pub fn load_partial<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Partial>
+where
+    M: TensorCollection<E, D>,
+    E: Element,
+    D: Device<E>,
+{
+    let path = path.as_ref();
+    let bytes = file::read(path)?;
+    let (stored, metadata) = file::parse(path, &bytes)?;
+    let differences = model::check(model, &stored, &path.display().to_string())?;
+    model::set(model, &stored)?;
+    let names = |list: Vec<(String, Vec<usize>)>| list.into_iter().map(|(name, _)| name);
+    Ok(Partial {
+        metadata,
+        missing: names(differences.missing).collect(),
+        unexpected: names(differences.unexpected)
+            .filter(|name| !name.starts_with(OPTIMIZER))
+            .collect(),
+    })
+}
+
+/// An error unless `stored` has all of the model's tensors and no others than an optimizer's, whose
+/// names it returns.
+fn check_all<M, E, D>(
+    model: &M,
+    stored: &BTreeMap<String, file::Stored>,
+    place: &str,
+) -> Result<Vec<String>>
+where
+    M: TensorCollection<E, D>,
+    E: Element,
+    D: Device<E>,
+{
+    let differences = model::check(model, stored, place)?;
+    let place = place.to_owned();
+    if let Some((name, expected)) = differences.missing.into_iter().next() {
+        return Err(Error::MissingTensor {
+            place,
+            name,
+            expected,
+        });
+    }
+    let mut names = Vec::new();
+    for (name, found) in differences.unexpected {
+        if !name.starts_with(OPTIMIZER) {
+            return Err(Error::UnexpectedTensor { place, name, found });
+        }
+        names.push(name);
+    }
+    Ok(names)
+}

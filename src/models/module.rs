@@ -1,0 +1,66 @@
+//! What every network writes out: its builder, its tensors' names, its sparse layers.
+
+/// Declares a network as a struct of named layers (module types, for elements `E` on a device
+/// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
+/// [`VisitSparse`](crate::nn::VisitSparse), and a builder of the same name in `builder`. The
+/// `first` layer's input is the data, which needs no gradient.
+macro_rules! network {
+    (@nest) => { () };
+    (@nest $head:tt $($tail:tt)*) => { ($head, network!(@nest $($tail)*)) };
+    (
+        $(#[$doc:meta])*
+        $name:ident [$(const $param:ident: usize),*] {
+            $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
+        }
+        $(first $first:ident)?
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name<$(const $param: usize,)* E: Dtype, D: Storage<E>> {
+            $(
+                $(#[$field_doc])*
+                pub $field: $layer,
+            )*
+        }
+
+        impl<$(const $param: usize,)* E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+            for builder::$name<$($param),*>
+        where
+            $name<$($param,)* E, D>: BuildModule<D, E>,
+        {
+            type Built = $name<$($param,)* E, D>;
+        }
+
+        impl<$(const $param: usize,)* E: Dtype + num_traits::Float + SampleUniform, D: Device<E>>
+            TensorCollection<E, D> for $name<$($param,)* E, D>
+        {
+            type To<E2: Dtype, D2: Device<E2>> = $name<$($param,)* E2, D2>;
+
+            fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+                visitor: &mut V,
+            ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+                visitor.visit_fields(
+                    // Nested, since dfdx takes at most six fields side by side.
+                    network!(@nest $((
+                        Self::module(stringify!($field), |s: &Self| &s.$field, |s: &mut Self| &mut s.$field)
+                    ))*),
+                    |network!(@nest $($field)*)| {
+                        #[allow(unused_mut)]
+                        let mut network = $name { $($field,)* };
+                        $(network.$first.backward.input_gradient = false;)?
+                        network
+                    },
+                )
+            }
+        }
+
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> VisitSparse
+            for $name<$($param,)* E, D>
+        {
+            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+                $(self.$field.visit_sparse_at(&join(path, stringify!($field)), f);)*
+            }
+        }
+    };
+}
+pub(super) use network;

@@ -1,0 +1,25 @@
+//! The ReLU layer.
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{Module, NonMutableModule, ZeroSizedModule};
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::ops::relu::try_relu;
+
+/// max(x, 0), element by element: dfdx's `ReLU`, faster on the CPU. See [`try_relu`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReLU;
+
+impl ZeroSizedModule for ReLU {}
+impl NonMutableModule for ReLU {}
+
+impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>> for ReLU {
+    type Output = Tensor<S, E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, x: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
+        try_relu(x).map_err(D::device_error)
+    }
+}

@@ -1,0 +1,61 @@
+//! The sum with ReLU on the CPU: fixed blocks of elements.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Cpu, Tensor};
+use num_traits::Float;
+use rayon::prelude::*;
+
+use super::AddReLUKernel;
+use crate::error::Result;
+use crate::ops::blocks::ELEMENTS;
+use crate::simd::{multiversion, relu, relu_grad};
+use crate::storage::{as_mut_slice, as_slice};
+
+multiversion! {
+    fn forward<E>(a: &[E], b: &[E], y: &mut [E]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            *y = relu(a + b);
+        }
+    }
+}
+
+multiversion! {
+    fn backward<E>(y: &[E], dy: &[E], da: &mut [E], db: &mut [E]) {
+        for (((da, db), &y), &dy) in da.iter_mut().zip(db).zip(y).zip(dy) {
+            let dz = relu_grad(y, dy);
+            *da += dz;
+            *db += dz;
+        }
+    }
+}
+
+impl<E: Dtype + Float> AddReLUKernel<E> for Cpu {
+    fn add_relu_forward<S: Shape>(
+        a: &Tensor<S, E, Self>,
+        b: &Tensor<S, E, Self>,
+        y: &mut Tensor<S, E, Self>,
+    ) -> Result<()> {
+        as_slice("add_relu", a)?
+            .par_chunks(ELEMENTS)
+            .zip(as_slice("add_relu", b)?.par_chunks(ELEMENTS))
+            .zip(as_mut_slice("add_relu", y)?.par_chunks_mut(ELEMENTS))
+            .for_each(|((a, b), y)| forward(a, b, y));
+        Ok(())
+    }
+
+    fn add_relu_backward<S: Shape>(
+        y: &Tensor<S, E, Self>,
+        dy: &Self::Vec,
+        da: &mut Self::Vec,
+        db: &mut Self::Vec,
+    ) -> Result<()> {
+        as_slice("add_relu", y)?
+            .par_chunks(ELEMENTS)
+            .zip(dy.par_chunks(ELEMENTS))
+            .zip(da.par_chunks_mut(ELEMENTS))
+            .zip(db.par_chunks_mut(ELEMENTS))
+            .for_each(|(((y, dy), da), db)| backward(y, dy, da, db));
+        Ok(())
+    }
+}

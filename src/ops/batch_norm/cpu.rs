@@ -1,0 +1,527 @@
+//! Batch normalisation on the CPU: each task takes a block of channels through all passes, so that
+//! the passes after the first find the block in the core's cache.
+
+use std::ops::Range;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape};
+use dfdx::tensor::Cpu;
+use num_traits::Float;
+use rayon::prelude::*;
+
+use super::{Activation, BatchNorm2DKernel, BatchNorm2DOp, Images, PerChannel, Statistics};
+use crate::error::Result;
+use crate::ops::blocks::{Dims, ELEMENTS};
+use crate::simd::{from_f64, multiversion, relu, relu_grad, to_f64, Lanes, SUM_RUN};
+use crate::storage::{as_mut_slice, as_slice};
+
+const OP: &str = "batch_norm2d";
+
+/// The statistics of one channel over `count` elements.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// The sum of (x - mean)^2.
+    m2: f64,
+}
+
+impl Moments {
+    /// The statistics of both sets of elements together (Chan, Golub and LeVeque, 1979).
+    #[inline(always)]
+    fn merge(&mut self, count: f64, mean: f64, m2: f64) {
+        let total = self.count + count;
+        let delta = mean - self.mean;
+        self.mean += delta * (count / total);
+        self.m2 += m2 + delta * delta * (self.count * count / total);
+        self.count = total;
+    }
+}
+
+/// The pieces of one channel that are summed at a time, about [`SUM_RUN`] elements each: several
+/// images' planes where they are small, a part of one where they are large. As (images, part).
+#[inline(always)]
+fn pieces(images: usize, plane: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let group = (SUM_RUN / plane).max(1);
+    (0..images).step_by(group).flat_map(move |b| {
+        (0..plane)
+            .step_by(SUM_RUN)
+            .map(move |i| (b..(b + group).min(images), i..(i + SUM_RUN).min(plane)))
+    })
+}
+
+multiversion! {
+    /// The statistics of each channel of a block.
+    fn block_moments<E>(plane: usize, x: &[&[E]], moments: &mut [Moments]) {
+        for (images, part) in pieces(x.len(), plane) {
+            let count = (images.len() * part.len()) as f64;
+            for (i, moments) in moments.iter_mut().enumerate() {
+                let (start, end) = (i * plane + part.start, i * plane + part.end);
+                let mut sum = Lanes::new();
+                for x in &x[images.clone()] {
+                    sum.add(&x[start..end], |v| v);
+                }
+                let mean = sum.total() / count;
+                let shift: E = from_f64(mean);
+                let mut m2 = Lanes::new();
+                for x in &x[images.clone()] {
+                    m2.add(&x[start..end], |v| (v - shift) * (v - shift));
+                }
+                moments.merge(count, mean, m2.total());
+            }
+        }
+    }
+}
+
+/// (x - mean) * scale + bias: the one expression that forward and backward share, so that the mask
+/// computed again in the backward pass is the forward's to the bit.
+#[inline(always)]
+fn affine<E: Dtype>(x: E, mean: E, scale: E, bias: E) -> E {
+    (x - mean) * scale + bias
+}
+
+/// The numbers that normalise one channel.
+#[derive(Clone, Copy)]
+struct Channel<E> {
+    mean: E,
+    inv_std: E,
+    weight: E,
+    bias: E,
+}
+
+impl<E: Dtype> Channel<E> {
+    #[inline(always)]
+    fn scale(&self) -> E {
+        self.weight * self.inv_std
+    }
+}
+
+multiversion! {
+    /// y = f(affine(x) + residual)
+    fn block_forward<E>(
+        plane: usize,
+        activation: Activation,
+        channels: &[Channel<E>],
+        x: &[&[E]],
+        residual: Option<&[&[E]]>,
+        y: &mut [&mut [E]],
+    ) {
+        for (b, (x, y)) in x.iter().zip(y).enumerate() {
+            let planes = x.chunks_exact(plane).zip(y.chunks_exact_mut(plane)).zip(channels);
+            for (i, ((x, y), c)) in planes.enumerate() {
+                let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
+                let residual = residual.map(|r| &r[b][i * plane..][..plane]);
+                match (residual, activation) {
+                    (None, Activation::Identity) => {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = affine(x, mean, scale, bias);
+                        }
+                    }
+                    (None, Activation::ReLU) => {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = relu(affine(x, mean, scale, bias));
+                        }
+                    }
+                    (Some(r), Activation::Identity) => {
+                        for ((y, &x), &r) in y.iter_mut().zip(x).zip(r) {
+                            *y = affine(x, mean, scale, bias) + r;
+                        }
+                    }
+                    (Some(r), Activation::ReLU) => {
+                        for ((y, &x), &r) in y.iter_mut().zip(x).zip(r) {
+                            *y = relu(affine(x, mean, scale, bias) + r);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sums over a channel that its gradients need.
+#[derive(Clone, Copy, Default)]
+struct GradSums {
+    /// The sum of dz, z being what the activation is applied to.
+    dz: f64,
+    /// The sum of dz * (x - mean).
+    dz_x: f64,
+}
+
+/// What lets the gradient through: how dz follows from dy.
+#[derive(Clone, Copy)]
+enum Mask<'a, E> {
+    /// dz = dy
+    Identity,
+    /// From the output before the ReLU, computed again from x.
+    Recomputed,
+    /// From the output of the ReLU.
+    Output(&'a [&'a [E]]),
+}
+
+/// Binds `$dz` to the function (x, dy, y) -> dz of `$mask` and `$y` to the y to give it (x where
+/// it needs none), and runs `$body` for it.
+macro_rules! with_mask {
+    ($mask:expr, $channel:expr, $x:expr, $image:expr, |$y:ident, $dz:ident| $body:expr) => {{
+        let (mean, scale, bias) = ($channel.mean, $channel.scale(), $channel.bias);
+        match $mask {
+            Mask::Identity => {
+                let ($y, $dz) = ($x, |_: E, dy: E, _: E| dy);
+                $body
+            }
+            Mask::Recomputed => {
+                let dz = |x: E, dy: E, _: E| relu_grad(affine(x, mean, scale, bias), dy);
+                let ($y, $dz) = ($x, dz);
+                $body
+            }
+            Mask::Output(y) => {
+                let ($y, $dz) = (y[$image], |_: E, dy: E, y: E| relu_grad(y, dy));
+                $body
+            }
+        }
+    }};
+}
+
+multiversion! {
+    /// First pass: the sums, and the residual's gradient grows by dz.
+    fn block_backward_sums<E>(
+        plane: usize,
+        mask: Mask<'_, E>,
+        channels: &[Channel<E>],
+        x: &[&[E]],
+        dy: &[&[E]],
+        dresidual: Option<&mut [&mut [E]]>,
+        sums: &mut [GradSums],
+    ) {
+        let mut dresidual = dresidual;
+        for (images, part) in pieces(x.len(), plane) {
+            for (i, c) in channels.iter().enumerate() {
+                let at = i * plane + part.start..i * plane + part.end;
+                let mut lanes = [Lanes::new(); 2];
+                for b in images.clone() {
+                    with_mask!(mask, c, x[b], b, |y, dz| {
+                        let (x, dy, y) = (&x[b][at.clone()], &dy[b][at.clone()], &y[at.clone()]);
+                        Lanes::add_with_dot(&mut lanes, [x, dy, y], dz, |x| x - c.mean);
+                        if let Some(dresidual) = &mut dresidual {
+                            let dr = &mut dresidual[b][at.clone()];
+                            for (((dr, &x), &dy), &y) in dr.iter_mut().zip(x).zip(dy).zip(y) {
+                                *dr += dz(x, dy, y);
+                            }
+                        }
+                    });
+                }
+                let [dz, dz_x] = lanes.map(Lanes::total);
+                sums[i].dz += dz;
+                sums[i].dz_x += dz_x;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Second pass: dx += scale * (dz - mean_dz - (x - mean) * slope)
+    fn block_backward_dx<E>(
+        plane: usize,
+        mask: Mask<'_, E>,
+        channels: &[Channel<E>],
+        mean_dz: &[E],
+        slope: &[E],
+        x: &[&[E]],
+        dy: &[&[E]],
+        dx: &mut [&mut [E]],
+    ) {
+        for b in 0..x.len() {
+            for (i, (c, dx)) in channels.iter().zip(dx[b].chunks_exact_mut(plane)).enumerate() {
+                let (mean, scale) = (c.mean, c.scale());
+                let (mean_dz, slope) = (mean_dz[i], slope[i]);
+                let at = i * plane..(i + 1) * plane;
+                with_mask!(mask, c, x[b], b, |y, dz| {
+                    let (x, dy, y) = (&x[b][at.clone()], &dy[b][at.clone()], &y[at.clone()]);
+                    for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
+                        *dx += scale * (dz(x, dy, y) - mean_dz - (x - mean) * slope);
+                    }
+                });
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn add_assign<E>(sum: &mut [E], term: &[E]) {
+        for (s, &t) in sum.iter_mut().zip(term) {
+            *s += t;
+        }
+    }
+}
+
+/// The blocks of an optional slice: as many as of the others, each `None` if there is none.
+fn optional<T>(blocks: Option<Vec<T>>, count: usize) -> Vec<Option<T>> {
+    match blocks {
+        Some(blocks) => blocks.into_iter().map(Some).collect(),
+        None => (0..count).map(|_| None).collect(),
+    }
+}
+
+impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
+    fn batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        x: &Images<B, C, H, W, E, Self>,
+        residual: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        running_mean: &mut PerChannel<C, E, Self>,
+        running_var: &mut PerChannel<C, E, Self>,
+        y: &mut Images<B, C, H, W, E, Self>,
+        mean: &mut PerChannel<C, E, Self>,
+        inv_std: &mut PerChannel<C, E, Self>,
+    ) -> Result<()> {
+        let dims = Dims::of(x.shape());
+        // Every view first: nothing may fail once the running statistics begin to move.
+        let residual = residual.map(|r| as_slice(OP, r)).transpose()?;
+        let (running_mean, running_var) = (
+            as_mut_slice(OP, running_mean)?,
+            as_mut_slice(OP, running_var)?,
+        );
+        let moments = train_forward(
+            op,
+            dims,
+            as_slice(OP, x)?,
+            residual,
+            as_slice(OP, weight)?,
+            as_slice(OP, bias)?,
+            as_mut_slice(OP, y)?,
+            as_mut_slice(OP, mean)?,
+            as_mut_slice(OP, inv_std)?,
+        );
+        let move_to = |running: &mut E, batch: f64| {
+            *running = from_f64(to_f64(*running) * (1.0 - op.momentum) + batch * op.momentum);
+        };
+        for ((rm, rv), m) in running_mean.iter_mut().zip(running_var).zip(moments) {
+            move_to(rm, m.mean);
+            move_to(rv, m.m2 / (m.count - 1.0));
+        }
+        Ok(())
+    }
+
+    fn batch_norm2d_eval<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        x: &Images<B, C, H, W, E, Self>,
+        residual: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        running_mean: &PerChannel<C, E, Self>,
+        running_var: &PerChannel<C, E, Self>,
+        y: &mut Images<B, C, H, W, E, Self>,
+        inv_std: &mut PerChannel<C, E, Self>,
+    ) -> Result<()> {
+        let dims = Dims::of(x.shape());
+        let var = as_slice(OP, running_var)?;
+        let inv_std = as_mut_slice(OP, inv_std)?;
+        for (inv_std, &var) in inv_std.iter_mut().zip(var) {
+            *inv_std = from_f64(1.0 / (to_f64(var) + op.eps).sqrt());
+        }
+        let residual = residual.map(|r| as_slice(OP, r)).transpose()?;
+        eval_forward(
+            op,
+            dims,
+            as_slice(OP, x)?,
+            residual,
+            as_slice(OP, weight)?,
+            as_slice(OP, bias)?,
+            as_slice(OP, running_mean)?,
+            inv_std,
+            as_mut_slice(OP, y)?,
+        );
+        Ok(())
+    }
+
+    fn batch_norm2d_backward<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        statistics: Statistics,
+        x: &Images<B, C, H, W, E, Self>,
+        y: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        mean: &PerChannel<C, E, Self>,
+        inv_std: &PerChannel<C, E, Self>,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        dresidual: Option<&mut Self::Vec>,
+        dweight: &mut Self::Vec,
+        dbias: &mut Self::Vec,
+    ) -> Result<()> {
+        backward(
+            op.activation,
+            statistics,
+            Dims::of(x.shape()),
+            as_slice(OP, x)?,
+            y.map(|y| as_slice(OP, y)).transpose()?,
+            as_slice(OP, weight)?,
+            as_slice(OP, bias)?,
+            as_slice(OP, mean)?,
+            as_slice(OP, inv_std)?,
+            dy,
+            dx,
+            dresidual.map(|d| d.as_mut_slice()),
+            dweight,
+            dbias,
+        );
+        Ok(())
+    }
+
+    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec) {
+        let sum: &mut [E] = sum;
+        sum.par_chunks_mut(ELEMENTS)
+            .zip(term.par_chunks(ELEMENTS))
+            .for_each(|(s, t)| add_assign(s, t));
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn train_forward<E: Dtype + Float>(
+    op: &BatchNorm2DOp,
+    dims: Dims,
+    x: &[E],
+    residual: Option<&[E]>,
+    weight: &[E],
+    bias: &[E],
+    y: &mut [E],
+    mean: &mut [E],
+    inv_std: &mut [E],
+) -> Vec<Moments> {
+    let (block, plane) = (dims.block(), dims.plane);
+    let xs = dims.blocks(x);
+    let ys = dims.blocks_mut(y);
+    let residuals = optional(residual.map(|r| dims.blocks(r)), xs.len());
+    let mut moments = vec![Moments::default(); dims.channels];
+    moments
+        .par_chunks_mut(block)
+        .zip(mean.par_chunks_mut(block))
+        .zip(inv_std.par_chunks_mut(block))
+        .zip(weight.par_chunks(block).zip(bias.par_chunks(block)))
+        .zip(xs)
+        .zip(residuals)
+        .zip(ys)
+        .for_each(
+            |((((((moments, mean), inv_std), (weight, bias)), x), residual), mut y)| {
+                block_moments(plane, &x, moments);
+                let channels: Vec<_> = (0..moments.len())
+                    .map(|i| {
+                        let var = moments[i].m2 / moments[i].count;
+                        mean[i] = from_f64(moments[i].mean);
+                        inv_std[i] = from_f64(1.0 / (var + op.eps).sqrt());
+                        Channel {
+                            mean: mean[i],
+                            inv_std: inv_std[i],
+                            weight: weight[i],
+                            bias: bias[i],
+                        }
+                    })
+                    .collect();
+                let residual = residual.as_deref();
+                block_forward(plane, op.activation, &channels, &x, residual, &mut y);
+            },
+        );
+    moments
+}
+
+#[allow(clippy::too_many_arguments)]
+fn eval_forward<E: Dtype + Float>(
+    op: &BatchNorm2DOp,
+    dims: Dims,
+    x: &[E],
+    residual: Option<&[E]>,
+    weight: &[E],
+    bias: &[E],
+    mean: &[E],
+    inv_std: &[E],
+    y: &mut [E],
+) {
+    let channels = per_channel(weight, bias, mean, inv_std);
+    let image = dims.channels * dims.plane;
+    if y.is_empty() {
+        return;
+    }
+    // No sums to take: one image is a task.
+    y.par_chunks_mut(image).enumerate().for_each(|(b, y)| {
+        let x = &x[b * image..][..image];
+        let residual = residual.map(|r| &r[b * image..][..image]);
+        let residual = residual.as_ref().map(std::slice::from_ref);
+        block_forward(
+            dims.plane,
+            op.activation,
+            &channels,
+            &[x],
+            residual,
+            &mut [y],
+        );
+    });
+}
+
+#[allow(clippy::too_many_arguments)]
+fn backward<E: Dtype + Float>(
+    activation: Activation,
+    statistics: Statistics,
+    dims: Dims,
+    x: &[E],
+    y: Option<&[E]>,
+    weight: &[E],
+    bias: &[E],
+    mean: &[E],
+    inv_std: &[E],
+    dy: &[E],
+    dx: &mut [E],
+    dresidual: Option<&mut [E]>,
+    dweight: &mut [E],
+    dbias: &mut [E],
+) {
+    let (block, plane) = (dims.block(), dims.plane);
+    let count = (dims.batch * plane) as f64;
+    if x.is_empty() {
+        return;
+    }
+    let channels = per_channel(weight, bias, mean, inv_std);
+    let (xs, dys, dxs) = (dims.blocks(x), dims.blocks(dy), dims.blocks_mut(dx));
+    let ys = optional(y.map(|y| dims.blocks(y)), xs.len());
+    let dresiduals = optional(dresidual.map(|d| dims.blocks_mut(d)), xs.len());
+    channels
+        .par_chunks(block)
+        .zip(dweight.par_chunks_mut(block))
+        .zip(dbias.par_chunks_mut(block))
+        .zip(xs.into_par_iter().zip(ys).zip(dys))
+        .zip(dxs.into_par_iter().zip(dresiduals))
+        .for_each(
+            |((((channels, dweight), dbias), ((x, y), dy)), (mut dx, mut dresidual))| {
+                let mask = match (activation, &y) {
+                    (Activation::Identity, _) => Mask::Identity,
+                    (Activation::ReLU, None) => Mask::Recomputed,
+                    (Activation::ReLU, Some(y)) => Mask::Output(y),
+                };
+                let mut sums = vec![GradSums::default(); channels.len()];
+                let dresidual = dresidual.as_deref_mut();
+                block_backward_sums(plane, mask, channels, &x, &dy, dresidual, &mut sums);
+                let mut mean_dz = vec![E::zero(); channels.len()];
+                let mut slope = vec![E::zero(); channels.len()];
+                for (i, c) in channels.iter().enumerate() {
+                    let inv_std = to_f64(c.inv_std);
+                    dbias[i] = from_f64(sums[i].dz);
+                    dweight[i] = from_f64(sums[i].dz_x * inv_std);
+                    if statistics == Statistics::Batch {
+                        mean_dz[i] = from_f64(sums[i].dz / count);
+                        slope[i] = from_f64(sums[i].dz_x * inv_std * inv_std / count);
+                    }
+                }
+                block_backward_dx(plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx);
+            },
+        );
+}
+
+fn per_channel<E: Dtype>(weight: &[E], bias: &[E], mean: &[E], inv_std: &[E]) -> Vec<Channel<E>> {
+    (0..weight.len())
+        .map(|i| Channel {
+            mean: mean[i],
+            inv_std: inv_std[i],
+            weight: weight[i],
+            bias: bias[i],
+        })
+        .collect()
+}

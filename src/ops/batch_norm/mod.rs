@@ -1,0 +1,449 @@
+//! Batch normalisation of images, with the residual sum and the ReLU that follow it in a network.
+
+mod cpu;
+pub mod reference;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape};
+use dfdx::tensor::{Merge, NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+
+/// What is applied to the sum at the end of a fused operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// f(z) = z
+    #[default]
+    Identity,
+    /// f(z) = max(z, 0)
+    ReLU,
+}
+
+/// Where a normalisation's mean and variance come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Of the batch itself: they depend on x, and the gradient runs through them.
+    Batch,
+    /// Given: constants to the gradient.
+    Running,
+}
+
+/// The numbers of a batch normalisation, shared by its forward and its backward.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNorm2DOp {
+    /// Added to the variance before the square root is taken.
+    pub eps: f64,
+    /// The share of the batch's statistics in the new running ones.
+    pub momentum: f64,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Default for BatchNorm2DOp {
+    /// PyTorch's: eps 1e-5, momentum 0.1, no activation.
+    fn default() -> Self {
+        Self {
+            eps: 1e-5,
+            momentum: 0.1,
+            activation: Activation::Identity,
+        }
+    }
+}
+
+impl BatchNorm2DOp {
+    fn check(&self) -> Result<()> {
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return Err(Error::parameter("eps", self.eps, "finite and at least 0"));
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return Err(Error::parameter("momentum", self.momentum, "in 0..=1"));
+        }
+        Ok(())
+    }
+}
+
+/// A batch of images, (B, C, H, W).
+type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
+/// One number a channel.
+type PerChannel<C, E, D> = Tensor<(C,), E, D>;
+
+/// A device's kernels for batch normalisation.
+pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
+    /// Normalises with the batch's statistics: writes `y`, `mean` and `inv_std` = 1 / sqrt(var +
+    /// eps), and moves the running statistics.
+    #[allow(clippy::too_many_arguments)]
+    fn batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        x: &Images<B, C, H, W, E, Self>,
+        residual: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        running_mean: &mut PerChannel<C, E, Self>,
+        running_var: &mut PerChannel<C, E, Self>,
+        y: &mut Images<B, C, H, W, E, Self>,
+        mean: &mut PerChannel<C, E, Self>,
+        inv_std: &mut PerChannel<C, E, Self>,
+    ) -> Result<()>;
+
+    /// Normalises with the running statistics: writes `y` and `inv_std`.
+    #[allow(clippy::too_many_arguments)]
+    fn batch_norm2d_eval<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        x: &Images<B, C, H, W, E, Self>,
+        residual: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        running_mean: &PerChannel<C, E, Self>,
+        running_var: &PerChannel<C, E, Self>,
+        y: &mut Images<B, C, H, W, E, Self>,
+        inv_std: &mut PerChannel<C, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds to `dx` and to `dresidual`, and overwrites `dweight` and `dbias`, which are of length
+    /// C.
+    ///
+    /// `y`, the output, has to be given if there were both a residual and a ReLU. Without a
+    /// residual the ReLU's mask is computed again from `x`.
+    #[allow(clippy::too_many_arguments)]
+    fn batch_norm2d_backward<B: Dim, C: Dim, H: Dim, W: Dim>(
+        op: &BatchNorm2DOp,
+        statistics: Statistics,
+        x: &Images<B, C, H, W, E, Self>,
+        y: Option<&Images<B, C, H, W, E, Self>>,
+        weight: &PerChannel<C, E, Self>,
+        bias: &PerChannel<C, E, Self>,
+        mean: &PerChannel<C, E, Self>,
+        inv_std: &PerChannel<C, E, Self>,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        dresidual: Option<&mut Self::Vec>,
+        dweight: &mut Self::Vec,
+        dbias: &mut Self::Vec,
+    ) -> Result<()>;
+
+    /// `sum` += `term`, element by element.
+    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec);
+}
+
+/// The running statistics that training moves, each of length C.
+#[derive(Debug)]
+pub struct RunningStats<'a, C: Dim, E: Dtype, D: Storage<E>> {
+    /// The mean.
+    pub mean: &'a mut Tensor<(C,), E, D>,
+    /// The unbiased variance.
+    pub var: &'a mut Tensor<(C,), E, D>,
+}
+
+/// Batch normalisation with the batch's own statistics ([Ioffe and Szegedy,
+/// 2015](https://arxiv.org/abs/1502.03167), algorithm 1), for training:
+///
+/// y = f(weight (x - mean) / sqrt(var + eps) + bias), with f the op's activation.
+///
+/// The mean and the biased variance are over the N = B H W elements of a channel. The running
+/// statistics become (1 - momentum) running + momentum batch, with the unbiased variance, as
+/// PyTorch's do. For the backward pass x, which the operation before it made, is kept, and two
+/// numbers a channel.
+///
+/// - `x`, and the result: (B, C, H, W)
+/// - `weight`, `bias`, the running statistics: (C)
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not agree or if N < 2, where there is no variance;
+/// [`Error::Parameter`] if eps or momentum lies outside its range; [`Error::Device`].
+pub fn try_batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    running: RunningStats<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    train(x, None, tape, weight, bias, running, op)
+}
+
+/// [`try_batch_norm2d_train`] with a residual of x's shape added before the activation, as the
+/// blocks of a ResNet end: y = f(norm(x) + residual).
+///
+/// # Errors
+/// As [`try_batch_norm2d_train`].
+pub fn try_batch_norm2d_train_add<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    residual: Tensor<(B, C, H, W), E, D, R>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    running: RunningStats<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let (residual, other) = residual
+        .try_contiguous()
+        .map_err(Error::device)?
+        .split_tape();
+    let tape = tape.merge(other);
+    train(x, Some(residual), tape, weight, bias, running, op)
+}
+
+/// Batch normalisation with given statistics, for inference, or for training with the statistics
+/// frozen: y = f(weight (x - mean) / sqrt(var + eps) + bias).
+///
+/// - `x`, and the result: (B, C, H, W)
+/// - `weight`, `bias`, `mean`, `var`: (C)
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not agree; [`Error::Parameter`] if eps lies outside its range;
+/// [`Error::Device`].
+pub fn try_batch_norm2d_eval<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    mean: &Tensor<(C,), E, D>,
+    var: &Tensor<(C,), E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    eval(x, None, tape, weight, bias, mean, var, op)
+}
+
+/// [`try_batch_norm2d_eval`] with a residual of x's shape added before the activation.
+///
+/// # Errors
+/// As [`try_batch_norm2d_eval`].
+#[allow(clippy::too_many_arguments)]
+pub fn try_batch_norm2d_eval_add<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    residual: Tensor<(B, C, H, W), E, D, R>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    mean: &Tensor<(C,), E, D>,
+    var: &Tensor<(C,), E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let (residual, other) = residual
+        .try_contiguous()
+        .map_err(Error::device)?
+        .split_tape();
+    let tape = tape.merge(other);
+    eval(x, Some(residual), tape, weight, bias, mean, var, op)
+}
+
+fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Images<B, C, H, W, E, D>,
+    residual: Option<Images<B, C, H, W, E, D>>,
+    tape: T,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    running: RunningStats<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Images<B, C, H, W, E, D, T>> {
+    op.check()?;
+    let shape @ (b, c, h, w) = *x.shape();
+    let elements = b.size() * h.size() * w.size();
+    if elements < 2 {
+        return Err(Error::shape(
+            "batch_norm2d",
+            "elements of a channel (B * H * W) in training",
+            "at least 2",
+            elements,
+        ));
+    }
+    let all = [weight, bias, &*running.mean, &*running.var];
+    check_shapes(&shape, residual.as_ref(), all)?;
+
+    let dev = x.device().clone();
+    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
+    let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
+    D::batch_norm2d_train(
+        &op,
+        &x,
+        residual.as_ref(),
+        weight,
+        bias,
+        running.mean,
+        running.var,
+        &mut y,
+        &mut mean,
+        &mut inv_std,
+    )?;
+    let saved = Saved {
+        op,
+        statistics: Statistics::Batch,
+        x,
+        residual,
+        weight: weight.clone(),
+        bias: bias.clone(),
+        mean,
+        inv_std,
+    };
+    Ok(record(saved, y, tape))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Images<B, C, H, W, E, D>,
+    residual: Option<Images<B, C, H, W, E, D>>,
+    tape: T,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mean: &PerChannel<C, E, D>,
+    var: &PerChannel<C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Images<B, C, H, W, E, D, T>> {
+    op.check()?;
+    let shape @ (_, c, _, _) = *x.shape();
+    check_shapes(&shape, residual.as_ref(), [weight, bias, mean, var])?;
+
+    let dev = x.device().clone();
+    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
+    D::batch_norm2d_eval(
+        &op,
+        &x,
+        residual.as_ref(),
+        weight,
+        bias,
+        mean,
+        var,
+        &mut y,
+        &mut inv_std,
+    )?;
+    let saved = Saved {
+        op,
+        statistics: Statistics::Running,
+        x,
+        residual,
+        weight: weight.clone(),
+        bias: bias.clone(),
+        mean: mean.clone(),
+        inv_std,
+    };
+    Ok(record(saved, y, tape))
+}
+
+fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
+    shape: &(B, C, H, W),
+    residual: Option<&Images<B, C, H, W, E, D>>,
+    per_channel: [&PerChannel<C, E, D>; 4],
+) -> Result<()> {
+    let op = "batch_norm2d";
+    for t in per_channel {
+        if t.shape().0 != shape.1 {
+            let what = "one of weight, bias, running mean and variance";
+            return Err(Error::shape(op, what, (shape.1,), t.shape()));
+        }
+    }
+    match residual {
+        Some(r) if r.shape() != shape => Err(Error::shape(op, "residual", shape, r.shape())),
+        _ => Ok(()),
+    }
+}
+
+/// What the forward pass leaves for the backward pass.
+struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>> {
+    op: BatchNorm2DOp,
+    statistics: Statistics,
+    x: Images<B, C, H, W, E, D>,
+    residual: Option<Images<B, C, H, W, E, D>>,
+    weight: PerChannel<C, E, D>,
+    bias: PerChannel<C, E, D>,
+    mean: PerChannel<C, E, D>,
+    inv_std: PerChannel<C, E, D>,
+}
+
+/// Puts the backward pass on the tape.
+fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    saved: Saved<B, C, H, W, E, D>,
+    y: Images<B, C, H, W, E, D>,
+    mut tape: T,
+) -> Images<B, C, H, W, E, D, T> {
+    let Saved {
+        op,
+        statistics,
+        x,
+        residual,
+        weight,
+        bias,
+        mean,
+        inv_std,
+    } = saved;
+    let y_ghost = y.ghost();
+    // Only the residual's gradient is needed, not its elements.
+    let residual_ghost = residual.as_ref().map(|r| r.ghost());
+    drop(residual);
+    let y_kept = (residual_ghost.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
+
+    tape.add_backward_op(move |grads| {
+        let dev = x.device().clone();
+        let channels = x.shape().1.size();
+        let dy = take_grad!(dev, grads, &y_ghost);
+        let mut dx = take_grad!(dev, grads, &x);
+        let mut dresidual = match &residual_ghost {
+            Some(ghost) => Some(take_grad!(dev, grads, ghost)),
+            None => None,
+        };
+        // If x and the residual are one tensor, the second taking found what the first left.
+        let len = Storage::<E>::len(&dev, &dx);
+        let same = dresidual
+            .as_ref()
+            .is_some_and(|d| Storage::<E>::len(&dev, d) != len);
+        if same {
+            dresidual = Some(Storage::<E>::try_alloc_len(&dev, len)?);
+        }
+        let mut dweight = Storage::<E>::try_alloc_len(&dev, channels)?;
+        let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
+        D::batch_norm2d_backward(
+            &op,
+            statistics,
+            &x,
+            y_kept.as_ref(),
+            &weight,
+            &bias,
+            &mean,
+            &inv_std,
+            &dy,
+            &mut dx,
+            dresidual.as_mut(),
+            &mut dweight,
+            &mut dbias,
+        )
+        .map_err(D::device_error)?;
+        match (&residual_ghost, dresidual) {
+            (Some(_), Some(dresidual)) if same => D::accumulate(&mut dx, &dresidual),
+            (Some(ghost), Some(dresidual)) => *grads.get_or_alloc_mut(ghost)? = dresidual,
+            _ => {}
+        }
+        *grads.get_or_alloc_mut(&x)? = dx;
+        D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
+        D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);
+        Ok(())
+    });
+    y.put_tape(tape)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Maximum, average and global average pooling of images.
+
+mod cpu;
+pub mod reference;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::shape::ConvDim;
+
+/// A square window that moves over an image, and the sizes before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2DOp {
+    /// The window's height and width.
+    pub kernel: usize,
+    /// The window's step.
+    pub stride: usize,
+    /// The rows and columns of padding at each edge of the image.
+    pub padding: usize,
+    /// The image's height and width.
+    pub input: [usize; 2],
+    /// The output's height and width.
+    pub output: [usize; 2],
+}
+
+/// A device's kernels for pooling. Planes are the B * C images of one channel.
+pub trait Pool2DKernel<E: Dtype>: Storage<E> {
+    /// Where the maxima were found, for the backward pass.
+    type Argmax: 'static;
+
+    /// Writes each window's maximum to `y`, and returns where it was if `keep` is set.
+    fn max_pool2d_forward<S: Shape, O: Shape>(
+        op: &Pool2DOp,
+        x: &Tensor<S, E, Self>,
+        y: &mut Tensor<O, E, Self>,
+        keep: bool,
+    ) -> Result<Self::Argmax>;
+
+    /// Adds each element of `dy` to the element of `dx` that was its window's maximum.
+    fn max_pool2d_backward(
+        op: &Pool2DOp,
+        argmax: &Self::Argmax,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+    ) -> Result<()>;
+
+    /// Writes each window's average to `y`, the padding's zeros included.
+    fn avg_pool2d_forward<S: Shape, O: Shape>(
+        op: &Pool2DOp,
+        x: &Tensor<S, E, Self>,
+        y: &mut Tensor<O, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds each element of `dy`, over the window's size, to its window of `dx`.
+    fn avg_pool2d_backward(op: &Pool2DOp, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
+
+    /// Writes the average of each plane of `plane` elements to `y`.
+    fn global_avg_pool2d_forward<S: Shape, O: Shape>(
+        plane: usize,
+        x: &Tensor<S, E, Self>,
+        y: &mut Tensor<O, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds each element of `dy`, over `plane`, to its plane of `dx`.
+    fn global_avg_pool2d_backward(plane: usize, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
+}
+
+/// The output of a pool over `(B, C, H, W)`.
+pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
+    B,
+    C,
+    <H as ConvDim<K, S, P, 1>>::Out,
+    <W as ConvDim<K, S, P, 1>>::Out,
+);
+
+/// The op and the output's shape for an image of this shape.
+fn geometry<B: Dim, C: Dim, H, W, const K: usize, const S: usize, const P: usize>(
+    &(b, c, h, w): &(B, C, H, W),
+) -> Result<(Pool2DOp, Pooled<B, C, H, W, K, S, P>)>
+where
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+{
+    if 2 * P > K {
+        return Err(Error::parameter("padding", P, "at most half of the kernel"));
+    }
+    let shape = (b, c, h.conv()?, w.conv()?);
+    let op = Pool2DOp {
+        kernel: K,
+        stride: S,
+        padding: P,
+        input: [h.size(), w.size()],
+        output: [shape.2.size(), shape.3.size()],
+    };
+    Ok((op, shape))
+}
+
+/// The maximum over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
+/// columns of padding at each edge. Padding never is the maximum.
+///
+/// (B, C, H, W) -> (B, C, H', W'), with H' and W' from [`ConvDim`]. The gradient goes to the first
+/// of equal maxima; NaN counts as larger than any number. Both as in PyTorch.
+///
+/// # Errors
+/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image or
+/// the image has 2^32 elements or more; [`Error::Device`].
+pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let elements = op.input[0] * op.input[1];
+    if u32::try_from(elements).is_err() {
+        return Err(Error::shape(
+            "max_pool2d",
+            "image (H * W)",
+            "below 2^32",
+            elements,
+        ));
+    }
+    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let dev = x.device().clone();
+    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let argmax = D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)?;
+    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    tape.add_backward_op(move |grads| {
+        let dy = take_grad!(dev, grads, &y_ghost);
+        let dx = grads.get_or_alloc_mut(&x_ghost)?;
+        D::max_pool2d_backward(&op, &argmax, &dy, dx).map_err(D::device_error)
+    });
+    Ok(y.put_tape(tape))
+}
+
+/// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
+/// columns of zeros at each edge, which count (PyTorch's `count_include_pad`).
+///
+/// (B, C, H, W) -> (B, C, H', W'), with H' and W' from [`ConvDim`].
+///
+/// # Errors
+/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image;
+/// [`Error::Device`].
+pub fn try_avg_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let dev = x.device().clone();
+    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    D::avg_pool2d_forward(&op, &x, &mut y)?;
+    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    tape.add_backward_op(move |grads| {
+        let dy = take_grad!(dev, grads, &y_ghost);
+        let dx = grads.get_or_alloc_mut(&x_ghost)?;
+        D::avg_pool2d_backward(&op, &dy, dx).map_err(D::device_error)
+    });
+    Ok(y.put_tape(tape))
+}
+
+/// The average of each channel's whole image: (B, C, H, W) -> (B, C).
+///
+/// # Errors
+/// [`Error::Shape`] if the images are empty; [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// let dev = Cpu::default();
+/// let x = dev.tensor([[[[1.0f32, 2.0], [3.0, 4.0]]]]);
+/// let y = ssprop::ops::pool::try_global_avg_pool2d(x).unwrap();
+/// assert_eq!(y.array(), [[2.5]]);
+/// ```
+pub fn try_global_avg_pool2d<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<(B, C), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (b, c, h, w) = *x.shape();
+    let plane = h.size() * w.size();
+    if plane == 0 {
+        let found = (h.size(), w.size());
+        return Err(Error::shape(
+            "global_avg_pool2d",
+            "image (H, W)",
+            "not empty",
+            found,
+        ));
+    }
+    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let dev = x.device().clone();
+    let mut y = dev.try_zeros_like(&(b, c)).map_err(Error::device)?;
+    D::global_avg_pool2d_forward(plane, &x, &mut y)?;
+    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    tape.add_backward_op(move |grads| {
+        let dy = take_grad!(dev, grads, &y_ghost);
+        let dx = grads.get_or_alloc_mut(&x_ghost)?;
+        D::global_avg_pool2d_backward(plane, &dy, dx).map_err(D::device_error)
+    });
+    Ok(y.put_tape(tape))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! ReLU on the CPU: fixed blocks of elements.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Cpu, Tensor};
+use num_traits::Float;
+use rayon::prelude::*;
+
+use super::ReLUKernel;
+use crate::error::Result;
+use crate::ops::blocks::ELEMENTS;
+use crate::simd::{multiversion, relu, relu_grad};
+use crate::storage::{as_mut_slice, as_slice};
+
+multiversion! {
+    fn forward<E>(x: &[E], y: &mut [E]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = relu(x);
+        }
+    }
+}
+
+multiversion! {
+    fn backward<E>(y: &[E], dy: &[E], dx: &mut [E]) {
+        for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+            *dx += relu_grad(y, dy);
+        }
+    }
+}
+
+impl<E: Dtype + Float> ReLUKernel<E> for Cpu {
+    fn relu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()> {
+        as_slice("relu", x)?
+            .par_chunks(ELEMENTS)
+            .zip(as_mut_slice("relu", y)?.par_chunks_mut(ELEMENTS))
+            .for_each(|(x, y)| forward(x, y));
+        Ok(())
+    }
+
+    fn relu_backward<S: Shape>(
+        y: &Tensor<S, E, Self>,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+    ) -> Result<()> {
+        as_slice("relu", y)?
+            .par_chunks(ELEMENTS)
+            .zip(dy.par_chunks(ELEMENTS))
+            .zip(dx.par_chunks_mut(ELEMENTS))
+            .for_each(|((y, dy), dx)| backward(y, dy, dx));
+        Ok(())
+    }
+}

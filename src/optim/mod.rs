@@ -1,0 +1,19 @@
+//! Optimizers behind dfdx's [`Optimizer`](dfdx::optim::Optimizer) trait whose state can be read
+//! and restored.
+//!
+//! The state is kept by the parameters' path names (`layer1.0.conv1.weight`), not by dfdx's tensor
+//! ids, so that it fits a model that was built anew.
+
+mod adam;
+mod config;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod kernel;
+mod presence;
+mod state;
+
+pub use adam::Adam;
+pub use config::AdamConfig;
+pub use kernel::{AdamKernel, AdamStep};
+pub use state::{AdamState, ParameterState};
