@@ -1,0 +1,529 @@
+"""Times PyTorch and ssprop alternately, in one run, with the same number of threads.
+
+For each case, each round makes one timed call with each form of PyTorch (contiguous and channels
+last; sparse, also dX and dW from one call or from two) and one with ssprop, each after a call that is not timed (steps of a whole network: the first round
+warms up). The first round is discarded; the rest give medians; PyTorch's is that of its fastest form.
+The ratio of the fastest calls beside it says whether other programs disturbed the medians.
+
+The sparse cases drop 80% of the output channels in every convolution's backward pass, on either
+side: PyTorch's through an autograd function that ranks the channels by mean |dY|, copies the kept
+ones of dY and of the weight, and convolves with those.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+DROP_RATE = 0.8
+BATCH = 32
+STEP_BATCHES = (32, 128)
+MODES = ("dense", "sparse")
+PASSES = ("forward", "backward", "optimizer", "total")
+
+# Name (of the Rust side), kernel, input and output channels, size, stride.
+CONVS = [
+    ("3x3 64-64 32x32", 3, 64, 64, 32, 1),
+    ("3x3 128-128 16x16", 3, 128, 128, 16, 1),
+    ("3x3 256-256 8x8", 3, 256, 256, 8, 1),
+    ("3x3 512-512 4x4", 3, 512, 512, 4, 1),
+    ("3x3 64-128 32x32 s2", 3, 64, 128, 32, 2),
+    ("3x3 128-256 16x16 s2", 3, 128, 256, 16, 2),
+    ("3x3 256-512 8x8 s2", 3, 256, 512, 8, 2),
+    ("1x1 64-128 32x32 s2", 1, 64, 128, 32, 2),
+    ("1x1 128-256 16x16 s2", 1, 128, 256, 16, 2),
+    ("1x1 256-512 8x8 s2", 1, 256, 512, 8, 2),
+]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2, help="threads of either side")
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds, the first discarded")
+    parser.add_argument(
+        "--cases",
+        default="",
+        metavar="TEXT",
+        help="only cases whose name contains TEXT, such as 'conv 3x3', 'step 32', 'memory'",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write every number there")
+    parser.add_argument(
+        "--bars",
+        metavar="FILE",
+        help='JSON: the largest ratio asked for, by row, as {"step 32 dense total": 1.0}',
+    )
+    parser.add_argument("--memory-child", choices=MODES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rounds < 2 or args.threads < 1:
+        parser.error("at least 2 rounds and 1 thread")
+    return args
+
+
+# ---- PyTorch's side ------------------------------------------------------------------------------
+
+
+def timed(f, *args):
+    start = time.perf_counter()
+    value = f(*args)
+    return (time.perf_counter() - start) * 1e3, value
+
+
+def kept_count(channels):
+    return max(int((1 - DROP_RATE) * channels + 1e-9), 1)
+
+
+def sparse_conv2d_function(joint):
+    """The autograd function: `apply(x, weight, stride, padding)`.
+
+    Either gradient comes from a call of its own, or (`joint`) both from one; which of them is faster
+    depends on the layer and the layout.
+    """
+    import torch
+
+    class SparseConv2dFunction(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight, stride, padding):
+            ctx.save_for_backward(x, weight)
+            ctx.stride, ctx.padding = stride, padding
+            return torch.nn.functional.conv2d(x, weight, stride=stride, padding=padding)
+
+        @staticmethod
+        def backward(ctx, dy):
+            x, weight = ctx.saved_tensors
+            importance = dy.abs().mean(dim=(0, 2, 3))
+            kept = importance.topk(kept_count(dy.shape[1]), sorted=False).indices
+            kept_dy, kept_weight = dy.index_select(1, kept), weight.index_select(0, kept)
+            if joint:
+                dx, kept_dw, _ = torch.ops.aten.convolution_backward(
+                    kept_dy, x, kept_weight, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1],
+                    False, [0, 0], 1, [ctx.needs_input_grad[0], True, False],
+                )  # fmt: skip
+            else:
+                geometry = {"stride": ctx.stride, "padding": ctx.padding}
+                dx = None
+                if ctx.needs_input_grad[0]:
+                    dx = torch.nn.grad.conv2d_input(x.shape, kept_weight, kept_dy, **geometry)
+                kept_dw = torch.nn.grad.conv2d_weight(x, kept_weight.shape, kept_dy, **geometry)
+            dw = torch.zeros_like(weight).index_copy_(0, kept, kept_dw)
+            return dx, dw, None, None
+
+    return SparseConv2dFunction
+
+
+class TorchConv:
+    """A convolution, timed on its own."""
+
+    def __init__(self, case, mode, layout, joint):
+        import torch
+
+        _, k, c_in, c_out, size, stride = case
+        self.geometry = (stride, k // 2)
+        self.x = torch.randn(BATCH, c_in, size, size).to(memory_format=layout).requires_grad_()
+        weight = torch.randn(c_out, c_in, k, k) * (2 / (c_in * k * k)) ** 0.5
+        self.weight = weight.to(memory_format=layout).requires_grad_()
+        if mode == "sparse":
+            self.apply = sparse_conv2d_function(joint).apply
+        else:
+            self.apply = lambda x, w, s, p: torch.nn.functional.conv2d(x, w, stride=s, padding=p)
+        self.dy = torch.randn_like(self.forward().detach())
+
+    warms_up = True
+
+    def forward(self):
+        return self.apply(self.x, self.weight, *self.geometry)
+
+    def run(self):
+        forward, y = timed(self.forward)
+        self.x.grad = self.weight.grad = None
+        backward, _ = timed(y.backward, self.dy)
+        return {"forward": forward, "backward": backward}
+
+
+def resnet18(mode, joint):
+    """ResNet-18 for 32x32 images: a 3x3 stem with stride 1, no max pool."""
+    import torch
+    from torch import nn
+
+    function = sparse_conv2d_function(joint)
+
+    class SparseConv2d(nn.Conv2d):
+        def forward(self, x):
+            return function.apply(x, self.weight, self.stride[0], self.padding[0])
+
+    conv_type = SparseConv2d if mode == "sparse" else nn.Conv2d
+
+    def conv_norm(c_in, c_out, k, stride):
+        conv = conv_type(c_in, c_out, k, stride=stride, padding=k // 2, bias=False)
+        nn.init.kaiming_normal_(conv.weight)
+        return nn.Sequential(conv, nn.BatchNorm2d(c_out))
+
+    class BasicBlock(nn.Module):
+        def __init__(self, c_in, c_out, stride):
+            super().__init__()
+            self.first = conv_norm(c_in, c_out, 3, stride)
+            self.second = conv_norm(c_out, c_out, 3, 1)
+            same = stride == 1 and c_in == c_out
+            self.shortcut = nn.Identity() if same else conv_norm(c_in, c_out, 1, stride)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            y = self.second(self.relu(self.first(x)))
+            return self.relu(y + self.shortcut(x))
+
+    layers = [conv_norm(3, 64, 3, 1), nn.ReLU(inplace=True)]
+    c_in = 64
+    for stage, c_out in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            layers.append(BasicBlock(c_in, c_out, 2 if stage > 0 and block == 0 else 1))
+            c_in = c_out
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)]
+    return nn.Sequential(*layers)
+
+
+class TorchStep:
+    """A training step of ResNet-18, with the fastest of Adam's forms unless one is named."""
+
+    FORMS = ({}, {"foreach": True}, {"fused": True})
+    warms_up = False
+
+    def __init__(self, batch, mode, layout, joint, form=None):
+        import torch
+
+        self.model = resnet18(mode, joint).to(memory_format=layout)
+        self.x = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
+        self.labels = torch.randint(10, (batch,))
+        self.loss = torch.nn.CrossEntropyLoss()
+        if form is None:
+            form = min(self.FORMS, key=self.optimizer_time)
+        self.form = form
+        self.adam = self.make_adam(form)
+
+    def make_adam(self, form):
+        import torch
+
+        return torch.optim.Adam(self.model.parameters(), lr=1e-3, **form)
+
+    def optimizer_time(self, form):
+        import torch
+
+        adam = self.make_adam(form)
+        for p in self.model.parameters():
+            p.grad = torch.zeros_like(p)
+        adam.step()
+        return min(timed(adam.step)[0] for _ in range(3))
+
+    def update(self):
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
+    def run(self):
+        forward, loss = timed(lambda: self.loss(self.model(self.x), self.labels))
+        backward, _ = timed(loss.backward)
+        optimizer, _ = timed(self.update)
+        total = forward + backward + optimizer
+        return {"forward": forward, "backward": backward, "optimizer": optimizer, "total": total}
+
+
+# ---- ssprop's side -------------------------------------------------------------------------------
+
+
+class Ours:
+    """The Rust side, as a child process that times a case each time it is asked."""
+
+    def __init__(self, threads):
+        self.env = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+        self.binary = self.build()
+        self.process = subprocess.Popen(
+            [self.binary, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.env,
+        )
+        self.about = self.process.stdout.readline().strip()
+
+    @staticmethod
+    def build():
+        command = ["cargo", "bench", "--bench", "vs_pytorch_ours", "--no-run"]
+        command += ["--message-format=json"]
+        built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        for line in built.stdout.splitlines():
+            message = json.loads(line)
+            if message.get("executable") and message["target"]["name"] == "vs_pytorch_ours":
+                return message["executable"]
+        raise SystemExit("cargo built no vs_pytorch_ours")
+
+    def run(self, case):
+        """Milliseconds by pass, or None for a case that the Rust side does not have."""
+        self.process.stdin.write(case + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the Rust side ended at '{case}'")
+        if answer.strip() == "unknown":
+            return None
+        return dict(zip(PASSES, map(float, answer.split())))
+
+    def memory(self, mode):
+        command = [self.binary, "--memory", mode]
+        answer = subprocess.run(
+            command, stdout=subprocess.PIPE, text=True, check=True, env=self.env
+        ).stdout
+        return memory_answer(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+# ---- Measuring -----------------------------------------------------------------------------------
+
+
+def settle():
+    """Lets the other side's worker threads fall asleep."""
+    time.sleep(0.05)
+
+
+def alternate(forms, ours, case, rounds):
+    """Medians by pass (and minima, as `fastest`): of each PyTorch form, and of ssprop (or None)."""
+    theirs = {name: [] for name in forms}
+    our_times = []
+    for _ in range(rounds):
+        for name, form in forms.items():
+            settle()
+            if form.warms_up:
+                form.run()
+            theirs[name].append(form.run())
+        settle()
+        our_times.append(ours.run(case))
+
+    def summary(times):
+        medians = {p: statistics.median(t[p] for t in times[1:]) for p in times[0]}
+        fastest = {p: min(t[p] for t in times[1:]) for p in times[0]}
+        return medians | {"fastest": fastest}
+
+    found = None if our_times[0] is None else summary(our_times)
+    return {name: summary(times) for name, times in theirs.items()}, found
+
+
+def variants(make, mode):
+    """What PyTorch is timed with, by name: `make(layout, joint)` of each form; the fastest counts."""
+    import torch
+
+    layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    if mode == "dense":
+        return {name: make(layout, False) for name, layout in layouts.items()}
+    return {
+        f"{name}, {'joint' if joint else 'separate'}": make(layout, joint)
+        for name, layout in layouts.items()
+        for joint in (False, True)
+    }
+
+
+def row(name, theirs, ours, passed):
+    """A row from PyTorch's medians by form, ssprop's, and the pass that the row is of."""
+    form = min(theirs, key=lambda form: theirs[form][passed])
+    found = {"case": name, "pytorch": theirs[form][passed], "form": form, "unit": "ms"}
+    found["ours"] = None if ours is None else ours[passed]
+    if ours is not None:
+        fastest = min(times["fastest"][passed] for times in theirs.values())
+        found["ratio_of_fastest"] = ours["fastest"][passed] / fastest
+    return found
+
+
+def conv_rows(case, ours, rounds, wanted):
+    name = f"conv {case[0]}"
+    rows, sparse_share = [], {}
+    for mode in MODES:
+        passes = ("forward", "backward") if mode == "dense" else ("backward",)
+        titles = {p: f"{name} {p}" + (f" {mode}" if p == "backward" else "") for p in passes}
+        if not any(wanted(title) for title in titles.values()):
+            continue
+        forms = variants(lambda *form: TorchConv(case, mode, *form), mode)
+        theirs, found = alternate(forms, ours, f"{name} {mode}", rounds)
+        rows += [row(titles[p], theirs, found, p) for p in passes if wanted(titles[p])]
+        if found:
+            fastest = min(times["backward"] for times in theirs.values())
+            sparse_share[mode] = (found["backward"], fastest)
+    share = None
+    if len(sparse_share) == len(MODES):
+        (dense, their_dense), (sparse, their_sparse) = sparse_share["dense"], sparse_share["sparse"]
+        share = {"case": name, "ours": sparse / dense, "pytorch": their_sparse / their_dense}
+    return rows, share
+
+
+def step_rows(batch, mode, ours, rounds, wanted):
+    name = f"step {batch} {mode}"
+    titles = {p: f"{name} {p}" for p in PASSES}
+    if not any(wanted(title) for title in titles.values()):
+        return []
+    forms = variants(lambda *form: TorchStep(batch, mode, *form), mode)
+    theirs, found = alternate(forms, ours, name, rounds)
+    # The form of the fastest step, so that the passes add up.
+    best = min(theirs, key=lambda layout: theirs[layout]["total"])
+    rows = [row(title, {best: theirs[best]}, found, p) for p, title in titles.items()]
+    for r in rows:
+        r["adam"] = next(iter(forms[best].form), "default")
+    return [r for r in rows if wanted(r["case"])]
+
+
+def status_kb(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field))
+
+
+def memory_answer(answer):
+    """Megabytes above the start, from a child's `start peak` in kilobytes; None if unknown."""
+    if answer.strip() == "unknown":
+        return None
+    start, peak = map(int, answer.split())
+    return (peak - start) / 1024
+
+
+def memory_child(mode, threads):
+    import torch
+
+    torch.set_num_threads(threads)
+    start = status_kb("VmRSS:")
+    # The contiguous layout and the fused Adam: neither needs a second copy of anything.
+    step = TorchStep(128, mode, torch.contiguous_format, False, {"fused": True})
+    for _ in range(3):
+        step.run()
+    print(start, status_kb("VmHWM:"))
+
+
+def memory_rows(ours, threads, wanted):
+    rows = []
+    for mode in MODES:
+        name = f"memory step 128 {mode}"
+        if not wanted(name):
+            continue
+        command = [sys.executable, __file__, "--memory-child", mode, "--threads", str(threads)]
+        theirs = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        rows.append(
+            {
+                "case": name,
+                "pytorch": memory_answer(theirs),
+                "form": "contiguous",
+                "ours": ours.memory(mode),
+                "unit": "MiB",
+            }
+        )
+    return rows
+
+
+# ---- Printing ------------------------------------------------------------------------------------
+
+
+def cpu_model():
+    try:
+        with open("/proc/cpuinfo") as info:
+            return next(line.split(":")[1].strip() for line in info if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def print_heading():
+    print("| case | PyTorch | ours | ours / PyTorch | of the fastest calls | bar | PyTorch's form |")
+    print("|---|---:|---:|---:|---:|---:|---|", flush=True)
+
+
+def print_rows(rows, bars):
+    """Prints the rows, and adds to each its ratio and its bar."""
+    for r in rows:
+        ours = "-" if r["ours"] is None else f"{r['ours']:.2f} {r['unit']}"
+        r["ratio"] = None if r["ours"] is None else r["ours"] / r["pytorch"]
+        ratio = "-" if r["ratio"] is None else f"{r['ratio']:.2f}"
+        r["bar"] = bars.get(r["case"])
+        bar = "-" if r["bar"] is None else f"{r['bar']:.2f}"
+        form = r["form"] + (f", Adam {r['adam']}" if r.get("adam") else "")
+        theirs = f"{r['pytorch']:.2f} {r['unit']}"
+        fastest = f"{r['ratio_of_fastest']:.2f}" if r.get("ratio_of_fastest") else "-"
+        cells = (r["case"], theirs, ours, ratio, fastest, bar, form)
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def print_shares(shares):
+    print("\nBackward at 80% dropped over backward dense:\n")
+    print("| case | PyTorch | ours |")
+    print("|---|---:|---:|")
+    for share in shares:
+        print(f"| {share['case']} | {share['pytorch']:.2f} | {share['ours']:.2f} |")
+
+
+def main():
+    args = arguments()
+    # Before torch is imported: its thread pools read them.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(args.threads)
+    if args.memory_child:
+        memory_child(args.memory_child, args.threads)
+        return
+
+    import torch
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    bars = {}
+    if args.bars:
+        with open(args.bars) as file:
+            bars = json.load(file)
+
+    def wanted(name):
+        return args.cases in name
+
+    load = os.getloadavg()[0]
+    ours = Ours(args.threads)
+    about = {
+        "torch": torch.__version__,
+        "torch_isa": torch.backends.cpu.get_cpu_capability(),
+        "ours": ours.about,
+        "cpu": cpu_model(),
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "load": load,
+    }
+    if load > 0.5:
+        print(
+            f"warning: the load average is {load:.1f}. Beside other programs PyTorch's"
+            " threads wait for each other, and the ratios flatter ssprop.",
+            file=sys.stderr,
+        )
+    print(
+        f"torch {about['torch']} ({about['torch_isa']}, {torch.get_num_threads()} threads)"
+        f" and {ours.about}, on {about['cpu']}; {args.rounds} rounds\n"
+    )
+    print_heading()
+    rows, shares = [], []
+
+    def add(more):
+        print_rows(more, bars)
+        rows.extend(more)
+
+    for case in CONVS:
+        case_rows, share = conv_rows(case, ours, args.rounds, wanted)
+        add(case_rows)
+        shares += [share] if share else []
+    for batch in STEP_BATCHES:
+        for mode in MODES:
+            add(step_rows(batch, mode, ours, args.rounds, wanted))
+    add(memory_rows(ours, args.threads, wanted))
+    ours.close()
+
+    if not rows:
+        raise SystemExit(f"no case has '{args.cases}' in its name")
+    if shares:
+        print_shares(shares)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"about": about, "rows": rows, "sparse_over_dense": shares}, file, indent=2)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+//! The side of `vs_pytorch.sh` that runs this crate. Without `--serve` or `--memory` it does
+//! nothing, so that a plain `cargo bench` passes it by.
+//!
+//! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
+//! one line `forward backward optimizer total` with the milliseconds of one call, after a call that
+//! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
+//! `step BATCH dense`, `step BATCH sparse` (ResNet-18). An unknown one is answered `unknown`.
+//!
+//! `--memory MODE` (dense or sparse): prints the kilobytes resident at the start, and at the peak of
+//! three steps of ResNet-18 at 128 images.
+
+#[path = "common/convs.rs"]
+mod convs;
+#[path = "common/step.rs"]
+mod step;
+#[path = "common/threads.rs"]
+mod threads;
+
+use std::io::{stdin, stdout, BufRead, Write};
+use std::time::Instant;
+
+use convs::{Conv, CONVS, DROP_RATE};
+use ssprop::sparsity::DropRate;
+use step::Step;
+
+/// Milliseconds of one call.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    forward: f64,
+    backward: f64,
+    optimizer: f64,
+}
+
+/// Something that can be timed again and again.
+trait TimedCase {
+    fn run(&mut self) -> Times;
+
+    /// Whether each timed call follows one that is not timed. Steps of a whole network are long
+    /// enough without.
+    fn warms_up(&self) -> bool {
+        true
+    }
+}
+
+/// Milliseconds that `f` takes, and what it returns.
+fn timed<T>(f: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let value = f();
+    (start.elapsed().as_secs_f64() * 1e3, value)
+}
+
+struct ConvCase {
+    conv: Box<dyn Conv>,
+    drop_rate: DropRate,
+}
+
+impl TimedCase for ConvCase {
+    fn run(&mut self) -> Times {
+        let (forward, ()) = timed(|| self.conv.forward());
+        let ready = self.conv.before_backward(self.drop_rate);
+        let (backward, ()) = timed(ready);
+        Times {
+            forward,
+            backward,
+            ..Default::default()
+        }
+    }
+}
+
+impl TimedCase for Step {
+    fn run(&mut self) -> Times {
+        let (forward, loss) = timed(|| self.forward());
+        let (backward, ()) = timed(|| self.backward(loss));
+        let (optimizer, ()) = timed(|| self.update());
+        Times {
+            forward,
+            backward,
+            optimizer,
+        }
+    }
+
+    fn warms_up(&self) -> bool {
+        false
+    }
+}
+
+fn make(case: &str) -> Option<Box<dyn TimedCase>> {
+    let (kind, rest) = case.split_once(' ')?;
+    let (layer, mode) = rest.rsplit_once(' ')?;
+    let drop_rate = drop_rate(mode)?;
+    match kind {
+        "conv" => {
+            let (_, conv) = CONVS.iter().find(|(name, _)| *name == layer)?;
+            let conv = conv();
+            Some(Box::new(ConvCase { conv, drop_rate }))
+        }
+        "step" => Some(Box::new(Step::new(layer.parse().ok()?, drop_rate))),
+        _ => None,
+    }
+}
+
+fn drop_rate(mode: &str) -> Option<DropRate> {
+    match mode {
+        "dense" => Some(DropRate::DENSE),
+        "sparse" => DropRate::new(DROP_RATE).ok(),
+        _ => None,
+    }
+}
+
+fn instruction_set() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "AVX512";
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "AVX2";
+        }
+    }
+    std::env::consts::ARCH
+}
+
+fn serve() -> std::io::Result<()> {
+    println!(
+        "ssprop {}, {} threads, {}",
+        env!("CARGO_PKG_VERSION"),
+        rayon::current_num_threads(),
+        instruction_set(),
+    );
+    stdout().flush()?;
+    let mut current: Option<(String, Box<dyn TimedCase>)> = None;
+    for line in stdin().lock().lines() {
+        let name = line?;
+        if current.as_ref().is_none_or(|(made, _)| *made != name) {
+            // The memory of the case before is free again before this one takes its own.
+            drop(current.take());
+            current = make(&name).map(|case| (name, case));
+        }
+        match &mut current {
+            Some((_, case)) => {
+                if case.warms_up() {
+                    case.run();
+                }
+                let Times {
+                    forward,
+                    backward,
+                    optimizer,
+                } = case.run();
+                let total = forward + backward + optimizer;
+                println!("{forward} {backward} {optimizer} {total}");
+            }
+            None => println!("unknown"),
+        }
+        stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// A field of Linux's `/proc/self/status`, in kilobytes.
+fn status_kb(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn memory(mode: &str) {
+    let at_start = status_kb("VmRSS:");
+    let peak = make(&format!("step 128 {mode}")).and_then(|mut case| {
+        for _ in 0..3 {
+            case.run();
+        }
+        status_kb("VmHWM:")
+    });
+    match (at_start, peak) {
+        (Some(at_start), Some(peak)) => println!("{at_start} {peak}"),
+        _ => println!("unknown"),
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["--serve", ..] => {
+            threads::set_threads(2);
+            serve()
+        }
+        ["--memory", mode, ..] => {
+            threads::set_threads(2);
+            memory(mode);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
