@@ -1,10 +1,10 @@
 //! Ten training steps of a small network follow PyTorch's losses, dense and with 80% of the output
 //! channels dropped. `fixtures/make_training.py` made the numbers.
 
+use ::safetensors::{Dtype as FileDtype, SafeTensors};
 use dfdx::data::OneHotEncode;
 use dfdx::optim::{Adam, AdamConfig};
 use dfdx::prelude::*;
-use safetensors::{Dtype as FileDtype, SafeTensors};
 use ssprop::nn::{builders::BiasedSparseConv2D, VisitSparse};
 use ssprop::sparsity::DropRate;
 

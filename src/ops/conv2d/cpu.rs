@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
-use super::{unfold, Conv2DGrads, Conv2DKernel};
+use super::{channels, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::simd::Isa;
@@ -152,22 +152,7 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         channels: usize,
         pixels: usize,
     ) -> Result<Vec<f64>> {
-        let count = (dy.len() / channels.max(1)).max(1) as f64;
-        let batch = dy.len() / (channels * pixels).max(1);
-        Ok((0..channels)
-            .into_par_iter()
-            .map(|c| {
-                let sum: f64 = (0..batch)
-                    .map(|b| {
-                        let plane = &dy[(b * channels + c) * pixels..][..pixels];
-                        unfold::lane_sum(plane, |g| g.abs())
-                            .to_f64()
-                            .unwrap_or(f64::NAN)
-                    })
-                    .sum();
-                sum / count
-            })
-            .collect())
+        Ok(channels::importance(dy, channels, pixels))
     }
 
     fn gather_channels(
@@ -209,7 +194,7 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         match grads {
             Conv2DGrads::Input(dx) => E::backward_input(shape, weight, dy, dx),
             Conv2DGrads::Weight(dw) => E::backward_weight(shape, x, dy, dw),
-            Conv2DGrads::Bias(db) => unfold::backward_bias(shape, dy, db),
+            Conv2DGrads::Bias(db) => channels::backward_bias(shape, dy, db),
         }
         Ok(())
     }

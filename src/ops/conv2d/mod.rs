@@ -5,6 +5,7 @@
 //! [`ShrunkGradient`], and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
 //! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing.
 
+mod channels;
 pub(crate) mod cpu;
 mod geometry;
 #[doc(hidden)]

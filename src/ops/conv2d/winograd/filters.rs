@@ -1,8 +1,15 @@
 //! Filters to the transformed domain, and their gradient back.
 
+use std::ops::Range;
+
 use super::tiles::POINTS;
 use super::transform::{both_axes, Filter, FilterGradient};
 use crate::simd::{Simd, SimdKernel};
+
+/// "From" channels whose taps are laid out at a time.
+const BLOCK: usize = 16;
+/// Lanes of the widest instruction set.
+const MAX_LANES: usize = 16;
 
 /// The 3x3 filters of a weight (C_out, C_in, 3, 3), as a matrix from "in" to "out" channels.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +32,6 @@ pub enum Filters<'a> {
     },
 }
 
-impl Filters<'_> {
-    /// Where the filter from channel `from` to channel `to` begins.
-    #[inline(always)]
-    fn start(&self, from: usize, to: usize) -> usize {
-        match *self {
-            Self::Forward { c_in, .. } => (to * c_in + from) * 9,
-            Self::Backward { c_in, kept, .. } => {
-                (kept.map_or(from, |kept| kept[from]) * c_in + to) * 9
-            }
-        }
-    }
-}
-
 /// Transforms the filters to channels `to..to + count`, from all `from` channels.
 pub struct TransformFilters<'a> {
     pub filters: Filters<'a>,
@@ -56,30 +50,84 @@ pub struct TransformFilters<'a> {
 impl SimdKernel for TransformFilters<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (w, turned) = match self.filters {
-            Filters::Forward { w, .. } => (w, false),
-            Filters::Backward { w, .. } => (w, true),
-        };
-        let mut taps = [0.0f32; 9 * 16];
+        // Taps of a vector's lanes side by side, for each of the "from" channels of a block.
+        let mut taps = [0.0f32; BLOCK * 9 * MAX_LANES];
         for first in (0..self.count).step_by(S::LANES) {
             let lanes = (self.count - first).min(S::LANES);
-            for from in 0..self.from {
-                for lane in 0..lanes {
-                    let start = self.filters.start(from, self.to + first + lane);
-                    let filter: &[f32; 9] = w[start..start + 9].try_into().expect("nine taps");
-                    for (tap, &x) in filter.iter().enumerate() {
-                        let tap = if turned { 8 - tap } else { tap };
-                        taps[tap * S::LANES + lane] = x;
+            for block in (0..self.from).step_by(BLOCK) {
+                let count = BLOCK.min(self.from - block);
+                self.gather::<S>(self.to + first, lanes, block..block + count, &mut taps);
+                for i in 0..count {
+                    // SAFETY: `taps` holds nine vectors for each channel of the block; the
+                    // caller's `out` has room for every row.
+                    unsafe {
+                        let taps = taps.as_ptr().add(i * 9 * S::LANES);
+                        let out = self.out.add((block + i) * self.out_row + first);
+                        both_axes::<S, Filter, 3, 6>(
+                            |row, col| S::load(taps.add((row * 3 + col) * S::LANES)),
+                            |row, col, v| S::store(out.add((row * 6 + col) * self.out_point), v),
+                        );
                     }
                 }
-                // SAFETY: `taps` has room for nine vectors, whose unused lanes are zero or old
-                // filters that nobody reads; the caller's `out` has room for every row.
-                unsafe {
-                    let out = self.out.add(from * self.out_row + first);
-                    both_axes::<S, Filter, 3, 6>(
-                        |row, col| S::load(taps.as_ptr().add((row * 3 + col) * S::LANES)),
-                        |row, col, v| S::store(out.add((row * 6 + col) * self.out_point), v),
-                    );
+            }
+        }
+    }
+}
+
+impl TransformFilters<'_> {
+    /// Lays the taps of the filters from `from` to `to..to + lanes` out by tap: (from, 9, LANES).
+    /// Lanes beyond `lanes` are zero.
+    #[inline(always)]
+    fn gather<S: Simd>(&self, to: usize, lanes: usize, from: Range<usize>, taps: &mut [f32]) {
+        match self.filters {
+            // A lane's filters from successive channels lie one after the other.
+            Filters::Forward { w, c_in } => {
+                let len = from.len() * 9;
+                let row = |lane: usize| {
+                    let start = ((to + lane) * c_in + from.start) * 9;
+                    &w[start..start + len]
+                };
+                let whole = len - len % S::LANES;
+                for at in (0..whole).step_by(S::LANES) {
+                    // SAFETY: LANES elements from `at` on lie in each row, and LANES vectors from
+                    // `at` on in `taps`.
+                    unsafe {
+                        S::transpose(
+                            |lane| {
+                                if lane < lanes {
+                                    S::load(row(lane)[at..at + S::LANES].as_ptr())
+                                } else {
+                                    S::zero()
+                                }
+                            },
+                            |i, v| {
+                                let to = (at + i) * S::LANES;
+                                S::store(taps[to..to + S::LANES].as_mut_ptr(), v);
+                            },
+                        );
+                    }
+                }
+                for at in whole..len {
+                    for lane in 0..S::LANES {
+                        taps[at * S::LANES + lane] = if lane < lanes { row(lane)[at] } else { 0.0 };
+                    }
+                }
+            }
+            // Successive lanes' filters lie one after the other, their taps to be turned round.
+            Filters::Backward { w, c_in, kept } => {
+                for (i, from) in from.enumerate() {
+                    let from = kept.map_or(from, |kept| kept[from]);
+                    let start = (from * c_in + to) * 9;
+                    let filters = &w[start..start + lanes * 9];
+                    let taps = &mut taps[i * 9 * S::LANES..(i + 1) * 9 * S::LANES];
+                    for (lane, filter) in filters.chunks_exact(9).enumerate() {
+                        for (tap, &x) in filter.iter().enumerate() {
+                            taps[(8 - tap) * S::LANES + lane] = x;
+                        }
+                    }
+                    for tap in taps.chunks_exact_mut(S::LANES) {
+                        tap[lanes..].fill(0.0);
+                    }
                 }
             }
         }
@@ -102,7 +150,7 @@ pub struct FilterGradients<'a> {
 impl SimdKernel for FilterGradients<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let mut taps = [0.0f32; 9 * 16];
+        let mut taps = [0.0f32; 9 * MAX_LANES];
         let point = self.rows * self.row_len;
         for (block, dw) in self.dw.chunks_mut(9 * S::LANES).enumerate() {
             // SAFETY: the caller's buffers have the sizes given, `row_len` being whole vectors.
