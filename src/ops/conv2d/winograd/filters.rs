@@ -79,37 +79,36 @@ impl TransformFilters<'_> {
     /// Lanes beyond `lanes` are zero.
     #[inline(always)]
     fn gather<S: Simd>(&self, to: usize, lanes: usize, from: Range<usize>, taps: &mut [f32]) {
+        assert!(taps.len() >= from.len() * 9 * S::LANES && lanes <= S::LANES);
         match self.filters {
             // A lane's filters from successive channels lie one after the other.
             Filters::Forward { w, c_in } => {
-                let len = from.len() * 9;
-                let row = |lane: usize| {
-                    let start = ((to + lane) * c_in + from.start) * 9;
-                    &w[start..start + len]
-                };
+                let (len, step) = (from.len() * 9, c_in * 9);
+                let start = to * step + from.start * 9;
+                assert!(start + (lanes - 1) * step + len <= w.len());
                 let whole = len - len % S::LANES;
-                for at in (0..whole).step_by(S::LANES) {
-                    // SAFETY: LANES elements from `at` on lie in each row, and LANES vectors from
-                    // `at` on in `taps`.
-                    unsafe {
+                // SAFETY: `len` elements lie in each of the `lanes` rows from `start` on, `step`
+                // apart, and `len` vectors in `taps` (just checked).
+                unsafe {
+                    let rows = w.as_ptr().add(start);
+                    let taps = taps.as_mut_ptr();
+                    for at in (0..whole).step_by(S::LANES) {
                         S::transpose(
                             |lane| {
                                 if lane < lanes {
-                                    S::load(row(lane)[at..at + S::LANES].as_ptr())
+                                    S::load(rows.add(lane * step + at))
                                 } else {
                                     S::zero()
                                 }
                             },
-                            |i, v| {
-                                let to = (at + i) * S::LANES;
-                                S::store(taps[to..to + S::LANES].as_mut_ptr(), v);
-                            },
+                            |i, v| S::store(taps.add((at + i) * S::LANES), v),
                         );
                     }
-                }
-                for at in whole..len {
-                    for lane in 0..S::LANES {
-                        taps[at * S::LANES + lane] = if lane < lanes { row(lane)[at] } else { 0.0 };
+                    for at in whole..len {
+                        S::store(taps.add(at * S::LANES), S::zero());
+                        for lane in 0..lanes {
+                            *taps.add(at * S::LANES + lane) = *rows.add(lane * step + at);
+                        }
                     }
                 }
             }
@@ -117,19 +116,47 @@ impl TransformFilters<'_> {
             Filters::Backward { w, c_in, kept } => {
                 for (i, from) in from.enumerate() {
                     let from = kept.map_or(from, |kept| kept[from]);
-                    let start = (from * c_in + to) * 9;
-                    let filters = &w[start..start + lanes * 9];
-                    let taps = &mut taps[i * 9 * S::LANES..(i + 1) * 9 * S::LANES];
-                    for (lane, filter) in filters.chunks_exact(9).enumerate() {
-                        for (tap, &x) in filter.iter().enumerate() {
-                            taps[(8 - tap) * S::LANES + lane] = x;
-                        }
-                    }
-                    for tap in taps.chunks_exact_mut(S::LANES) {
-                        tap[lanes..].fill(0.0);
+                    let filters = &w[(from * c_in + to) * 9..][..lanes * 9];
+                    // A copy, so that whole vectors can be read from every lane's filter.
+                    let mut padded = [0.0f32; MAX_LANES * 9 + MAX_LANES];
+                    padded[..filters.len()].copy_from_slice(filters);
+                    // SAFETY: a vector can be read from each of LANES filters of the copy; nine
+                    // vectors are written from `i * 9` on (checked above).
+                    unsafe {
+                        let filters = padded.as_ptr();
+                        let taps = taps.as_mut_ptr().add(i * 9 * S::LANES);
+                        transpose_nine::<S>(
+                            |lane, part| S::load(filters.add(lane * 9 + part)),
+                            |tap, v| S::store(taps.add((8 - tap) * S::LANES), v),
+                        );
                     }
                 }
             }
+        }
+    }
+}
+
+/// Transposes LANES rows of nine: `load(lane, at)` gives the elements from `at` on of a row (more
+/// than the row has where it ends), `store(column, v)` takes columns 0..9.
+///
+/// # Safety
+/// The machine has `S`, and what `load` and `store` ask for.
+#[inline(always)]
+unsafe fn transpose_nine<S: Simd>(
+    load: impl Fn(usize, usize) -> S::V,
+    mut store: impl FnMut(usize, S::V),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for part in (0..9).step_by(S::LANES) {
+            S::transpose(
+                |lane| load(lane, part),
+                |column, v| {
+                    if part + column < 9 {
+                        store(part + column, v);
+                    }
+                },
+            );
         }
     }
 }
@@ -150,14 +177,19 @@ pub struct FilterGradients<'a> {
 impl SimdKernel for FilterGradients<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let mut taps = [0.0f32; 9 * MAX_LANES];
         let point = self.rows * self.row_len;
         for (block, dw) in self.dw.chunks_mut(9 * S::LANES).enumerate() {
-            // SAFETY: the caller's buffers have the sizes given, `row_len` being whole vectors.
+            let mut taps = [0.0f32; 9 * MAX_LANES];
+            // Each lane's nine taps, in rows of sixteen.
+            let mut filters = [0.0f32; MAX_LANES * 16];
+            // SAFETY: the caller's buffers have the sizes given, `row_len` being whole vectors; a
+            // row of sixteen has room for the two vectors of eight, or the one of sixteen, that
+            // its nine taps are written as.
             unsafe {
                 let from = self
                     .transformed
                     .add(self.row * self.row_len + block * S::LANES);
+                let taps = taps.as_mut_ptr();
                 both_axes::<S, FilterGradient, 6, 3>(
                     |row, col| {
                         let at = from.add((row * 6 + col) * point);
@@ -167,12 +199,25 @@ impl SimdKernel for FilterGradients<'_> {
                         }
                         sum
                     },
-                    |row, col, v| S::store(taps.as_mut_ptr().add((row * 3 + col) * S::LANES), v),
+                    |row, col, v| S::store(taps.add((row * 3 + col) * S::LANES), v),
                 );
+                let filters = filters.as_mut_ptr();
+                for part in (0..9).step_by(S::LANES) {
+                    S::transpose(
+                        |i| {
+                            if part + i < 9 {
+                                S::load(taps.add((part + i) * S::LANES))
+                            } else {
+                                S::zero()
+                            }
+                        },
+                        |lane, v| S::store(filters.add(lane * 16 + part), v),
+                    );
+                }
             }
-            for (lane, filter) in dw.chunks_mut(9).enumerate() {
-                for (tap, dw) in filter.iter_mut().enumerate() {
-                    *dw += taps[tap * S::LANES + lane];
+            for (dw, filter) in dw.chunks_exact_mut(9).zip(filters.chunks_exact(16)) {
+                for (dw, &x) in dw.iter_mut().zip(filter) {
+                    *dw += x;
                 }
             }
         }
