@@ -19,7 +19,7 @@ type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
 /// Vertical and horizontal stripes with some noise, in turn.
 fn stripes(n: usize) -> ImageDataset {
     let pixel = |i: usize, y: usize, x: usize| {
-        let line = if i % 2 == 0 { x } else { y } + i / 2;
+        let line = if i.is_multiple_of(2) { x } else { y } + i / 2;
         let noise = (i * 7919 + y * 104_729 + x * 1_299_709) % 61;
         (line % 2 * 190 + noise) as u8
     };
