@@ -52,7 +52,7 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Training images, the same number of each class
-    #[arg(long, default_value = "3000", value_parser = args::count)]
+    #[arg(long, default_value = "2500", value_parser = args::count)]
     train_limit: usize,
     /// Test images, the same number of each class
     #[arg(long, default_value = "1000", value_parser = args::count)]
@@ -134,8 +134,8 @@ fn run(args: &Args) -> ssprop::Result<()> {
         // After every epoch, so that a run that is stopped has lost no more than one.
         progress.say("saving");
         metadata.insert("history".into(), history::to_csv(&records));
-        trainer.save(out.join("checkpoint.safetensors"), &metadata)?;
         write_results(out, name, &records)?;
+        trainer.save(out.join("checkpoint.safetensors"), &metadata)?;
     }
     progress.finish();
     write_results(out, name, &records)?;

@@ -1,7 +1,6 @@
 //! A progress bar on a terminal, nothing elsewhere.
 
 use std::io::IsTerminal;
-use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ssprop::train::{BatchReport, EpochReport, Observer};
@@ -10,7 +9,7 @@ use ssprop::train::{BatchReport, EpochReport, Observer};
 pub struct Progress {
     bar: Option<ProgressBar>,
     epochs: u64,
-    started: Instant,
+    seconds: f64,
     images: usize,
     loss: f64,
 }
@@ -22,7 +21,7 @@ impl Progress {
         Self {
             bar: terminal.then(bar),
             epochs,
-            started: Instant::now(),
+            seconds: 0.0,
             images: 0,
             loss: 0.0,
         }
@@ -64,18 +63,16 @@ impl Observer for Progress {
     fn batch(&mut self, report: &BatchReport) {
         let Some(bar) = &self.bar else { return };
         if report.batch == 0 {
-            (self.images, self.loss) = (0, 0.0);
-            self.started = Instant::now();
-            bar.reset();
+            (self.images, self.seconds, self.loss) = (0, 0.0, 0.0);
             bar.set_length(report.batches as u64);
             bar.set_prefix(format!("epoch {}/{}", report.epoch + 1, self.epochs));
-        } else {
-            self.images += report.images;
         }
-        // The first batch starts the clock; the loss is smoothed over about ten batches.
+        self.images += report.images;
+        self.seconds += report.seconds.total();
+        let rate = self.images as f64 / self.seconds.max(1e-9);
+        // Smoothed over about ten batches.
         let weight = 1.0 / (report.batch + 1).min(10) as f64;
         self.loss += weight * (report.loss - self.loss);
-        let rate = self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         bar.set_position(report.batch as u64 + 1);
         bar.set_message(format!(
             "loss {:.3}  {rate:.0} images/s  drop rate {}",
