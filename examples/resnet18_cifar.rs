@@ -52,7 +52,7 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Training images, the same number of each class
-    #[arg(long, default_value = "2500", value_parser = args::count)]
+    #[arg(long, default_value = "3000", value_parser = args::count)]
     train_limit: usize,
     /// Test images, the same number of each class
     #[arg(long, default_value = "1000", value_parser = args::count)]
