@@ -1,6 +1,7 @@
 //! The devices that layers and models run on.
 
 use dfdx::dtypes::Dtype;
+use dfdx::tensor::Synchronize;
 use dfdx::tensor_ops::Device;
 
 use crate::error::DeviceError;
@@ -14,6 +15,7 @@ use crate::ops::relu::ReLUKernel;
 pub trait Backend<E: Dtype>:
     Device<E>
     + DeviceError
+    + Synchronize
     + AddReLUKernel<E>
     + BatchNorm2DKernel<E>
     + Conv2DKernel<E>
@@ -25,6 +27,7 @@ pub trait Backend<E: Dtype>:
 impl<E: Dtype, D> Backend<E> for D where
     D: Device<E>
         + DeviceError
+        + Synchronize
         + AddReLUKernel<E>
         + BatchNorm2DKernel<E>
         + Conv2DKernel<E>

@@ -108,6 +108,17 @@ pub enum Error {
         names: Vec<String>,
     },
 
+    /// Training has diverged: the loss of a batch is infinite or not a number.
+    #[error("epoch {epoch}, batch {batch}: the loss is {loss}")]
+    NonFiniteLoss {
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// The batch in the epoch, counted from 0.
+        batch: usize,
+        /// Its loss.
+        loss: f32,
+    },
+
     /// A file is not what it should be (cut off, damaged, of another format).
     #[error("{}: {what}", path.display())]
     Format {
@@ -177,6 +188,19 @@ impl Error {
     /// Wraps an error of a dfdx device.
     pub fn device(err: impl Display) -> Self {
         Self::Device(err.to_string())
+    }
+}
+
+impl From<CpuError> for Error {
+    fn from(err: CpuError) -> Self {
+        Self::device(err)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<dfdx::tensor::CudaError> for Error {
+    fn from(err: dfdx::tensor::CudaError) -> Self {
+        Self::device(err)
     }
 }
 

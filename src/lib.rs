@@ -22,6 +22,7 @@ pub mod shape;
 mod simd;
 pub mod sparsity;
 pub mod storage;
+pub mod train;
 mod workspace;
 
 pub use backend::Backend;

@@ -78,7 +78,7 @@ fn header(path: &Path, entries: &[Entry], metadata: &Metadata) -> Result<Vec<u8>
 
 /// Writes a temporary file in the folder of `path`, waits until it is on the disk and gives it the
 /// name `path`. Whatever fails, a file that was at `path` before is left as it was.
-fn replace_file(
+pub(super) fn replace_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&mut File>) -> IoResult<()>,
 ) -> Result<()> {

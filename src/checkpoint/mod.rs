@@ -97,6 +97,15 @@ where
     Ok(metadata)
 }
 
+/// Writes any file as checkpoints are written: whole, or an error and the file as it was before.
+///
+/// # Errors
+/// [`Error::Io`] with the path and the cause.
+pub fn write_file(path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+    use std::io::Write;
+    file::replace_file(path.as_ref(), |file| file.write_all(content))
+}
+
 /// What [`load_partial`] found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Partial {

@@ -2,8 +2,9 @@
 
 /// Declares a network as a struct of named layers (module types, for elements `E` on a device
 /// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
-/// [`VisitSparse`](crate::nn::VisitSparse), and a builder of the same name in `builder`. The
-/// `first` layer's input is the data, which needs no gradient.
+/// [`VisitSparse`](crate::nn::VisitSparse) and [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. The
+/// `first` layer's input is the data, which needs no gradient. Each layer's input is the one before
+/// it, but that of the layer `beside` the others is the network's.
 macro_rules! network {
     (@nest) => { () };
     (@nest $head:tt $($tail:tt)*) => { ($head, network!(@nest $($tail)*)) };
@@ -13,6 +14,7 @@ macro_rules! network {
             $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
         }
         $(first $first:ident)?
+        $(beside $beside:ident)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -59,6 +61,30 @@ macro_rules! network {
         {
             fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
                 $(self.$field.visit_sparse_at(&join(path, stringify!($field)), f);)*
+            }
+        }
+
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> BackwardCost
+            for $name<$($param,)* E, D>
+        {
+            fn visit_cost(
+                path: &str,
+                input: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                #[allow(unused)]
+                let beside = "";
+                $(let beside = stringify!($beside);)?
+                let mut size = input;
+                $({
+                    let name = stringify!($field);
+                    let from = if name == beside { input } else { size };
+                    let to = <$layer as BackwardCost>::visit_cost(&join(path, name), from, f)?;
+                    if name != beside {
+                        size = to;
+                    }
+                })*
+                Ok(size)
             }
         }
     };

@@ -16,7 +16,7 @@ use super::module::network;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{join, SparseLayer, VisitSparse};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
 use crate::ops::pool::try_global_avg_pool2d;
 use crate::shape::{ConvDim, HalfUp};
@@ -91,6 +91,7 @@ network!(
             BatchNorm2D<C_OUT, E, D>,
         ),
     }
+    beside shortcut
 );
 
 network!(

@@ -5,12 +5,14 @@
 //! (`dev.build_module::<SparseConv2D<3, 64, 3>, f32>()`). A layer without parameters is its own
 //! marker.
 
+mod backward_cost;
 mod batch_norm2d;
 mod pool;
 mod relu;
 mod sparse_conv2d;
 mod visit_sparse;
 
+pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 

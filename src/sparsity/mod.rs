@@ -3,6 +3,7 @@
 //! Nothing here knows of tensors; the convolution uses it from its backward hook.
 
 mod drop_rate;
+pub mod flops;
 mod kept;
 mod schedule;
 

@@ -1,0 +1,266 @@
+//! A run's curves as an SVG: loss, accuracy and time by epoch, dense and sparse epochs marked.
+
+use super::history::Record;
+
+const DENSE: &str = "#33658a";
+const SPARSE: &str = "#e07a1f";
+const LIGHT_DENSE: &str = "#a9bccd";
+const LIGHT_SPARSE: &str = "#f1c49b";
+const LIGHT_INK: &str = "#a5a8ac";
+const TRAIN: &str = "#8a8f98";
+const INK: &str = "#20242a";
+const GRID: &str = "#e4e7eb";
+const BAND: &str = "#fdf1e4";
+
+const PANEL: [f64; 2] = [300.0, 230.0];
+const LEFT: f64 = 66.0;
+const GAP: f64 = 76.0;
+const TOP: f64 = 74.0;
+
+/// One diagram's place and its axes.
+struct Panel {
+    x0: f64,
+    epochs: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Panel {
+    /// The middle of an epoch's column; epochs count from 1.
+    fn x(&self, epoch: f64) -> f64 {
+        self.x0 + (epoch - 0.5) / self.epochs * PANEL[0]
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        let share = (value - self.low) / (self.high - self.low);
+        TOP + PANEL[1] * (1.0 - share.clamp(0.0, 1.0))
+    }
+}
+
+/// A step of 1, 2 or 5 times a power of ten that goes into `range` about five times.
+fn step(range: f64) -> f64 {
+    let rough = range / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let factors = [1.0, 2.0, 5.0, 10.0];
+    let fits = |factor: &&f64| power * **factor >= rough * 0.999;
+    power * factors.iter().find(fits).unwrap_or(&10.0)
+}
+
+fn text(x: f64, y: f64, anchor: &str, size: f64, more: &str, words: &str) -> String {
+    let words = words.replace('&', "&amp;").replace('<', "&lt;");
+    format!(
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" {more}>{words}</text>\n"
+    )
+}
+
+/// Frame, bands of the sparse epochs, grid and labels, with `values` between the ends of the axis
+/// (and 0 or not).
+fn panel(
+    svg: &mut String,
+    number: usize,
+    title: &str,
+    unit: &str,
+    records: &[Record],
+    values: &[f64],
+    ends: Option<[f64; 2]>,
+) -> Panel {
+    let finite = || values.iter().copied().filter(|v| v.is_finite());
+    let [low, high] = ends.unwrap_or_else(|| [0.0, finite().fold(0.0, f64::max)]);
+    let high = if high > low { high } else { low + 1.0 };
+    let tick = step(high - low);
+    let panel = Panel {
+        x0: LEFT + number as f64 * (PANEL[0] + GAP),
+        epochs: records.last().map_or(1.0, |r| r.epoch as f64),
+        low: (low / tick + 1e-6).floor() * tick,
+        high: (high / tick - 1e-6).ceil() * tick,
+    };
+    let (x0, x1, y1) = (panel.x0, panel.x0 + PANEL[0], TOP + PANEL[1]);
+    *svg += &text(x0, TOP - 12.0, "start", 14.0, "font-weight=\"600\"", title);
+    let column = PANEL[0] / panel.epochs;
+    for r in records.iter().filter(|r| !r.is_dense()) {
+        *svg += &format!(
+            "<rect x=\"{:.1}\" y=\"{TOP}\" width=\"{column:.1}\" height=\"{}\" fill=\"{BAND}\"/>\n",
+            panel.x(r.epoch as f64) - column / 2.0,
+            PANEL[1],
+        );
+    }
+    let digits = (-tick.log10().floor()).max(0.0) as usize;
+    let ticks = ((panel.high - panel.low) / tick).round() as usize;
+    for i in 0..=ticks {
+        let value = panel.low + i as f64 * tick;
+        let y = panel.y(value);
+        *svg += &format!("<path d=\"M{x0:.1} {y:.1}H{x1:.1}\" stroke=\"{GRID}\"/>\n");
+        let label = format!("{value:.digits$}{unit}");
+        *svg += &text(x0 - 8.0, y + 4.0, "end", 11.0, "", &label);
+    }
+    // Whole epochs only, at most about ten labels.
+    let every = step(panel.epochs * 0.5).ceil().max(1.0) as usize;
+    for r in records {
+        if every == 1 || (r.epoch as usize).is_multiple_of(every) {
+            let x = panel.x(r.epoch as f64);
+            *svg += &text(x, y1 + 17.0, "middle", 11.0, "", &r.epoch.to_string());
+        }
+    }
+    *svg += &text((x0 + x1) / 2.0, y1 + 36.0, "middle", 12.0, "", "epoch");
+    *svg += &format!("<path d=\"M{x0:.1} {TOP}V{y1}H{x1:.1}\" fill=\"none\" stroke=\"{INK}\"/>\n");
+    panel
+}
+
+fn marker(x: f64, y: f64, dense: bool) -> String {
+    if dense {
+        format!(
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{DENSE}\" stroke=\"#fff\"/>\n"
+        )
+    } else {
+        format!(
+            "<path d=\"M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\" fill=\"{SPARSE}\" stroke=\"#fff\"/>\n",
+            y - 5.5
+        )
+    }
+}
+
+/// A line through the epochs with a mark at each; dashed or not.
+fn curve(svg: &mut String, panel: &Panel, points: &[(f64, f64, bool)], colour: &str, dash: bool) {
+    let points: Vec<_> = points.iter().filter(|p| p.1.is_finite()).collect();
+    let place = |p: &&(f64, f64, bool)| format!("{:.1},{:.1}", panel.x(p.0), panel.y(p.1));
+    let path: Vec<String> = points.iter().map(place).collect();
+    let dash = if dash {
+        " stroke-dasharray=\"5 4\""
+    } else {
+        ""
+    };
+    *svg += &format!(
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dash}/>\n",
+        path.join(" ")
+    );
+    // Marks of many epochs would cover the line.
+    if points.len() <= 60 {
+        for &&(epoch, value, dense) in &points {
+            *svg += &marker(panel.x(epoch), panel.y(value), dense);
+        }
+    }
+}
+
+/// The SVG.
+pub fn svg(title: &str, records: &[Record]) -> String {
+    let width = LEFT + 3.0 * PANEL[0] + 2.0 * GAP + 24.0;
+    let height = TOP + PANEL[1] + 86.0;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" fill=\"{INK}\" \
+         font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+    );
+    svg += &text(LEFT, 32.0, "start", 17.0, "font-weight=\"600\"", title);
+    let of = |part: fn(&Record) -> f64| -> Vec<(f64, f64, bool)> {
+        let point = |r: &Record| (r.epoch as f64, part(r), r.is_dense());
+        records.iter().map(point).collect()
+    };
+    let values = |points: &[(f64, f64, bool)]| points.iter().map(|p| p.1).collect::<Vec<_>>();
+
+    let (train, test) = (of(|r| r.train_loss), of(|r| r.test_loss));
+    let both = [values(&train), values(&test)].concat();
+    let axes = panel(&mut svg, 0, "Cross-entropy loss", "", records, &both, None);
+    curve(&mut svg, &axes, &train, TRAIN, true);
+    curve(&mut svg, &axes, &test, INK, false);
+
+    let accuracy = of(|r| 100.0 * r.test_accuracy);
+    let shown = values(&accuracy);
+    let worst = shown.iter().copied().fold(100.0, f64::min);
+    let ends = Some([(worst - 5.0).max(0.0), 100.0]);
+    let axes = panel(&mut svg, 1, "Test accuracy", "%", records, &shown, ends);
+    curve(&mut svg, &axes, &accuracy, INK, false);
+
+    let seconds = of(Record::seconds);
+    let title = "Training time of an epoch";
+    let axes = panel(&mut svg, 2, title, " s", records, &values(&seconds), None);
+    for r in records {
+        let half = (0.32 * PANEL[0] / axes.epochs).min(28.0);
+        let colours = match r.is_dense() {
+            true => [DENSE, LIGHT_DENSE],
+            false => [SPARSE, LIGHT_SPARSE],
+        };
+        let x = axes.x(r.epoch as f64);
+        // The backward pass below the rest.
+        let parts = [(0.0, r.backward), (r.backward, r.seconds())];
+        for ((from, to), colour) in parts.into_iter().zip(colours) {
+            svg += &format!(
+                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
+                x - half,
+                axes.y(to),
+                2.0 * half,
+                axes.y(from) - axes.y(to),
+            );
+        }
+    }
+
+    let y = height - 18.0;
+    let mut x = LEFT;
+    let mut entry = |mark: String, words: &str, space: f64| {
+        svg += &format!(
+            "<g transform=\"translate({x:.1} {:.1})\">{mark}</g>\n",
+            y - 4.0
+        );
+        svg += &text(x + 26.0, y, "start", 12.0, "", words);
+        x += space;
+    };
+    let line = |colour: &str, dash: &str| {
+        format!("<path d=\"M0 0H20\" stroke=\"{colour}\" stroke-width=\"2\" {dash}/>")
+    };
+    let tile = |colour: &str| {
+        format!("<rect x=\"4\" y=\"-6\" width=\"14\" height=\"12\" fill=\"{colour}\"/>")
+    };
+    entry(marker(10.0, 0.0, true), "dense epoch", 120.0);
+    let band = format!("<rect x=\"0\" y=\"-9\" width=\"20\" height=\"18\" fill=\"{BAND}\"/>");
+    entry(band + &marker(10.0, 0.0, false), "sparse epoch", 126.0);
+    entry(
+        line(TRAIN, "stroke-dasharray=\"5 4\""),
+        "training set",
+        116.0,
+    );
+    entry(line(INK, ""), "test set", 392.0);
+    entry(tile(INK), "backward pass", 126.0);
+    entry(tile(LIGHT_INK), "forward, optimizer, data", 0.0);
+    svg + "</svg>\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_is_drawn_and_labelled() {
+        let record = |epoch: u64| Record {
+            epoch,
+            drop_rate: if epoch.is_multiple_of(2) { 0.8 } else { 0.0 },
+            train_images: 1,
+            train_loss: 1.0 / epoch as f64,
+            test_images: 1,
+            test_loss: if epoch == 3 { f64::NAN } else { 2.0 },
+            test_accuracy: 0.5,
+            data: 0.0,
+            forward: 1.0,
+            backward: 2.0,
+            optimizer: 0.0,
+            backward_flops: 1.0,
+        };
+        let records: Vec<Record> = (1..=4).map(record).collect();
+        let drawn = svg("a < b & c", &records);
+        // In three curves but for the NaN, and in the legend.
+        assert_eq!(drawn.matches("<circle").count(), 2 * 3 - 1 + 1);
+        assert!(drawn.contains("a &lt; b &amp; c") && !drawn.contains("NaN"));
+        // A band each in three panels, and in the legend.
+        assert_eq!(drawn.matches(BAND).count(), 2 * 3 + 1);
+        assert_eq!(drawn.matches(LIGHT_SPARSE).count(), 2);
+        for label in [">4<", "epoch", "Test accuracy", "60%", "sparse epoch"] {
+            assert!(drawn.contains(label), "{label}");
+        }
+        assert!(svg("nothing yet", &[]).ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn steps_are_round() {
+        assert_eq!([step(5.0), step(7.0), step(0.8)], [1.0, 2.0, 0.2]);
+        assert!((step(100.0) - 20.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,7 @@
+//! What the training examples share: progress, records of epochs, curves.
+#![allow(dead_code)] // Not every example needs everything.
+
+pub mod args;
+pub mod curves;
+pub mod history;
+pub mod progress;

@@ -1,0 +1,258 @@
+//! Trains ResNet-18 on CIFAR-10 (or, without it, on the bundled part of Fashion-MNIST), dense and
+//! sparse epochs in turn, and shows what the sparse ones save.
+//!
+//!     cargo run --example resnet18_cifar
+//!     cargo run --example resnet18_cifar -- --data cifar-10-binary.tar.gz \
+//!         --train-limit 50000 --test-limit 10000 --batch-size 128 --epochs 50
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::args::{self, Schedule};
+use common::history::{self, Record};
+use common::{curves, progress::Progress};
+use ssprop::checkpoint::{write_file, Metadata};
+use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
+use ssprop::models::modules;
+use ssprop::nn::ModelCost;
+use ssprop::optim::AdamConfig;
+use ssprop::prelude::*;
+use ssprop::train::Trainer;
+use ssprop::Error;
+
+type Net = modules::ResNet18<10, 3, f32, Cpu>;
+
+const SHAPE: ImageShape = ImageShape::new(3, 32, 32);
+
+/// Train ResNet-18 with a scheduled sparse backward pass
+#[derive(Debug, Parser)]
+struct Args {
+    /// CIFAR-10, binary version: a folder, tar.gz or zip [default: the bundled images]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Epochs of the whole run
+    #[arg(long, default_value = "4", value_parser = args::count)]
+    epochs: usize,
+    /// Images in a batch
+    #[arg(long, default_value = "32", value_parser = args::count)]
+    batch_size: usize,
+    /// Learning rate of Adam
+    #[arg(long, default_value = "0.001", value_parser = args::lr)]
+    lr: f64,
+    /// Share of the channels that sparse epochs drop
+    #[arg(long, default_value = "0.8", value_parser = args::drop_rate)]
+    drop_rate: DropRate,
+    /// Which epochs are sparse
+    #[arg(long, value_enum, default_value = "bar")]
+    schedule: Schedule,
+    /// Decides the initialisation and the order of the images
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Training images, the same number of each class
+    #[arg(long, default_value = "3000", value_parser = args::count)]
+    train_limit: usize,
+    /// Test images, the same number of each class
+    #[arg(long, default_value = "1000", value_parser = args::count)]
+    test_limit: usize,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = args::threads)]
+    threads: Option<usize>,
+    /// Where to write the curves, metrics and checkpoint
+    #[arg(long, default_value = "runs/resnet18_cifar")]
+    out: PathBuf,
+    /// A checkpoint of an earlier run to go on from
+    #[arg(long)]
+    resume: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> ssprop::Result<()> {
+    if let Some(threads) = args.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(Error::device)?;
+    }
+    let (name, whole_train, whole_test) = read_data(args.data.as_deref())?;
+    // Before training, so that a folder that cannot be made does not cost an epoch.
+    let out = &args.out;
+    std::fs::create_dir_all(out).map_err(|err| Error::io(out, "create the folder", err))?;
+    let (train, test) = (
+        whole_train.take_balanced(args.train_limit),
+        whole_test.take_balanced(args.test_limit),
+    );
+    let norm = Normalization::of(&train);
+    let loader = |data| {
+        BatchLoader::new(data, args.batch_size)?
+            .normalize(norm.clone())?
+            .fit_to(SHAPE)
+    };
+    let (train_loader, test_loader) = (loader(&train)?.shuffle(args.seed), loader(&test)?);
+
+    let dev = Cpu::seed_from_u64(args.seed);
+    let config = AdamConfig {
+        lr: args.lr,
+        ..AdamConfig::adam()
+    };
+    let mut trainer: Trainer<Net, Cpu> =
+        Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?;
+    let mut metadata = metadata(args, name, train.len());
+    let mut records = match &args.resume {
+        Some(path) => resume(&mut trainer, path, &metadata)?,
+        None => Vec::new(),
+    };
+
+    println!(
+        "ResNet-18 on {name}: {} of {} training images, {} of {} test images, batches of {}",
+        train.len(),
+        whole_train.len(),
+        test.len(),
+        whole_test.len(),
+        args.batch_size,
+    );
+    let epochs = args.epochs as u64;
+    let mut progress = Progress::new(epochs);
+    while trainer.epoch() < epochs {
+        let rate = args.schedule.drop_rate(trainer.epoch(), args.drop_rate);
+        let report =
+            trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, rate, &mut progress)?;
+        let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
+        records.push(Record::new(&report, &result));
+        progress.line(&history::line(&records[records.len() - 1], epochs));
+        // After every epoch, so that a run that is stopped has lost no more than one.
+        progress.say("saving");
+        metadata.insert("history".into(), history::to_csv(&records));
+        write_results(out, name, &records)?;
+        trainer.save(out.join("checkpoint.safetensors"), &metadata)?;
+    }
+    progress.finish();
+    write_results(out, name, &records)?;
+
+    let cost = ModelCost::of::<Net>([3, 32, 32])?;
+    let dense_flops = records
+        .iter()
+        .map(|r| cost.per_epoch(r.train_images, args.batch_size, DropRate::DENSE));
+    println!("\n{}", history::table(&records));
+    println!("{}", history::savings(&records, dense_flops.sum()));
+    println!(
+        "Written to {}: curves.svg, metrics.csv, checkpoint.safetensors",
+        out.display()
+    );
+    Ok(())
+}
+
+/// The data set's name, its training and its test images.
+fn read_data(path: Option<&Path>) -> ssprop::Result<(&'static str, ImageDataset, ImageDataset)> {
+    Ok(match path {
+        Some(path) => {
+            let (train, test) = data::cifar10(path)?;
+            ("CIFAR-10", train, test)
+        }
+        None => {
+            println!(
+                "No --data: training on the bundled Fashion-MNIST images instead of CIFAR-10."
+            );
+            let (train, test) = data::bundled()?;
+            ("Fashion-MNIST", train, test)
+        }
+    })
+}
+
+/// What has to be the same for a run to go on bit for bit.
+fn metadata(args: &Args, data: &str, images: usize) -> Metadata {
+    [
+        ("model", "ResNet-18".to_owned()),
+        ("data", data.to_owned()),
+        ("seed", args.seed.to_string()),
+        ("batch-size", args.batch_size.to_string()),
+        ("training images", images.to_string()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// Goes back to a checkpoint of the same run, and returns the records of its epochs.
+fn resume(
+    trainer: &mut Trainer<Net, Cpu>,
+    path: &Path,
+    wanted: &Metadata,
+) -> ssprop::Result<Vec<Record>> {
+    let format = |what: String| Error::Format {
+        path: path.to_owned(),
+        what,
+    };
+    let found = trainer.resume(path)?;
+    for (key, value) in wanted {
+        let saved = found.get(key).map_or("unknown", String::as_str);
+        if saved != value {
+            let what = format!("a checkpoint of another run: {key} = {saved}, now {value}");
+            return Err(format(what));
+        }
+    }
+    found
+        .get("history")
+        .and_then(|csv| history::from_csv(csv))
+        .filter(|records| records.len() as u64 == trainer.epoch())
+        .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))
+}
+
+fn write_results(out: &Path, data: &str, records: &[Record]) -> ssprop::Result<()> {
+    write_file(out.join("metrics.csv"), history::to_csv(records).as_bytes())?;
+    let title = format!(
+        "ResNet-18 on {data}: {} training images, tested on {}",
+        records.first().map_or(0, |r| r.train_images),
+        records.first().map_or(0, |r| r.test_images),
+    );
+    write_file(
+        out.join("curves.svg"),
+        curves::svg(&title, records).as_bytes(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_out_of_range_name_the_value_and_the_range() {
+        for (flag, value, range) in [
+            ("--drop-rate", "1.2", "at least 0 and less than 1"),
+            ("--drop-rate", "x", "must be a number"),
+            ("--batch-size", "0", "at least 1"),
+            ("--epochs", "0", "at least 1"),
+            ("--threads", "0", "in 1..=1024"),
+            ("--lr", "-1", "greater than 0"),
+            ("--lr", "nan", "greater than 0"),
+            ("--schedule", "zigzag", "bar, dense, constant"),
+            ("--seed", "-1", "--seed"),
+        ] {
+            let arg = format!("{flag}={value}");
+            let err = Args::try_parse_from(["resnet18_cifar", &arg]).unwrap_err();
+            let text = err.to_string();
+            assert!(text.contains(value) && text.contains(range), "{text}");
+            assert!(text.contains(flag), "{text}");
+            assert_eq!(err.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn schedules() {
+        let sparse = DropRate::new(0.8).unwrap();
+        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.drop_rate(epoch, sparse).rate());
+        assert_eq!(rates(Schedule::Bar), [0.0, 0.8, 0.0]);
+        assert_eq!(rates(Schedule::Dense), [0.0; 3]);
+        assert_eq!(rates(Schedule::Constant), [0.8; 3]);
+    }
+}

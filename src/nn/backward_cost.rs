@@ -1,0 +1,314 @@
+//! What a model's backward pass costs, from its type and the size of its input alone.
+
+use dfdx::dtypes::Dtype;
+use dfdx::tensor::Storage;
+
+use super::join;
+use super::modules;
+use crate::error::{Error, Result};
+use crate::ops::conv2d::{Conv2DOp, Conv2DShape};
+use crate::shape::window_count;
+use crate::sparsity::{flops, DropRate};
+
+/// (channels, height, width)
+pub type ImageSize = [usize; 3];
+
+/// A layer whose backward FLOPs the paper counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayerCost {
+    /// A convolution of one image (`batch` is 1).
+    Conv2D(Conv2DShape),
+    /// A batch norm of images of this size.
+    BatchNorm2D(ImageSize),
+}
+
+impl LayerCost {
+    /// Backward FLOPs of one iteration with `batch` images, by the formulas of
+    /// [`flops`](crate::sparsity::flops).
+    pub fn flops(&self, batch: usize, drop_rate: DropRate) -> f64 {
+        match self {
+            Self::Conv2D(conv) => flops::conv2d(
+                batch * conv.output_pixels(),
+                conv.group_in() * conv.op.kernel * conv.op.kernel,
+                conv.c_out,
+                drop_rate,
+            ),
+            &Self::BatchNorm2D([c, h, w]) => flops::batch_norm2d(batch * h * w, c),
+        }
+    }
+}
+
+/// A model, layer or tuple of them whose backward FLOPs can be counted without running it.
+///
+/// See [`ModelCost`] for what to do with the count.
+pub trait BackwardCost {
+    /// Calls `f` with the path (which begins with `path`, empty at the root) and the cost of every
+    /// counted layer, and returns the output's size.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an image does not fit a layer.
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize>;
+}
+
+/// The counted layers of a model for one size of its input.
+///
+/// ```
+/// use ssprop::models::modules;
+/// use ssprop::nn::ModelCost;
+/// use ssprop::prelude::*;
+///
+/// let cost = ModelCost::of::<modules::ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
+/// // Table 4, CIFAR-10: 285.32e9 FLOPs an iteration.
+/// let dense = cost.per_iteration(128, DropRate::DENSE);
+/// assert_eq!((dense / 1e7).round(), 28532.0);
+///
+/// let schedule = BarSchedule::new(DropRate::new(0.8)?);
+/// let run = cost.per_run(50_000, 128, (0..50).map(|epoch| schedule.drop_rate(epoch)));
+/// assert_eq!((run / 1e13).round(), 335.0);
+///
+/// for (path, layer) in &cost.layers {
+///     println!("{path}: {}", layer.flops(128, DropRate::DENSE));
+/// }
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelCost {
+    /// The layers' paths, as in checkpoints, and their costs.
+    pub layers: Vec<(String, LayerCost)>,
+}
+
+impl ModelCost {
+    /// The counted layers of models of the type `M` for images of size `input`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an image does not fit a layer.
+    pub fn of<M: BackwardCost>(input: ImageSize) -> Result<Self> {
+        let mut layers = Vec::new();
+        M::visit_cost("", input, &mut |path, layer| {
+            layers.push((path.to_string(), layer));
+        })?;
+        Ok(Self { layers })
+    }
+
+    /// Backward FLOPs of an iteration with `batch` images.
+    pub fn per_iteration(&self, batch: usize, drop_rate: DropRate) -> f64 {
+        let layers = self.layers.iter();
+        layers.map(|(_, l)| l.flops(batch, drop_rate)).sum()
+    }
+
+    /// Backward FLOPs of an epoch of `images` in batches of `batch`: images / batch iterations, a
+    /// fraction of one included, as in the paper's totals. 0 for batches of 0.
+    pub fn per_epoch(&self, images: usize, batch: usize, drop_rate: DropRate) -> f64 {
+        if batch == 0 {
+            return 0.0;
+        }
+        self.per_iteration(batch, drop_rate) * images as f64 / batch as f64
+    }
+
+    /// [`per_epoch`](Self::per_epoch), summed over the drop rates of the epochs of a run.
+    pub fn per_run(
+        &self,
+        images: usize,
+        batch: usize,
+        drop_rates: impl IntoIterator<Item = DropRate>,
+    ) -> f64 {
+        let rates = drop_rates.into_iter();
+        rates.map(|rate| self.per_epoch(images, batch, rate)).sum()
+    }
+}
+
+macro_rules! conv {
+    ($($name:ident),*) => {$(
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > BackwardCost
+            for modules::$name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            fn visit_cost(
+                path: &str,
+                [c, h, w]: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                if c != C_IN {
+                    return Err(Error::shape("conv2d", "input channels", C_IN, c));
+                }
+                let op = Conv2DOp {
+                    kernel: K,
+                    stride: STRIDE,
+                    padding: PADDING,
+                    dilation: DILATION,
+                    groups: GROUPS,
+                };
+                let conv = Conv2DShape::new(op, [1, C_IN, h, w], C_OUT)?;
+                f(path, LayerCost::Conv2D(conv));
+                Ok([C_OUT, conv.output[0], conv.output[1]])
+            }
+        }
+    )*};
+}
+conv!(SparseConv2D, BiasedSparseConv2D);
+
+impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for modules::BatchNorm2D<C, E, D> {
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        if input[0] != C {
+            return Err(Error::shape("batch norm", "input channels", C, input[0]));
+        }
+        f(path, LayerCost::BatchNorm2D(input));
+        Ok(input)
+    }
+}
+
+/// Layers that the paper does not count, and the size of their output.
+macro_rules! uncounted {
+    ($([$($generics:tt)*] $layer:ty: |$input:ident| $output:expr;)*) => {$(
+        impl<$($generics)*> BackwardCost for $layer {
+            fn visit_cost(
+                _: &str,
+                $input: ImageSize,
+                _: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                $output
+            }
+        }
+    )*};
+}
+uncounted!(
+    [] (): |x| Ok(x);
+    [] modules::ReLU: |x| Ok(x);
+    [] modules::GlobalAvgPool: |x| Ok([x[0], 1, 1]);
+    [const K: usize, const S: usize, const P: usize] modules::MaxPool2D<K, S, P>:
+        |x| pooled::<K, S, P>(x);
+    [const K: usize, const S: usize, const P: usize] modules::AvgPool2D<K, S, P>:
+        |x| pooled::<K, S, P>(x);
+    [] dfdx::nn::modules::ReLU: |x| Ok(x);
+    [] dfdx::nn::modules::AvgPoolGlobal: |x| Ok([x[0], 1, 1]);
+    [] dfdx::nn::modules::MaxPoolGlobal: |x| Ok([x[0], 1, 1]);
+    [
+        const I: usize, const O: usize, E: Dtype, D: Storage<E>
+    ] dfdx::nn::modules::Linear<I, O, E, D>: |_x| Ok([O, 1, 1]);
+);
+
+fn pooled<const K: usize, const S: usize, const P: usize>(
+    [c, h, w]: ImageSize,
+) -> Result<ImageSize> {
+    let count = |size| {
+        window_count(size, K, S, P, 1)
+            .ok_or_else(|| Error::shape("pool", "image under the window", K, [h, w]))
+    };
+    Ok([c, count(h)?, count(w)?])
+}
+
+macro_rules! tuples {
+    ($(($($name:ident $index:tt),+))*) => {$(
+        impl<$($name: BackwardCost),+> BackwardCost for ($($name,)+) {
+            fn visit_cost(
+                path: &str,
+                size: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                $(let size = $name::visit_cost(&join(path, stringify!($index)), size, f)?;)+
+                Ok(size)
+            }
+        }
+    )*};
+}
+tuples!(
+    (A 0)
+    (A 0, B 1)
+    (A 0, B 1, C 2)
+    (A 0, B 1, C 2, D 3)
+    (A 0, B 1, C 2, D 3, E 4)
+    (A 0, B 1, C 2, D 3, E 4, F 5)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::modules::ResNet18;
+    use crate::sparsity::BarSchedule;
+    use dfdx::tensor::Cpu;
+
+    /// Table 4's rows of ResNet-18: channels, size, batch, images, epochs; 1e9 FLOPs an iteration
+    /// and 1e15 a run, dense and scheduled at 0.8. Printed with two decimals.
+    #[rustfmt::skip]
+    const TABLE_4: [(ImageSize, usize, usize, usize, [f64; 2], [f64; 2]); 4] = [
+        ([1, 28, 28], 128, 60_000, 50, [234.1, 5.49], [140.79, 3.3]),
+        ([3, 32, 32], 128, 50_000, 50, [285.32, 5.57], [171.61, 3.35]),
+        ([3, 64, 64], 128, 182_637, 50, [1141.27, 81.42], [686.43, 48.97]),
+        ([3, 224, 224], 32, 1_331_167, 50, [3495.14, 7269.71], [2102.19, 4372.45]),
+    ];
+
+    #[test]
+    fn resnet18_costs_what_table_4_says() {
+        let bar = BarSchedule::new(DropRate::new(0.8).unwrap());
+        for (input, batch, images, epochs, dense, scheduled) in TABLE_4 {
+            let cost = match input[0] {
+                1 => ModelCost::of::<ResNet18<10, 1, f32, Cpu>>(input),
+                _ => ModelCost::of::<ResNet18<10, 3, f32, Cpu>>(input),
+            }
+            .unwrap();
+            let near = |found: f64, printed: f64| {
+                assert!((found - printed).abs() < 0.0051, "{found} for {printed}");
+            };
+            let rates = [DropRate::DENSE, bar.drop_rate(1)];
+            let [a, b] = rates.map(|rate| cost.per_iteration(batch, rate) / 1e9);
+            near(a, dense[0]);
+            near((a + b) / 2.0, scheduled[0]);
+            let run = |rate: &dyn Fn(usize) -> DropRate| {
+                cost.per_run(images, batch, (0..epochs).map(rate)) / 1e15
+            };
+            near(run(&|_| DropRate::DENSE), dense[1]);
+            near(run(&|epoch| bar.drop_rate(epoch)), scheduled[1]);
+        }
+    }
+
+    #[test]
+    fn layers_have_their_paths_and_sizes() {
+        let cost = ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([3, 32, 32]).unwrap();
+        assert_eq!(cost.layers.len(), 40);
+        let find = |path: &str| cost.layers.iter().find(|(p, _)| p == path).unwrap().1;
+        let LayerCost::Conv2D(shortcut) = find("layer3.0.shortcut.0") else {
+            panic!("not a convolution");
+        };
+        // Beside the block's other layers: its input is the block's.
+        assert_eq!((shortcut.c_in, shortcut.input), (128, [16, 16]));
+        assert_eq!((shortcut.c_out, shortcut.output), (256, [8, 8]));
+        assert_eq!(find("layer4.1.bn2"), LayerCost::BatchNorm2D([512, 4, 4]));
+        assert!(ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([1, 28, 28]).is_err());
+    }
+
+    #[test]
+    fn tuples_and_pools_hand_the_size_on() {
+        type Net = (
+            modules::BiasedSparseConv2D<2, 6, 5, 1, 0, 1, 2, f32, Cpu>,
+            modules::MaxPool2D<2, 2>,
+            modules::SparseConv2D<6, 4, 3, 2, 1, 1, 1, f32, Cpu>,
+        );
+        let cost = ModelCost::of::<Net>([2, 12, 12]).unwrap();
+        let flops: Vec<f64> = cost
+            .layers
+            .iter()
+            .map(|(_, l)| l.flops(3, DropRate::DENSE))
+            .collect();
+        // 8x8 outputs of 1x5x5 taps to 6; then 2x2 outputs (of 4x4) of 6x3x3 taps to 4.
+        assert_eq!(flops, [4.0 * 192.0 * 25.0 * 6.0, 4.0 * 12.0 * 54.0 * 4.0]);
+        assert!(ModelCost::of::<Net>([2, 4, 4]).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+//! Training of image classifiers.
+//!
+//! A [`Trainer`] holds a model, its optimizer and the number of epochs done. It knows the model
+//! through the traits that [`ImageClassifier`] sums up, prints nothing, and tells an [`Observer`]
+//! how it goes. [`Trainer::save`] and [`Trainer::resume`] let a run go on, from epoch to epoch, bit
+//! for bit as if it had not stopped.
+//!
+//! ```
+//! use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+//! use ssprop::optim::AdamConfig;
+//! use ssprop::prelude::*;
+//! use ssprop::train::Trainer;
+//!
+//! // Two classes: black and white.
+//! let pixels = (0..16 * 36).map(|i| if i / 36 % 2 == 1 { 255 } else { 0 }).collect();
+//! let labels = (0..16).map(|i| i % 2).collect();
+//! let data = ImageDataset::new(pixels, labels, ImageShape::new(1, 6, 6), 2)?;
+//! let loader = BatchLoader::new(&data, 4)?.shuffle(0);
+//!
+//! type Net = (SparseConv2D<1, 8, 3, 1, 1>, ReLU, GlobalAvgPool, Linear<8, 2>);
+//! let dev = Cpu::seed_from_u64(0);
+//! let model = dev.build_module::<Net, f32>();
+//! let mut trainer = Trainer::new(model, AdamConfig { lr: 0.02, ..AdamConfig::adam() })?;
+//! let schedule = BarSchedule::new(DropRate::new(0.5)?);
+//! for _ in 0..10 {
+//!     let rate = schedule.drop_rate(trainer.epoch() as usize);
+//!     trainer.train_epoch::<1, 6, 6, 2>(&dev, &loader, rate, &mut ())?;
+//! }
+//! let test = trainer.evaluate::<1, 6, 6, 2>(&dev, &loader)?;
+//! assert_eq!(test.accuracy(), 1.0);
+//! # Ok::<(), ssprop::Error>(())
+//! ```
+
+mod classifier;
+mod evaluate;
+mod report;
+mod trainer;
+
+pub use classifier::{ImageClassifier, Images, Logits};
+pub use evaluate::{evaluate, Evaluation};
+pub use report::{BatchReport, EpochReport, Observer, Seconds};
+pub use trainer::Trainer;

@@ -1,0 +1,83 @@
+//! What training tells about itself.
+
+use crate::sparsity::DropRate;
+
+/// Wall-clock time by what it was spent on, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seconds {
+    /// Making batches and their tensors.
+    pub data: f64,
+    /// Forward passes, with the loss.
+    pub forward: f64,
+    /// Backward passes.
+    pub backward: f64,
+    /// Updates of the parameters.
+    pub optimizer: f64,
+}
+
+impl Seconds {
+    /// The sum of all.
+    pub fn total(&self) -> f64 {
+        self.data + self.forward + self.backward + self.optimizer
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.data += other.data;
+        self.forward += other.forward;
+        self.backward += other.backward;
+        self.optimizer += other.optimizer;
+    }
+}
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchReport {
+    /// The epoch, counted from 0.
+    pub epoch: u64,
+    /// The batch in the epoch, counted from 0.
+    pub batch: usize,
+    /// Batches in the epoch.
+    pub batches: usize,
+    /// Images in the batch.
+    pub images: usize,
+    /// The mean loss of the batch's images.
+    pub loss: f64,
+    /// The drop rate of the sparse layers.
+    pub drop_rate: DropRate,
+    /// The time that it took.
+    pub seconds: Seconds,
+}
+
+/// One epoch of training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochReport {
+    /// The epoch, counted from 0.
+    pub epoch: u64,
+    /// Training steps.
+    pub batches: usize,
+    /// Images seen.
+    pub images: usize,
+    /// The mean loss of the images, each at the time when it was seen. 0 without images.
+    pub loss: f64,
+    /// The drop rate of the sparse layers.
+    pub drop_rate: DropRate,
+    /// The time that it took.
+    pub seconds: Seconds,
+    /// Backward FLOPs, as [`flops`](crate::sparsity::flops) counts them.
+    pub backward_flops: f64,
+}
+
+/// Is told how training goes: for progress bars and logs. `()` ignores it.
+pub trait Observer {
+    /// After every training step.
+    fn batch(&mut self, report: &BatchReport) {
+        let _ = report;
+    }
+
+    /// After every epoch.
+    fn epoch(&mut self, report: &EpochReport) {
+        let _ = report;
+    }
+}
+
+impl Observer for () {}

@@ -1,0 +1,213 @@
+//! A model in training.
+
+use std::path::Path;
+use std::time::Instant;
+
+use dfdx::losses::cross_entropy_with_logits_loss;
+use dfdx::nn::{ModuleMut, TensorCollection, ZeroGrads};
+use dfdx::tensor::{Gradients, Trace};
+use dfdx::tensor_ops::Backward;
+
+use super::classifier::{ImageClassifier, Images, Logits};
+use super::evaluate::{evaluate, Evaluation};
+use super::report::{BatchReport, EpochReport, Observer, Seconds};
+use crate::backend::Backend;
+use crate::checkpoint::{load_training, save_training, Metadata};
+use crate::data::{Batch, BatchLoader};
+use crate::error::{Error, Result};
+use crate::nn::ModelCost;
+use crate::optim::{Adam, AdamConfig, AdamKernel};
+use crate::sparsity::DropRate;
+
+/// The key of the number of epochs done in a checkpoint's metadata.
+const EPOCH: &str = "epoch";
+
+/// A model, its optimizer, and the number of epochs done.
+#[derive(Debug)]
+pub struct Trainer<M, D: Backend<f32>> {
+    /// The model.
+    pub model: M,
+    /// Its optimizer.
+    pub optimizer: Adam<M, f32, D>,
+    epoch: u64,
+    /// Zeros between two steps, in the memory of the last gradients.
+    grads: Option<Gradients<f32, D>>,
+}
+
+impl<M, D> Trainer<M, D>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32> + AdamKernel<f32>,
+{
+    /// A model before its first epoch.
+    ///
+    /// # Errors
+    /// As [`Adam::new`].
+    pub fn new(model: M, config: AdamConfig) -> Result<Self> {
+        let optimizer = Adam::new(&model, config)?;
+        Ok(Self {
+            model,
+            optimizer,
+            epoch: 0,
+            grads: None,
+        })
+    }
+
+    /// The number of epochs done, which is the number of the next one.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`, at one drop rate
+    /// in all sparse layers. The loss is the cross entropy.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
+    /// [`Batch::image_tensor`] and [`Batch::one_hot`] if the data do not fit the model; those of
+    /// the model and the optimizer. The epoch then counts as not done, though the batches before
+    /// have changed the model.
+    pub fn train_epoch<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        drop_rate: DropRate,
+        observer: &mut dyn Observer,
+    ) -> Result<EpochReport>
+    where
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+    {
+        let cost = ModelCost::of::<M>([C, H, W])?;
+        self.model.set_drop_rate(drop_rate);
+        let mut report = EpochReport {
+            epoch: self.epoch,
+            batches: 0,
+            images: 0,
+            loss: 0.0,
+            drop_rate,
+            seconds: Seconds::default(),
+            backward_flops: 0.0,
+        };
+        let mut clock = Instant::now();
+        for batch in loader.epoch(self.epoch) {
+            let (loss, seconds) =
+                self.step::<C, H, W, CLASSES>(dev, &batch, report.batches, &mut clock)?;
+            observer.batch(&BatchReport {
+                epoch: self.epoch,
+                batch: report.batches,
+                batches: loader.len(),
+                images: batch.len(),
+                loss,
+                drop_rate,
+                seconds,
+            });
+            report.batches += 1;
+            report.images += batch.len();
+            report.loss += loss * batch.len() as f64;
+            report.seconds.add(&seconds);
+            report.backward_flops += cost.per_iteration(batch.len(), drop_rate);
+        }
+        report.loss /= report.images.max(1) as f64;
+        self.epoch += 1;
+        observer.epoch(&report);
+        Ok(report)
+    }
+
+    /// Trains on one batch; `clock` was read when its making began.
+    fn step<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &mut self,
+        dev: &D,
+        batch: &Batch,
+        number: usize,
+        clock: &mut Instant,
+    ) -> Result<(f64, Seconds)>
+    where
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+    {
+        // A device may work on while the host goes ahead.
+        let mut lap = || -> Result<f64> {
+            dev.try_synchronize().map_err(Error::device)?;
+            let now = Instant::now();
+            Ok(now
+                .duration_since(std::mem::replace(clock, now))
+                .as_secs_f64())
+        };
+        let mut seconds = Seconds::default();
+        let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
+        let target: Logits<CLASSES, D, _> = batch.one_hot(dev)?;
+        let grads = match self.grads.take() {
+            Some(grads) => grads,
+            None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
+        };
+        seconds.data = lap()?;
+
+        let logits =
+            ModuleMut::try_forward_mut(&mut self.model, x.traced(grads)).map_err(Into::into)?;
+        let loss = cross_entropy_with_logits_loss(logits, target);
+        let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
+        seconds.forward = lap()?;
+        if !value.is_finite() {
+            return Err(Error::NonFiniteLoss {
+                epoch: self.epoch,
+                batch: number,
+                loss: value,
+            });
+        }
+
+        let mut grads = loss.try_backward().map_err(Error::device)?;
+        seconds.backward = lap()?;
+
+        self.optimizer
+            .update_and_zero(&mut self.model, &mut grads)?;
+        self.grads = Some(grads);
+        seconds.optimizer = lap()?;
+        Ok((f64::from(value), seconds))
+    }
+
+    /// [`evaluate`]s the model.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &self,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<Evaluation>
+    where
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+    {
+        evaluate(&self.model, dev, loader)
+    }
+
+    /// Saves the model, the optimizer's state and the number of epochs done, with `metadata`, whose
+    /// `epoch` is replaced.
+    ///
+    /// What else decides how training goes on is the caller's: the seed of the batches, the
+    /// optimizer's hyperparameters, the schedule. A generator of random numbers in the device
+    /// (dropout) is not saved.
+    ///
+    /// # Errors
+    /// As [`save_training`].
+    pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
+        let mut metadata = metadata.clone();
+        metadata.insert(EPOCH.to_owned(), self.epoch.to_string());
+        save_training(path, &self.model, &self.optimizer, &metadata)
+    }
+
+    /// Goes back to what [`save`](Self::save) saved, and returns the metadata.
+    ///
+    /// # Errors
+    /// As [`load_training`], and [`Error::StoredValue`] if the file does not say how many epochs
+    /// were done.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Metadata> {
+        let path = path.as_ref();
+        let metadata = load_training(path, &mut self.model, &mut self.optimizer)?;
+        let epoch = metadata.get(EPOCH).map_or("(missing)", String::as_str);
+        self.epoch = epoch.parse().map_err(|_| Error::StoredValue {
+            place: path.display().to_string(),
+            name: EPOCH.to_owned(),
+            value: epoch.to_owned(),
+            range: "a number of epochs",
+        })?;
+        Ok(metadata)
+    }
+}

@@ -1,0 +1,234 @@
+//! Training: that it learns, repeats itself bit for bit, resumes, and stops when it diverges.
+
+use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::optim::AdamConfig;
+use ssprop::prelude::*;
+use ssprop::train::{BatchReport, EpochReport, Observer, Trainer};
+use ssprop::Error;
+
+type Net = (
+    SparseConv2D<1, 16, 3, 1, 1>,
+    BatchNorm2D<16>,
+    ReLU,
+    SparseConv2D<16, 16, 3, 2, 1>,
+    GlobalAvgPool,
+    Linear<16, 2>,
+);
+type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
+
+/// Vertical and horizontal stripes with some noise, in turn.
+fn stripes(n: usize) -> ImageDataset {
+    let pixel = |i: usize, y: usize, x: usize| {
+        let line = if i.is_multiple_of(2) { x } else { y } + i / 2;
+        let noise = (i * 7919 + y * 104_729 + x * 1_299_709) % 61;
+        (line % 2 * 190 + noise) as u8
+    };
+    let images = (0..n * 64).map(|k| pixel(k / 64, k / 8 % 8, k % 8));
+    let labels = (0..n).map(|i| (i % 2) as u16);
+    let shape = ImageShape::new(1, 8, 8);
+    ImageDataset::new(images.collect(), labels.collect(), shape, 2).unwrap()
+}
+
+fn trainer() -> (Cpu, Trainer<Built, Cpu>) {
+    let dev = Cpu::seed_from_u64(3);
+    let model = dev.build_module::<Net, f32>();
+    let cfg = AdamConfig {
+        lr: 5e-3,
+        ..AdamConfig::adam()
+    };
+    (dev, Trainer::new(model, cfg).unwrap())
+}
+
+fn loader(data: &ImageDataset) -> BatchLoader<'_> {
+    BatchLoader::new(data, 12).unwrap().shuffle(9)
+}
+
+fn rate(epoch: u64) -> DropRate {
+    BarSchedule::new(DropRate::new(0.75).unwrap()).drop_rate(epoch as usize)
+}
+
+/// Trains up to `epochs` and returns the losses.
+fn train(
+    dev: &Cpu,
+    trainer: &mut Trainer<Built, Cpu>,
+    data: &ImageDataset,
+    epochs: u64,
+) -> Vec<f64> {
+    let mut losses = Vec::new();
+    while trainer.epoch() < epochs {
+        let rate = rate(trainer.epoch());
+        let report = trainer
+            .train_epoch::<1, 8, 8, 2>(dev, &loader(data), rate, &mut ())
+            .unwrap();
+        losses.push(report.loss);
+    }
+    losses
+}
+
+/// The bits of everything that a checkpoint has.
+fn saved(trainer: &Trainer<Built, Cpu>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    trainer.save(&path, &Default::default()).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[derive(Default)]
+struct Recorder {
+    batches: Vec<BatchReport>,
+    epochs: Vec<EpochReport>,
+}
+
+impl Observer for Recorder {
+    fn batch(&mut self, report: &BatchReport) {
+        self.batches.push(*report);
+    }
+    fn epoch(&mut self, report: &EpochReport) {
+        self.epochs.push(*report);
+    }
+}
+
+#[test]
+fn a_separable_problem_is_learnt_through_dense_and_sparse_epochs() {
+    let data = stripes(64);
+    let (dev, mut trainer) = trainer();
+    let before = trainer
+        .evaluate::<1, 8, 8, 2>(&dev, &loader(&data))
+        .unwrap();
+    let losses = train(&dev, &mut trainer, &data, 10);
+    let after = trainer
+        .evaluate::<1, 8, 8, 2>(&dev, &loader(&data))
+        .unwrap();
+    assert!(losses[9] < 0.5 * losses[0], "{losses:?}");
+    assert!(after.loss < 0.5 * before.loss, "{before:?} {after:?}");
+    assert!(after.accuracy() > 0.95, "{after:?}");
+    assert_eq!((after.images, before.images), (64, 64));
+}
+
+#[test]
+fn the_observer_sees_every_batch_and_the_epoch_sums_them_up() {
+    let data = stripes(30);
+    let (dev, mut trainer) = trainer();
+    let mut seen = Recorder::default();
+    let mut reports = Vec::new();
+    for epoch in 0..2 {
+        let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), rate(epoch), &mut seen);
+        reports.push(done.unwrap());
+    }
+    assert_eq!(seen.epochs, reports);
+    let numbers: Vec<_> = seen
+        .batches
+        .iter()
+        .map(|b| (b.epoch, b.batch, b.images))
+        .collect();
+    assert_eq!(
+        numbers,
+        [
+            (0, 0, 12),
+            (0, 1, 12),
+            (0, 2, 6),
+            (1, 0, 12),
+            (1, 1, 12),
+            (1, 2, 6)
+        ]
+    );
+    let mean = seen.batches[..3]
+        .iter()
+        .map(|b| b.loss * b.images as f64)
+        .sum::<f64>()
+        / 30.0;
+    assert!((reports[0].loss - mean).abs() < 1e-12);
+    assert_eq!((reports[0].images, reports[0].batches), (30, 3));
+    assert!(reports[1].backward_flops < 0.4 * reports[0].backward_flops);
+    assert!(reports[0].seconds.backward > 0.0 && reports[0].seconds.forward > 0.0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_whatever_the_number_of_threads() {
+    let data = stripes(40);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            let (dev, mut trainer) = trainer();
+            let losses = train(&dev, &mut trainer, &data, 2);
+            (losses, saved(&trainer))
+        })
+    };
+    let one = run(1);
+    assert!(one == run(1), "a second run differs");
+    assert!(one == run(2), "two threads differ");
+    assert!(one == run(4), "four threads differ");
+}
+
+#[test]
+fn a_resumed_run_goes_on_bit_for_bit() {
+    let data = stripes(40);
+    let (dev, mut whole) = trainer();
+    let losses = train(&dev, &mut whole, &data, 4);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (dev, mut first) = trainer();
+    train(&dev, &mut first, &data, 2);
+    first
+        .save(&path, &[("seed".into(), "9".into())].into())
+        .unwrap();
+
+    // Another initialisation, so that nothing but the file can make it the same.
+    let dev = Cpu::seed_from_u64(77);
+    let mut second =
+        Trainer::new(dev.build_module::<Net, f32>(), *first.optimizer.config()).unwrap();
+    assert_eq!(second.resume(&path).unwrap()["seed"], "9");
+    assert_eq!(second.epoch(), 2);
+    assert_eq!(train(&dev, &mut second, &data, 4), losses[2..]);
+    assert!(saved(&second) == saved(&whole));
+}
+
+#[test]
+fn a_checkpoint_that_does_not_say_its_epoch_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (_, mut trainer) = trainer();
+    ssprop::checkpoint::save_training(
+        &path,
+        &trainer.model,
+        &trainer.optimizer,
+        &Default::default(),
+    )
+    .unwrap();
+    let err = trainer.resume(&path).unwrap_err().to_string();
+    assert!(err.contains("`epoch` = (missing)"), "{err}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_training_and_is_named() {
+    let data = stripes(40);
+    let (dev, mut trainer) = trainer();
+    train(&dev, &mut trainer, &data, 1);
+    let (epoch, next) = (trainer.epoch(), DropRate::DENSE);
+    trainer.model.5.bias.copy_from(&[f32::NAN; 2]);
+    let err = trainer
+        .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), next, &mut ())
+        .unwrap_err();
+    assert!(
+        matches!(err, Error::NonFiniteLoss { epoch: 1, batch: 0, loss } if loss.is_nan()),
+        "{err}"
+    );
+    assert_eq!(err.to_string(), "epoch 1, batch 0: the loss is NaN");
+    assert_eq!(trainer.epoch(), epoch);
+}
+
+#[test]
+fn data_that_do_not_fit_the_model_are_an_error() {
+    let data = stripes(8);
+    let (dev, mut trainer) = trainer();
+    let wide = loader(&data).fit_to(ImageShape::new(1, 9, 9)).unwrap();
+    let err = trainer
+        .train_epoch::<1, 8, 8, 2>(&dev, &wide, DropRate::DENSE, &mut ())
+        .unwrap_err()
+        .to_string();
+    assert!(err.contains("1x8x8") && err.contains("1x9x9"), "{err}");
+}
