@@ -10,6 +10,7 @@ use crate::ops::batch_norm::BatchNorm2DKernel;
 use crate::ops::conv2d::Conv2DKernel;
 use crate::ops::pool::Pool2DKernel;
 use crate::ops::relu::ReLUKernel;
+use crate::recycle::Recycle;
 
 /// A dfdx device with the operations of this crate: what every layer and model asks of its `D`.
 pub trait Backend<E: Dtype>:
@@ -21,6 +22,7 @@ pub trait Backend<E: Dtype>:
     + Conv2DKernel<E>
     + Pool2DKernel<E>
     + ReLUKernel<E>
+    + Recycle<E>
 {
 }
 
@@ -33,5 +35,6 @@ impl<E: Dtype, D> Backend<E> for D where
         + Conv2DKernel<E>
         + Pool2DKernel<E>
         + ReLUKernel<E>
+        + Recycle<E>
 {
 }

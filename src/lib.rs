@@ -18,6 +18,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod prelude;
+mod recycle;
 pub mod shape;
 mod simd;
 pub mod sparsity;
@@ -27,3 +28,4 @@ mod workspace;
 
 pub use backend::Backend;
 pub use error::{Error, Result};
+pub use recycle::Recycle;

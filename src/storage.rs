@@ -1,10 +1,10 @@
-//! Views of dfdx's CPU storage, and CPU tensors made without zeroing them first.
+//! Views of dfdx's CPU storage.
 //!
 //! dfdx keeps a tensor's storage to itself and hands out references to single elements. Kernels
 //! need slices, so this file makes them: the only unsafe code outside the kernels.
 
 use dfdx::shapes::{Shape, Unit};
-use dfdx::tensor::{Cpu, Tensor, TensorFromVec};
+use dfdx::tensor::{Cpu, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -73,20 +73,6 @@ pub fn as_mut_slice<'a, S: Shape, E: Unit, T>(
     // SAFETY: as in `as_slice`; `tensor[index]` through IndexMut made the storage unique to this
     // tensor, and the tensor is borrowed mutably for 'a.
     Ok(unsafe { std::slice::from_raw_parts_mut(first, len) })
-}
-
-/// A CPU tensor of `shape` whose elements `fill` writes. They are zero before.
-///
-/// # Errors
-/// What `fill` returns, and [`Error::Device`] if memory runs out.
-pub fn build<S: Shape, E: Unit>(
-    dev: &Cpu,
-    shape: S,
-    fill: impl FnOnce(&mut [E]) -> Result<()>,
-) -> Result<Tensor<S, E, Cpu>> {
-    let mut data = vec![E::default(); shape.num_elements()];
-    fill(&mut data)?;
-    dev.try_tensor_from_vec(data, shape).map_err(Error::device)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use ssprop::nn::modules::Quotient;
 use ssprop::ops::conv2d::{
-    conv2d, reference, select, Backward, Conv2DGrads, Conv2DKernel, Conv2DOp, Conv2DShape,
-    OutputGrad,
+    conv2d, reference, Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp,
+    Conv2DShape, OutputGrad,
 };
 use ssprop::sparsity::DropRate;
 use ssprop::Backend;
@@ -359,9 +359,11 @@ impl<
         Cpu: Backend<E>,
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
-        select::<C_OUT, E, Cpu>(&dev, &case.shape, &dy, drop_rate)
+        BackwardGradient::<C_OUT, _>::new::<E, Cpu>(&dev, &case.shape, dy, drop_rate)
             .unwrap()
-            .map(|kept| kept.indices().to_vec())
+            .as_grad()
+            .kept
+            .map(<[usize]>::to_vec)
     }
 }
 

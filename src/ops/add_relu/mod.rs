@@ -61,10 +61,7 @@ where
     let (a, tape) = a.try_contiguous().map_err(Error::device)?.split_tape();
     let (b, other) = b.try_contiguous().map_err(Error::device)?.split_tape();
     let mut tape = tape.merge(other);
-    let mut y = a
-        .device()
-        .try_zeros_like(a.shape())
-        .map_err(Error::device)?;
+    let mut y = a.device().alloc_output(*a.shape())?;
     D::add_relu_forward(&a, &b, &mut y)?;
     let (a_ghost, b_ghost, y_ghost, kept) = (a.ghost(), b.ghost(), y.ghost(), y.clone());
     drop((a, b));
@@ -80,6 +77,7 @@ where
         } else {
             D::add_relu_backward(&kept, &dy, &mut da, db).map_err(D::device_error)?;
         }
+        dev.recycle(dy);
         *grads.get_or_alloc_mut(&a_ghost)? = da;
         Ok(())
     });

@@ -275,7 +275,7 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     check_shapes(&shape, residual.as_ref(), all)?;
 
     let dev = x.device().clone();
-    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut y = dev.alloc_output(shape)?;
     let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     D::batch_norm2d_train(
@@ -319,7 +319,7 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     check_shapes(&shape, residual.as_ref(), [weight, bias, mean, var])?;
 
     let dev = x.device().clone();
-    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut y = dev.alloc_output(shape)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     D::batch_norm2d_eval(
         &op,
@@ -437,6 +437,7 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
             (Some(ghost), Some(dresidual)) => *grads.get_or_alloc_mut(ghost)? = dresidual,
             _ => {}
         }
+        dev.recycle(dy);
         *grads.get_or_alloc_mut(&x)? = dx;
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);

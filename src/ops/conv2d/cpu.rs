@@ -9,6 +9,7 @@ use super::winograd::{self, Filters, Planes, Write};
 use super::{channels, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::recycle::Recycle;
 use crate::simd::Isa;
 use crate::storage;
 
@@ -140,10 +141,10 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         let bias = bias
             .map(|bias| storage::as_slice("conv2d: bias", bias))
             .transpose()?;
-        storage::build(self, y, |y| {
-            E::forward(shape, x, weight, bias, y);
-            Ok(())
-        })
+        let mut y = self.alloc_output(y)?;
+        let out = storage::as_mut_slice("conv2d: y", &mut y)?;
+        E::forward(shape, x, weight, bias, out);
+        Ok(y)
     }
 
     fn channel_importance(
@@ -163,9 +164,13 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         kept: &[usize],
     ) -> Result<<Self as Storage<E>>::Vec> {
         let batch = dy.len() / (channels * pixels).max(1);
-        let mut shrunk = self
-            .try_alloc_len(batch * kept.len() * pixels)
-            .map_err(Error::device)?;
+        let len = batch * kept.len() * pixels;
+        let mut shrunk = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
+        // Everything is overwritten, so any buffer of the length will do.
+        *shrunk = match E::with_pool(|pool| pool.take(len)).flatten() {
+            Some(buffer) => buffer,
+            None => vec![E::zero(); len],
+        };
         shrunk
             .par_chunks_mut((kept.len() * pixels).max(1))
             .zip(dy.par_chunks((channels * pixels).max(1)))

@@ -19,9 +19,10 @@ use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
 
 pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
-pub use shrunk::{select, ShrunkGradient};
+pub use shrunk::{BackwardGradient, ShrunkGradient};
 
-use crate::error::{DeviceError, Error, Result};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
 use crate::shape::ConvDim;
 use crate::sparsity::DropRate;
 
@@ -152,7 +153,7 @@ pub fn conv2d<
     W: ConvDim<K, STRIDE, PADDING, DILATION>,
     GroupIn: Dim,
     E: Dtype,
-    D: Conv2DKernel<E> + DeviceError,
+    D: Backend<E>,
     T: Tape<E, D>,
 >(
     x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
@@ -190,26 +191,10 @@ pub fn conv2d<
         let weight = weight.clone();
         tape.add_backward_op(move |grads| {
             let dy = take_grad!(dev, grads, &y_ghost);
-            let kept = select::<C_OUT, E, D>(&dev, &shape, &dy, backward.drop_rate)
+            let dy = BackwardGradient::<C_OUT, _>::new(&dev, &shape, dy, backward.drop_rate)
                 .map_err(D::device_error)?;
-            let (dense, shrunk);
-            let dy = match kept {
-                None => {
-                    dense = dy;
-                    OutputGrad {
-                        data: &dense,
-                        kept: None,
-                    }
-                }
-                Some(kept) => {
-                    shrunk =
-                        ShrunkGradient::gather(&dev, &shape, &dy, kept).map_err(D::device_error)?;
-                    drop(dy);
-                    shrunk.as_grad()
-                }
-            };
-            let add = |into: Conv2DGrads<'_, D::Vec>| {
-                dev.conv2d_backward(&shape, &x, &weight, dy, into)
+            let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
+                dev.conv2d_backward(&shape, &x, &weight, dy.as_grad(), into)
                     .map_err(D::device_error)
             };
             if let Some(bias) = &bias_ghost {
@@ -219,6 +204,7 @@ pub fn conv2d<
             if backward.input_gradient {
                 add(Conv2DGrads::Input(grads.get_or_alloc_mut(&x_ghost)?))?;
             }
+            dev.recycle(dy.into_data());
             Ok(())
         });
     }

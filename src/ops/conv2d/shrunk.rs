@@ -1,10 +1,12 @@
 //! The gradient of a convolution's output, shrunk to the channels that are kept.
 
 use dfdx::dtypes::Dtype;
+use dfdx::tensor::Storage;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::Conv2DKernel;
 use crate::error::{Error, Result};
+use crate::recycle::Recycle;
 use crate::sparsity::{DropRate, KeptChannels};
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out).
@@ -67,21 +69,54 @@ fn check_len(found: usize, shape: &Conv2DShape, channels: usize) -> Result<()> {
     }
 }
 
-/// The channels of `dy` (B, C_OUT, H_out, W_out) of the largest mean |dY| over batch, height and
-/// width; `None` if all are kept.
-///
-/// # Errors
-/// Those of the device.
-pub fn select<const C_OUT: usize, E: Dtype, D: Conv2DKernel<E>>(
-    dev: &D,
-    shape: &Conv2DShape,
-    dy: &D::Vec,
-    drop_rate: DropRate,
-) -> Result<Option<KeptChannels<C_OUT>>> {
-    let count = drop_rate.kept_of(C_OUT);
-    if count == C_OUT {
-        return Ok(None);
+/// What a backward pass computes with: the whole of dY, or what is left of it.
+#[derive(Debug)]
+pub enum BackwardGradient<const C_OUT: usize, V> {
+    /// Every channel is kept.
+    Whole(V),
+    /// Some are dropped.
+    Shrunk(ShrunkGradient<C_OUT, V>),
+}
+
+impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
+    /// `dy` (B, C_OUT, H_out, W_out), shrunk to the channels of the largest mean |dY| over batch,
+    /// height and width if the drop rate leaves fewer than all.
+    ///
+    /// # Errors
+    /// Those of [`ShrunkGradient::gather`] and of the device.
+    pub fn new<E: Dtype, D>(
+        dev: &D,
+        shape: &Conv2DShape,
+        dy: V,
+        drop_rate: DropRate,
+    ) -> Result<Self>
+    where
+        D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
+    {
+        let count = drop_rate.kept_of(C_OUT);
+        if count == C_OUT {
+            return Ok(Self::Whole(dy));
+        }
+        let importance = dev.channel_importance(&dy, C_OUT, shape.output_pixels())?;
+        let kept = KeptChannels::largest(&importance, count)?;
+        let shrunk = ShrunkGradient::gather(dev, shape, &dy, kept)?;
+        dev.recycle(dy);
+        Ok(Self::Shrunk(shrunk))
     }
-    let importance = dev.channel_importance(dy, C_OUT, shape.output_pixels())?;
-    KeptChannels::largest(&importance, count).map(Some)
+
+    /// The buffer and its channels, for the kernels.
+    pub fn as_grad(&self) -> OutputGrad<'_, V> {
+        match self {
+            Self::Whole(data) => OutputGrad { data, kept: None },
+            Self::Shrunk(shrunk) => shrunk.as_grad(),
+        }
+    }
+
+    /// The buffer, for another use.
+    pub fn into_data(self) -> V {
+        match self {
+            Self::Whole(data) => data,
+            Self::Shrunk(shrunk) => shrunk.data,
+        }
+    }
 }

@@ -132,13 +132,15 @@ where
     }
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
-    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut y = dev.alloc_output(shape)?;
     let argmax = D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::max_pool2d_backward(&op, &argmax, &dy, dx).map_err(D::device_error)
+        D::max_pool2d_backward(&op, &argmax, &dy, dx).map_err(D::device_error)?;
+        dev.recycle(dy);
+        Ok(())
     });
     Ok(y.put_tape(tape))
 }
@@ -166,13 +168,15 @@ where
     let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
-    let mut y = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    let mut y = dev.alloc_output(shape)?;
     D::avg_pool2d_forward(&op, &x, &mut y)?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::avg_pool2d_backward(&op, &dy, dx).map_err(D::device_error)
+        D::avg_pool2d_backward(&op, &dy, dx).map_err(D::device_error)?;
+        dev.recycle(dy);
+        Ok(())
     });
     Ok(y.put_tape(tape))
 }
@@ -210,13 +214,15 @@ where
     }
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
-    let mut y = dev.try_zeros_like(&(b, c)).map_err(Error::device)?;
+    let mut y = dev.alloc_output((b, c))?;
     D::global_avg_pool2d_forward(plane, &x, &mut y)?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::global_avg_pool2d_backward(plane, &dy, dx).map_err(D::device_error)
+        D::global_avg_pool2d_backward(plane, &dy, dx).map_err(D::device_error)?;
+        dev.recycle(dy);
+        Ok(())
     });
     Ok(y.put_tape(tape))
 }

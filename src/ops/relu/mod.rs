@@ -43,17 +43,16 @@ pub fn try_relu<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     x: Tensor<S, E, D, T>,
 ) -> Result<Tensor<S, E, D, T>> {
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let mut y = x
-        .device()
-        .try_zeros_like(x.shape())
-        .map_err(Error::device)?;
+    let mut y = x.device().alloc_output(*x.shape())?;
     D::relu_forward(&x, &mut y)?;
     let (x_ghost, y_ghost, kept) = (x.ghost(), y.ghost(), y.clone());
     drop(x);
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(kept.device(), grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::relu_backward(&kept, &dy, dx).map_err(D::device_error)
+        D::relu_backward(&kept, &dy, dx).map_err(D::device_error)?;
+        kept.device().recycle(dy);
+        Ok(())
     });
     Ok(y.put_tape(tape))
 }
