@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::tiles::POINTS;
 use super::transform::{both_axes, Filter, FilterGradient};
 use crate::simd::{Simd, SimdKernel};
 
@@ -161,41 +160,37 @@ unsafe fn transpose_nine<S: Simd>(
     }
 }
 
-/// Adds transformed filter gradients, summed over `parts`, to the rows of dW.
+/// Adds a row of transformed filter gradients, summed over `parts`, to dW.
 pub struct FilterGradients<'a> {
-    /// `parts` buffers one after the other, each (POINTS, rows, row_len).
+    /// The row's first column, at point 0 of the first part.
     pub transformed: *const f32,
     pub parts: usize,
-    pub rows: usize,
-    pub row_len: usize,
-    /// Which of the rows to take.
-    pub row: usize,
-    /// The first filter of that row's gradient that the columns stand for, and how many.
+    /// From a part to the next, and from a point to the next.
+    pub part: usize,
+    pub point: usize,
+    /// The filters' gradient that the columns stand for.
     pub dw: &'a mut [f32],
 }
 
 impl SimdKernel for FilterGradients<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let point = self.rows * self.row_len;
         for (block, dw) in self.dw.chunks_mut(9 * S::LANES).enumerate() {
             let mut taps = [0.0f32; 9 * MAX_LANES];
             // Each lane's nine taps, in rows of sixteen.
             let mut filters = [0.0f32; MAX_LANES * 16];
-            // SAFETY: the caller's buffers have the sizes given, `row_len` being whole vectors; a
+            // SAFETY: the caller's buffers have the sizes given, rows being whole vectors; a
             // row of sixteen has room for the two vectors of eight, or the one of sixteen, that
             // its nine taps are written as.
             unsafe {
-                let from = self
-                    .transformed
-                    .add(self.row * self.row_len + block * S::LANES);
+                let from = self.transformed.add(block * S::LANES);
                 let taps = taps.as_mut_ptr();
                 both_axes::<S, FilterGradient, 6, 3>(
                     |row, col| {
-                        let at = from.add((row * 6 + col) * point);
+                        let at = from.add((row * 6 + col) * self.point);
                         let mut sum = S::load(at);
                         for part in 1..self.parts {
-                            sum = S::add(sum, S::load(at.add(part * POINTS * point)));
+                            sum = S::add(sum, S::load(at.add(part * self.part)));
                         }
                         sum
                     },
