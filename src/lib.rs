@@ -28,4 +28,4 @@ mod workspace;
 
 pub use backend::Backend;
 pub use error::{Error, Result};
-pub use recycle::Recycle;
+pub use recycle::{free_buffers, Recycle};

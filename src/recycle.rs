@@ -4,11 +4,11 @@
 //! can do without, given any buffer of the right size; and every backward hook ends with one, its
 //! output's gradient, that nobody needs any more.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use dfdx::shapes::{Dtype, Shape};
-use dfdx::tensor::{Cpu, Storage, Tensor, TensorFromVec};
+use dfdx::tensor::{Cpu, Storage, Tensor, TensorFromVec, ZerosTensor};
 
 use crate::element::Element;
 use crate::error::{Error, Result};
@@ -25,87 +25,108 @@ pub trait Recycle<E: Dtype>: Storage<E> {
     fn recycle(&self, buffer: Self::Vec);
 }
 
-/// A buffer that has not been asked for while so many others came in is freed: its size belongs to
-/// another network or batch. (ResNet-50 brings in about 110 a step.)
-const MAX_AGE: u64 = 512;
 /// Smaller buffers are not worth keeping.
 const MIN_LEN: usize = 1024;
 
 /// Buffers by length, each with the time it came in.
-#[derive(Default)]
+///
+/// A step brings in as many as it takes out, so a buffer that has not been asked for while twice as
+/// many came in as are held belongs to another network or batch size, and is freed.
+#[derive(Debug)]
 pub struct Pool<E> {
-    buffers: HashMap<usize, Vec<(u64, Vec<E>)>>,
-    time: u64,
+    buffers: BTreeMap<usize, Vec<(usize, Vec<E>)>>,
+    held: usize,
+    time: usize,
 }
 
 impl<E> Pool<E> {
-    /// A buffer of `len` elements, if there is one.
-    pub fn take(&mut self, len: usize) -> Option<Vec<E>> {
-        self.buffers.get_mut(&len)?.pop().map(|(_, buffer)| buffer)
+    const fn new() -> Self {
+        Self {
+            buffers: BTreeMap::new(),
+            held: 0,
+            time: 0,
+        }
     }
 
-    /// Keeps a buffer for later.
-    pub fn put(&mut self, buffer: Vec<E>) {
+    fn take(&mut self, len: usize) -> Option<Vec<E>> {
+        let (_, buffer) = self.buffers.get_mut(&len)?.pop()?;
+        self.held -= 1;
+        Some(buffer)
+    }
+
+    fn put(&mut self, buffer: Vec<E>) {
         if buffer.len() < MIN_LEN {
             return;
         }
         self.time += 1;
-        let time = self.time;
-        if time.is_multiple_of(MAX_AGE / 4) {
+        self.held += 1;
+        let same = self.buffers.entry(buffer.len()).or_default();
+        same.push((self.time, buffer));
+        if self.time.is_multiple_of(32) {
+            let oldest = self.time.saturating_sub(2 * self.held + 32);
             self.buffers.retain(|_, same| {
-                same.retain(|(since, _)| time - since < MAX_AGE);
+                same.retain(|&(since, _)| since >= oldest);
                 !same.is_empty()
             });
+            self.held = self.buffers.values().map(Vec::len).sum();
         }
-        self.buffers
-            .entry(buffer.len())
-            .or_default()
-            .push((time, buffer));
     }
 }
 
-thread_local! {
-    static F32: RefCell<Pool<f32>> = RefCell::default();
-    static F64: RefCell<Pool<f64>> = RefCell::default();
-}
+static F32: Mutex<Pool<f32>> = Mutex::new(Pool::new());
+static F64: Mutex<Pool<f64>> = Mutex::new(Pool::new());
 
-/// Elements that have a pool in every thread.
+/// Elements that have a pool.
 pub trait Pooled: Sized + 'static {
-    /// Runs `f` on this thread's pool; `None` while the thread ends.
-    fn with_pool<R>(f: impl FnOnce(&mut Pool<Self>) -> R) -> Option<R>;
+    /// The process's pool of buffers.
+    fn pool() -> &'static Mutex<Pool<Self>>;
+
+    /// A buffer of `len` elements that hold anything, if the pool has one.
+    fn take_buffer(len: usize) -> Option<Vec<Self>> {
+        // A panic elsewhere leaves the pool whole: buffers hold anything anyway.
+        let mut pool = Self::pool().lock().unwrap_or_else(PoisonError::into_inner);
+        pool.take(len)
+    }
+
+    /// Gives a buffer to the pool.
+    fn put_buffer(buffer: Vec<Self>) {
+        let mut pool = Self::pool().lock().unwrap_or_else(PoisonError::into_inner);
+        pool.put(buffer);
+    }
 }
 
 impl Pooled for f32 {
-    fn with_pool<R>(f: impl FnOnce(&mut Pool<f32>) -> R) -> Option<R> {
-        F32.try_with(|pool| f(&mut pool.borrow_mut())).ok()
+    fn pool() -> &'static Mutex<Pool<f32>> {
+        &F32
     }
 }
 
 impl Pooled for f64 {
-    fn with_pool<R>(f: impl FnOnce(&mut Pool<f64>) -> R) -> Option<R> {
-        F64.try_with(|pool| f(&mut pool.borrow_mut())).ok()
+    fn pool() -> &'static Mutex<Pool<f64>> {
+        &F64
     }
+}
+
+/// Frees the CPU buffers that are kept for the next training step.
+///
+/// They are as large as a step's gradients, and are kept for the life of the process otherwise.
+pub fn free_buffers() {
+    *F32.lock().unwrap_or_else(PoisonError::into_inner) = Pool::new();
+    *F64.lock().unwrap_or_else(PoisonError::into_inner) = Pool::new();
 }
 
 impl<E: Element> Recycle<E> for Cpu {
     fn alloc_output<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>> {
         let len = shape.num_elements();
-        let data = match E::with_pool(|pool| pool.take(len)).flatten() {
-            Some(data) => data,
-            None => {
-                let mut data = Vec::new();
-                data.try_reserve_exact(len)
-                    .map_err(|_| Error::device(dfdx::tensor::CpuError::OutOfMemory))?;
-                data.resize(len, E::zero());
-                data
-            }
-        };
-        self.try_tensor_from_vec(data, shape).map_err(Error::device)
+        match E::take_buffer(len) {
+            Some(data) => self.try_tensor_from_vec(data, shape).map_err(Error::device),
+            // Through the device, whose cache (if it is on) gets the tensor's buffer back.
+            None => self.try_zeros_like(&shape).map_err(Error::device),
+        }
     }
 
     fn recycle(&self, mut buffer: <Self as Storage<E>>::Vec) {
-        let data = std::mem::take(&mut *buffer);
-        E::with_pool(|pool| pool.put(data));
+        E::put_buffer(std::mem::take(&mut *buffer));
     }
 }
 
@@ -124,30 +145,51 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dfdx::tensor::Cache;
 
     #[test]
     fn a_recycled_buffer_is_the_next_output_of_its_size() {
+        // Lengths that no other test of this process uses.
         let dev = Cpu::default();
-        let buffer: <Cpu as Storage<f32>>::Vec = dev.try_alloc_len(5000).unwrap();
+        let buffer: <Cpu as Storage<f64>>::Vec = dev.try_alloc_len(54321).unwrap();
         let place = buffer.as_ptr();
         dev.recycle(buffer);
-        let other: Tensor<(usize,), f32, _> = dev.alloc_output((5001,)).unwrap();
-        assert_ne!(&other[[0]] as *const f32, place);
-        let same: Tensor<(usize,), f32, _> = dev.alloc_output((5000,)).unwrap();
-        assert_eq!(&same[[0]] as *const f32, place);
+        let other: Tensor<(usize,), f64, _> = dev.alloc_output((54322,)).unwrap();
+        assert_ne!(&other[[0]] as *const f64, place);
+        let same: Tensor<(usize,), f64, _> = dev.alloc_output((54321,)).unwrap();
+        assert_eq!(&same[[0]] as *const f64, place);
     }
 
     #[test]
     fn buffers_of_sizes_that_are_gone_are_freed() {
-        let mut pool = Pool::<f32>::default();
-        pool.put(vec![0.0; 2000]);
-        for _ in 0..2 * MAX_AGE {
-            let buffer = pool.take(3000).unwrap_or_else(|| vec![0.0; 3000]);
-            pool.put(buffer);
+        let mut pool = Pool::<f32>::new();
+        for _ in 0..10 {
+            pool.put(vec![0.0; 2000]);
+        }
+        for _ in 0..20 {
+            // A step of another size: ten out, ten in.
+            let step: Vec<_> = (0..10)
+                .map(|_| pool.take(3000).unwrap_or_else(|| vec![0.0; 3000]))
+                .collect();
+            step.into_iter().for_each(|buffer| pool.put(buffer));
         }
         assert!(pool.take(2000).is_none());
-        assert!(pool.take(3000).is_some());
+        for _ in 0..10 {
+            assert!(pool.take(3000).is_some());
+        }
         pool.put(vec![0.0; MIN_LEN - 1]);
         assert!(pool.take(MIN_LEN - 1).is_none());
+        assert_eq!(pool.held, 0);
+    }
+
+    #[test]
+    fn outputs_do_not_pile_up_in_the_devices_cache() {
+        let dev = Cpu::default();
+        dev.enable_cache();
+        let first: Tensor<(usize,), f64, _> = dev.alloc_output((65432,)).unwrap();
+        let place = &first[[0]] as *const f64;
+        drop(first);
+        let second: Tensor<(usize,), f64, _> = dev.alloc_output((65432,)).unwrap();
+        assert_eq!(&second[[0]] as *const f64, place);
     }
 }

@@ -41,8 +41,14 @@ pub const fn window_count(
     if kernel == 0 || stride == 0 || dilation == 0 {
         return None;
     }
-    let span = dilation * (kernel - 1) + 1;
-    let padded = size + 2 * padding;
+    // Sizes beyond a usize fit nothing.
+    let (Some(reach), Some(both)) = (dilation.checked_mul(kernel - 1), padding.checked_mul(2))
+    else {
+        return None;
+    };
+    let (Some(span), Some(padded)) = (reach.checked_add(1), size.checked_add(both)) else {
+        return None;
+    };
     if padded < span {
         return None;
     }
@@ -69,12 +75,19 @@ pub trait ConvDim<const K: usize, const S: usize, const P: usize, const D: usize
 impl<const K: usize, const S: usize, const P: usize, const D: usize> ConvDim<K, S, P, D> for usize {
     type Out = usize;
     fn conv(&self) -> Result<usize> {
+        for (name, value) in [("kernel", K), ("stride", S), ("dilation", D)] {
+            if value == 0 {
+                return Err(Error::parameter(name, value, "at least 1"));
+            }
+        }
         window_count(*self, K, S, P, D).ok_or_else(|| Error::Shape {
             op: "window",
             what: "size of the image",
             expected: format!(
                 "at least {} for kernel {K}, stride {S}, padding {P}, dilation {D}",
-                (D * K.saturating_sub(1) + 1).saturating_sub(2 * P)
+                D.saturating_mul(K - 1)
+                    .saturating_add(1)
+                    .saturating_sub(P.saturating_mul(2))
             ),
             found: self.to_string(),
         })
@@ -209,5 +222,9 @@ mod tests {
             "{err}"
         );
         assert_eq!(window_count(8, 3, 0, 1, 1), None);
+        assert_eq!(window_count(4, 3, 1, usize::MAX / 2 + 1, 1), None);
+        assert_eq!(window_count(4, usize::MAX, 1, 0, 2), None);
+        let err = ConvDim::<3, 0, 0, 1>::conv(&4usize).unwrap_err();
+        assert!(err.to_string().contains("stride = 0"), "{err}");
     }
 }

@@ -1,7 +1,8 @@
 //! Views of dfdx's CPU storage.
 //!
 //! dfdx keeps a tensor's storage to itself and hands out references to single elements. Kernels
-//! need slices, so this file makes them: the only unsafe code outside the kernels.
+//! need slices, so this file makes them. (Sound under Tree Borrows; Stacked Borrows would forbid to
+//! go from one element's reference to its neighbours, but dfdx offers no other way without a copy.)
 
 use dfdx::shapes::{Shape, Unit};
 use dfdx::tensor::{Cpu, Tensor};
@@ -36,20 +37,19 @@ pub fn as_slice<'a, S: Shape, E: Unit, T>(
             let step = (&tensor[index] as *const E as usize).wrapping_sub(first as usize);
             index[axis] = 0;
             if step != strides[axis] * size_of::<E>() {
-                return Err(Error::shape(
+                return Err(Error::Shape {
                     op,
-                    "layout of the tensor",
-                    "contiguous",
-                    format_args!("a permuted or broadcast view of shape {shape:?}"),
-                ));
+                    what: "layout of the tensor",
+                    expected: "contiguous".into(),
+                    found: format!("a permuted or broadcast view of shape {sizes:?}"),
+                });
             }
         }
     }
     // SAFETY: the strides are those of row-major order (checked above), so the tensor's `len`
     // elements lie one after the other from `first` on, inside the one Vec that the tensor keeps
     // alive and, while it is borrowed, unchanged for 'a. `first` was derived from a reference to
-    // one element; the allocation that it points into is the whole Vec's (sound under Tree
-    // Borrows; dfdx offers no reference to more than one element).
+    // one element; the allocation that it points into is the whole Vec's.
     Ok(unsafe { std::slice::from_raw_parts(first, len) })
 }
 

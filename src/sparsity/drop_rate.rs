@@ -44,14 +44,14 @@ impl DropRate {
     /// # Errors
     /// [`Error::Parameter`] unless 0 < `keep` <= 1.
     pub fn from_keep(keep: f64) -> Result<Self> {
-        if keep > 0.0 && keep <= 1.0 {
-            Ok(Self(1.0 - keep))
-        } else {
-            Err(Error::parameter(
+        // A keep too small to tell from 0 would drop everything.
+        match Self::new(1.0 - keep) {
+            Ok(rate) if keep > 0.0 => Ok(rate),
+            _ => Err(Error::parameter(
                 "keep",
                 keep,
                 "greater than 0 and at most 1",
-            ))
+            )),
         }
     }
 
@@ -122,6 +122,8 @@ mod tests {
         }
         assert!(DropRate::from_keep(0.0).is_err());
         assert!(DropRate::from_keep(1.01).is_err());
+        assert!(DropRate::from_keep(1e-20).is_err());
+        assert!(DropRate::from_keep(f64::NAN).is_err());
         assert!(DropRate::from_keep(1.0).unwrap().is_dense());
     }
 }

@@ -4,21 +4,25 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use crate::element::Element;
-use crate::simd::{from_f64, multiversion, Lanes};
+use crate::simd::{from_f64, multiversion, Lanes, SUM_RUN};
 
 multiversion! {
     fn plane_sum<E>(plane: &[E]) -> f64 {
-        let mut sum = Lanes::new();
-        sum.add(plane, |g| g);
-        sum.total()
+        plane.chunks(SUM_RUN).fold(0.0, |total, run| {
+            let mut sum = Lanes::new();
+            sum.add(run, |g| g);
+            total + sum.total()
+        })
     }
 }
 
 multiversion! {
     fn plane_abs_sum<E>(plane: &[E]) -> f64 {
-        let mut sum = Lanes::new();
-        sum.add(plane, |g| g.abs());
-        sum.total()
+        plane.chunks(SUM_RUN).fold(0.0, |total, run| {
+            let mut sum = Lanes::new();
+            sum.add(run, |g| g.abs());
+            total + sum.total()
+        })
     }
 }
 

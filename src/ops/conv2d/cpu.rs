@@ -141,8 +141,15 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         let bias = bias
             .map(|bias| storage::as_slice("conv2d: bias", bias))
             .transpose()?;
+        shape.check()?;
+        check_len("x", x.len(), &shape.x())?;
+        check_len("weight", weight.len(), &shape.weight())?;
+        if let Some(bias) = bias {
+            check_len("bias", bias.len(), &[shape.c_out])?;
+        }
         let mut y = self.alloc_output(y)?;
         let out = storage::as_mut_slice("conv2d: y", &mut y)?;
+        check_len("y", out.len(), &shape.y(shape.c_out))?;
         E::forward(shape, x, weight, bias, out);
         Ok(y)
     }
@@ -165,11 +172,14 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
     ) -> Result<<Self as Storage<E>>::Vec> {
         let batch = dy.len() / (channels * pixels).max(1);
         let len = batch * kept.len() * pixels;
-        let mut shrunk = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
         // Everything is overwritten, so any buffer of the length will do.
-        *shrunk = match E::with_pool(|pool| pool.take(len)).flatten() {
-            Some(buffer) => buffer,
-            None => vec![E::zero(); len],
+        let mut shrunk = match E::take_buffer(len) {
+            Some(buffer) => {
+                let mut shrunk = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
+                *shrunk = buffer;
+                shrunk
+            }
+            None => Storage::<E>::try_alloc_len(self, len).map_err(Error::device)?,
         };
         shrunk
             .par_chunks_mut((kept.len() * pixels).max(1))
@@ -196,11 +206,56 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
             data: &dy.data[..],
             kept: dy.kept,
         };
+        // The kernels write through pointers, on the strength of these checks.
+        shape.check()?;
+        check_len("x", x.len(), &shape.x())?;
+        check_len("weight", weight.len(), &shape.weight())?;
+        check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out)))?;
+        check_kept(shape, dy.kept)?;
         match grads {
-            Conv2DGrads::Input(dx) => E::backward_input(shape, weight, dy, dx),
-            Conv2DGrads::Weight(dw) => E::backward_weight(shape, x, dy, dw),
-            Conv2DGrads::Bias(db) => channels::backward_bias(shape, dy, db),
+            Conv2DGrads::Input(dx) => {
+                check_len("dx", dx.len(), &shape.x())?;
+                E::backward_input(shape, weight, dy, dx);
+            }
+            Conv2DGrads::Weight(dw) => {
+                check_len("dw", dw.len(), &shape.weight())?;
+                E::backward_weight(shape, x, dy, dw);
+            }
+            Conv2DGrads::Bias(db) => {
+                check_len("db", db.len(), &[shape.c_out])?;
+                channels::backward_bias(shape, dy, db);
+            }
         }
         Ok(())
     }
 }
+
+/// That a tensor's storage has as many elements as its shape asks for.
+fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
+    if found == shape.iter().product::<usize>() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "conv2d",
+        what,
+        expected: format!("{shape:?}"),
+        found: format!("{found} elements"),
+    })
+}
+
+/// That kept channels are ascending, unique and below C_out.
+fn check_kept(shape: &Conv2DShape, kept: Option<&[usize]>) -> Result<()> {
+    let kept = kept.unwrap_or_default();
+    let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
+    if ascending && kept.last().is_none_or(|&last| last < shape.c_out) {
+        return Ok(());
+    }
+    Err(Error::parameter(
+        "kept channels",
+        format_args!("{kept:?} of {}", shape.c_out),
+        "ascending, unique and less than the number of channels",
+    ))
+}
+
+#[cfg(test)]
+mod tests;

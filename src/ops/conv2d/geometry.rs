@@ -41,7 +41,7 @@ impl Conv2DShape {
     /// The sizes of `op` on (batch, c_in, height, width), with `c_out` output channels.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the window does not fit the image, [`Error::Parameter`] if a channel
+    /// [`Error::Shape`] if the window does not fit the image or the sizes overflow, [`Error::Parameter`] if a channel
     /// count is 0 or the groups do not divide it.
     pub fn new(op: Conv2DOp, [batch, c_in, h, w]: [usize; 4], c_out: usize) -> Result<Self> {
         if c_in == 0 || c_out == 0 {
@@ -62,14 +62,71 @@ impl Conv2DShape {
             window_count(size, op.kernel, op.stride, op.padding, op.dilation)
                 .ok_or_else(|| Error::shape("conv2d", "image under the window", op, [h, w]))
         };
-        Ok(Self {
+        let shape = Self {
             op,
             batch,
             c_in,
             input: [h, w],
             c_out,
             output: [count(h)?, count(w)?],
-        })
+        };
+        // The unfolded image of one group is the largest thing that any kernel indexes.
+        let columns = [
+            c_in,
+            op.kernel,
+            op.kernel,
+            batch,
+            shape.output[0],
+            shape.output[1],
+        ];
+        for sizes in [&columns[..], &shape.x(), &shape.y(c_out), &shape.weight()] {
+            let elements = sizes
+                .iter()
+                .try_fold(1usize, |n, &size| n.checked_mul(size));
+            if elements.is_none_or(|n| n > isize::MAX as usize / 8) {
+                return Err(Error::Shape {
+                    op: "conv2d",
+                    what: "size",
+                    expected: "fewer elements than memory can hold".into(),
+                    found: format!("{sizes:?}"),
+                });
+            }
+        }
+        Ok(shape)
+    }
+
+    /// That the sizes belong together, as those that [`Self::new`] makes do.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`], and [`Error::Shape`] if the output's size is not the operation's.
+    pub fn check(&self) -> Result<()> {
+        let [h, w] = self.input;
+        let made = Self::new(self.op, [self.batch, self.c_in, h, w], self.c_out)?;
+        if made.output == self.output {
+            Ok(())
+        } else {
+            Err(Error::shape(
+                "conv2d",
+                "output size",
+                made.output,
+                self.output,
+            ))
+        }
+    }
+
+    /// The input's shape, (B, C_in, H, W).
+    pub fn x(&self) -> [usize; 4] {
+        [self.batch, self.c_in, self.input[0], self.input[1]]
+    }
+
+    /// The weight's shape, (C_out, C_in / groups, K, K).
+    pub fn weight(&self) -> [usize; 4] {
+        [self.c_out, self.group_in(), self.op.kernel, self.op.kernel]
+    }
+
+    /// The shape of `channels` channels of the output, (B, channels, H_out, W_out).
+    pub fn y(&self, channels: usize) -> [usize; 4] {
+        [self.batch, channels, self.output[0], self.output[1]]
     }
 
     /// Input pixels of one channel, H * W.

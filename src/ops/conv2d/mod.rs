@@ -17,6 +17,7 @@ mod winograd;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
 
 pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
 pub use shrunk::{BackwardGradient, ShrunkGradient};
@@ -114,11 +115,16 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// Convolves x (B, C_in, H, W) with weight (C_out, C_in / groups, K, K), giving
 /// (B, C_out, H_out, W_out), and puts the sparse backward pass on x's tape.
 ///
-/// At a drop rate that keeps every channel, backward takes the dense path.
+/// At a drop rate that keeps every channel, backward takes the dense path. As with every operation
+/// of this crate, the gradient of the output itself is used up on the way: it is not in the
+/// `Gradients` afterwards.
+///
+/// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
+/// side, use Winograd's F(4x4, 3x3) on the CPU: results are within 5e-6 of the largest element, and
+/// an infinite or NaN pixel makes the 6x6 tiles around it NaN.
 ///
 /// # Errors
-/// [`Error::Shape`] if a size known only at run time does not fit the window, or a tensor is not
-/// contiguous; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
+/// [`Error::Shape`] if a size known only at run time does not fit the window; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
 /// memory runs out.
 ///
 /// ```
@@ -181,7 +187,7 @@ pub fn conv2d<
     }
     let y_shape = (b, Const, h.conv()?, w.conv()?);
 
-    let (x, mut tape) = x.split_tape();
+    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
     let y = dev.conv2d_forward(&shape, &x, weight, bias, y_shape)?;
 

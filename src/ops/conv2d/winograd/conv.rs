@@ -6,7 +6,7 @@ use super::filters::{Filters, TransformFilters};
 use super::points::{multiply, Part, Points};
 use super::side::Side;
 use super::tiles::{FromTiles, Tiling};
-use super::{few_filters, Planes, BLOCK_TILES};
+use super::{fits_by_images, Planes, BLOCK_TILES};
 use crate::simd::{dispatch, Isa};
 use crate::workspace::{Shared, Workspace};
 
@@ -50,7 +50,7 @@ pub fn conv(
         write,
         out: Shared::new(out),
     };
-    if few_filters(&planes) {
+    if fits_by_images(&planes, tiling.count()) {
         job.by_images();
     } else {
         job.by_channels();

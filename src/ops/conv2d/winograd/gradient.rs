@@ -6,7 +6,7 @@ use super::filters::FilterGradients;
 use super::points::{multiply, Part, Points};
 use super::side::Side;
 use super::tiles::Tiling;
-use super::{few_filters, Planes, BLOCK_TILES};
+use super::{fits_by_images, Planes, BLOCK_TILES};
 use crate::simd::{dispatch, Isa};
 use crate::workspace::Workspace;
 
@@ -61,7 +61,7 @@ pub fn gradient(
         }
     };
     assert_eq!(rows.len(), planes.to);
-    if few_filters(&planes) {
+    if fits_by_images(&planes, tiling.count()) {
         job.by_images(&mut rows);
     } else {
         job.by_channels(&mut rows);

@@ -42,9 +42,9 @@ pub struct Planes {
     pub to: usize,
 }
 
-/// Whether the transformed filters fit a core's cache beside a block's tiles.
-fn few_filters(planes: &Planes) -> bool {
-    tiles::POINTS * planes.from * planes.to <= FEW_FILTERS
+/// Whether a core's cache holds the transformed filters beside a block of images.
+fn fits_by_images(planes: &Planes, tiles: usize) -> bool {
+    tiles::POINTS * planes.from * planes.to <= FEW_FILTERS && tiles <= 4 * BLOCK_TILES
 }
 
 #[cfg(test)]

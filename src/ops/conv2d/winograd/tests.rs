@@ -144,94 +144,35 @@ fn many_tiles_are_cut_into_chunks() {
 fn many_images_are_summed_in_parts() {
     check(70, 8, [9, 9], 12, Some(vec![2, 3, 11]));
 }
+
 #[test]
-#[ignore]
-fn timing() {
-    let isa = Isa::detect();
-    for (c, h) in [(64usize, 32usize), (128, 16), (256, 8), (512, 4)]
-        .into_iter()
-        .filter(|x| std::env::var("ST").map_or(true, |s| s == x.0.to_string()))
-    {
-        for batch in [32, 128] {
-            let mut rng = StdRng::seed_from_u64(7);
-            let x = random(&mut rng, batch * c * h * h);
-            let w = random(&mut rng, c * c * 9);
-            let n = c / 5;
-            let dyk = random(&mut rng, batch * n * h * h);
-            let kept: Vec<usize> = (0..n).map(|i| i * 5).collect();
-            let mut y = x.clone();
-            let mut dw = w.clone();
-            let planes = Planes {
-                batch,
-                size: [h, h],
-                from: c,
-                to: c,
-            };
-            let sp = Planes {
-                batch,
-                size: [h, h],
-                from: n,
-                to: c,
-            };
-            let sw = Planes {
-                batch,
-                size: [h, h],
-                from: c,
-                to: n,
-            };
-            let med = |f: &mut dyn FnMut()| {
-                f();
-                let mut t: Vec<f64> = (0..7)
-                    .map(|_| {
-                        let t = std::time::Instant::now();
-                        f();
-                        t.elapsed().as_secs_f64() * 1e3
-                    })
-                    .collect();
-                t.sort_by(f64::total_cmp);
-                t[3]
-            };
-            let fwd = med(&mut || {
-                conv(
-                    isa,
-                    planes,
-                    &x,
-                    Filters::Forward { w: &w, c_in: c },
-                    &mut y,
-                    Write::Bias(None),
-                )
-            });
-            let dxt = med(&mut || {
-                conv(
-                    isa,
-                    planes,
-                    &x,
-                    Filters::Backward {
-                        w: &w,
-                        c_in: c,
-                        kept: None,
-                    },
-                    &mut y,
-                    Write::Accumulate,
-                )
-            });
-            let dwt = med(&mut || gradient(isa, planes, &x, &x, None, &mut dw));
-            let sdx = med(&mut || {
-                conv(
-                    isa,
-                    sp,
-                    &dyk,
-                    Filters::Backward {
-                        w: &w,
-                        c_in: c,
-                        kept: Some(&kept),
-                    },
-                    &mut y,
-                    Write::Accumulate,
-                )
-            });
-            let sdw = med(&mut || gradient(isa, sw, &x, &dyk, Some(&kept), &mut dw));
-            println!("{c} {h} b{batch}: fwd {fwd:.2} dx {dxt:.2} dw {dwt:.2} | sparse dx {sdx:.2} dw {sdw:.2}  ratio {:.2}", (sdx + sdw) / (dxt + dwt));
-        }
-    }
+fn large_images_go_by_channels() {
+    check(1, 9, [70, 68], 10, None);
+}
+
+#[test]
+fn a_pixel_that_is_not_finite_stays_near() {
+    let mut x = vec![1.0f32; 8 * 16 * 16];
+    x[8 * 16 + 9] = f32::INFINITY;
+    let w = vec![1.0; 8 * 8 * 9];
+    let planes = Planes {
+        batch: 1,
+        size: [16, 16],
+        from: 8,
+        to: 8,
+    };
+    let mut y = vec![0.0; 8 * 16 * 16];
+    let filters = Filters::Forward { w: &w, c_in: 8 };
+    conv(
+        Isa::detect(),
+        planes,
+        &x,
+        filters,
+        &mut y,
+        Write::Bias(None),
+    );
+    // Channel 0's pixel (8, 9) lies in the tiles of rows and columns 4..12 and 8..12.
+    assert!(!y[8 * 16 + 9].is_finite());
+    assert!(y[..4 * 16].iter().all(|y| y.is_finite()));
+    assert!(y[12 * 16..16 * 16].iter().all(|y| y.is_finite()));
 }
