@@ -12,7 +12,7 @@
 pub use dfdx::prelude::*;
 
 // By name where dfdx has a layer of the same name: ours is then the one that is meant.
-pub use crate::models::builders::ResNet18;
+pub use crate::models::builders::{ResNet18, ResNet26, ResNet34, ResNet50};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
 };

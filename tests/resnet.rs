@@ -1,4 +1,4 @@
-//! ResNet-18: its tensors, its shapes, and that every parameter learns.
+//! The residual networks: their tensors, their shapes, and that every parameter learns.
 
 use dfdx::nn::tensor_collection::{
     RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ViewTensorName, ViewTensorRef,
@@ -33,107 +33,139 @@ impl<D: Device<f32>> TensorVisitor<f32, D> for Tensors {
     }
 }
 
-type Net = modules::ResNet18<10, 3, f32, Cpu>;
-
-#[test]
-fn tensors_are_named_and_shaped_as_pytorchs() {
-    let net = Cpu::default().build_module::<ResNet18<10>, f32>();
+fn check_tensors<M: TensorCollection<f32, Cpu>>(net: &M, name: &str, parameters: usize) {
     let mut tensors = Tensors::default();
-    Net::iter_tensors(&mut RecursiveWalker {
-        m: (&net, String::new()),
+    M::iter_tensors(&mut RecursiveWalker {
+        m: (net, String::new()),
         f: &mut tensors,
     })
     .unwrap();
 
     let fixture: serde_json::Value =
         serde_json::from_str(include_str!("fixtures/resnet_tensors.json")).unwrap();
-    let expected: Vec<(String, Vec<usize>)> =
-        serde_json::from_value(fixture["ResNet18"]["tensors"].clone()).unwrap();
+    let mut expected: Vec<(String, Vec<usize>)> =
+        serde_json::from_value(fixture[name]["tensors"].clone()).unwrap();
     tensors.found.sort();
-    let mut expected = expected;
     expected.sort();
-    assert_eq!(tensors.found, expected);
-    assert_eq!(tensors.trained, 11_173_962);
-    assert_eq!(fixture["ResNet18"]["parameters"], 11_173_962);
+    assert_eq!(tensors.found, expected, "{name}");
+    assert_eq!(tensors.trained, parameters, "{name}");
+    assert_eq!(fixture[name]["parameters"], parameters, "{name}");
+}
+
+#[test]
+fn tensors_are_named_and_shaped_as_pytorchs() {
+    let dev = Cpu::default();
+    macro_rules! check {
+        ($net:ident, $parameters:literal) => {
+            let net = dev.build_module::<$net<10>, f32>();
+            check_tensors(&net, stringify!($net), $parameters);
+        };
+    }
+    check!(ResNet18, 11_173_962);
+    check!(ResNet26, 15_011_402);
+    check!(ResNet34, 21_282_122);
+    check!(ResNet50, 23_520_842);
 }
 
 #[test]
 fn shapes_at_compile_time_and_at_run_time() {
     let dev = Cpu::default();
-    let net = dev.build_module::<ResNet18<7, 1>, f32>();
-    let y = net.try_forward(dev.zeros::<Rank4<2, 1, 28, 28>>()).unwrap();
-    let _: &Rank2<2, 7> = y.shape();
+    macro_rules! check {
+        ($net:ident) => {
+            let net = dev.build_module::<$net<7, 1>, f32>();
+            let y = net.try_forward(dev.zeros::<Rank4<2, 1, 12, 13>>()).unwrap();
+            let _: &Rank2<2, 7> = y.shape();
 
-    let net = dev.build_module::<ResNet18<10>, f32>();
-    let x = dev.zeros_like(&(3usize, Const::<3>, 33usize, Const::<32>));
-    let y = net.try_forward(x).unwrap();
-    assert_eq!(y.shape(), &(3usize, Const::<10>));
+            let net = dev.build_module::<$net<10>, f32>();
+            let x = dev.zeros_like(&(3usize, Const::<3>, 17usize, Const::<16>));
+            let y = net.try_forward(x).unwrap();
+            assert_eq!(y.shape(), &(3usize, Const::<10>));
+        };
+    }
+    check!(ResNet18);
+    check!(ResNet26);
+    check!(ResNet34);
+    check!(ResNet50);
 }
 
-#[test]
-fn every_parameter_receives_a_gradient_dense_and_sparse() {
+/// Of every parameter, how many of its rows (output channels) have a gradient other than 0.
+struct LiveRows<'a> {
+    grads: &'a Gradients<f32, Cpu>,
+    /// Name, shape, live rows.
+    found: Vec<(String, Vec<usize>, usize)>,
+}
+
+impl TensorVisitor<f32, Cpu> for LiveRows<'_> {
+    type Viewer = (ViewTensorRef, ViewTensorName);
+    type Err = <Cpu as HasErr>::Err;
+    type E2 = f32;
+    type D2 = Cpu;
+
+    fn visit<S: Shape>(
+        &mut self,
+        opts: TensorOptions<S, f32, Cpu>,
+        (tensor, name): (&Tensor<S, f32, Cpu>, String),
+    ) -> Result<Option<Tensor<S, f32, Cpu>>, Self::Err> {
+        if opts.do_gradient_update {
+            let grad = self.grads.get(tensor).as_vec();
+            assert!(grad.iter().all(|g| g.is_finite()), "{name}");
+            let shape: Vec<usize> = tensor.shape().concrete().into();
+            let rows = grad.chunks(grad.len() / shape[0]);
+            let live = rows.filter(|row| row.iter().any(|&g| g != 0.0)).count();
+            self.found.push((name, shape, live));
+        }
+        Ok(None)
+    }
+}
+
+/// After a step, the kept rows of every convolution have a gradient, and all of any other
+/// parameter.
+fn check_gradients<M>(net: &mut M, parameters: usize)
+where
+    M: TensorCollection<f32, Cpu> + VisitSparse + ZeroGrads<f32, Cpu>,
+    M: ModuleMut<
+        Tensor<Rank4<4, 3, 16, 16>, f32, Cpu, OwnedTape<f32, Cpu>>,
+        Output = Tensor<Rank2<4, 10>, f32, Cpu, OwnedTape<f32, Cpu>>,
+        Error = ssprop::Error,
+    >,
+{
     let dev = Cpu::seed_from_u64(1);
     for rate in [0.0, 0.8] {
-        let mut net = dev.build_module::<ResNet18<10>, f32>();
-        net.set_drop_rate(DropRate::new(rate).unwrap());
-        let x: Tensor<Rank4<4, 3, 32, 32>, f32, _> = dev.sample_normal();
+        let rate = DropRate::new(rate).unwrap();
+        net.set_drop_rate(rate);
+        let x: Tensor<Rank4<4, 3, 16, 16>, f32, _> = dev.sample_normal();
         let target: Tensor<Rank2<4, 10>, f32, _> = dev.sample_uniform();
         let logits = net.try_forward_mut(x.trace(net.alloc_grads())).unwrap();
         let grads = cross_entropy_with_logits_loss(logits, target).backward();
 
-        let mut silent = Vec::new();
-        let mut check = |name: &str, grad: Vec<f32>, rows: usize| {
-            let live = grad
-                .chunks(grad.len() / rows)
-                .filter(|row| row.iter().any(|&g| g != 0.0))
-                .count();
-            assert!(grad.iter().all(|g| g.is_finite()), "{name}");
-            if live == 0 {
-                silent.push(name.to_string());
-            }
-            live
+        let mut rows = LiveRows {
+            grads: &grads,
+            found: Vec::new(),
         };
-        macro_rules! live {
-            ($($field:tt).+, $rows:expr) => {
-                check(stringify!($($field).+), grads.get(&net.$($field).+).as_vec(), $rows)
+        M::iter_tensors(&mut RecursiveWalker {
+            m: (&*net, String::new()),
+            f: &mut rows,
+        })
+        .unwrap();
+        assert_eq!(rows.found.len(), parameters);
+        for (name, shape, live) in rows.found {
+            let convolution = shape.len() == 4;
+            let expected = if convolution {
+                rate.kept_of(shape[0])
+            } else {
+                shape[0]
             };
+            assert_eq!(live, expected, "{name} at a drop rate of {rate}");
         }
-        let kept = |c: usize| DropRate::new(rate).unwrap().kept_of(c);
-        macro_rules! block {
-            ($layer:ident.$i:tt, $c:literal) => {
-                assert_eq!(live!($layer.$i.conv1.weight, $c), kept($c));
-                assert_eq!(live!($layer.$i.conv2.weight, $c), kept($c));
-                assert_eq!(live!($layer.$i.bn1.weight, $c), $c);
-                assert_eq!(live!($layer.$i.bn2.weight, $c), $c);
-                assert_eq!(live!($layer.$i.bn1.bias, $c), $c);
-                assert_eq!(live!($layer.$i.bn2.bias, $c), $c);
-            };
-        }
-        macro_rules! shortcut {
-            ($layer:ident, $c:literal) => {
-                assert_eq!(live!($layer.0.shortcut.0.weight, $c), kept($c));
-                assert_eq!(live!($layer.0.shortcut.1.weight, $c), $c);
-                assert_eq!(live!($layer.0.shortcut.1.bias, $c), $c);
-            };
-        }
-        assert_eq!(live!(conv1.weight, 64), kept(64));
-        assert_eq!(live!(bn1.weight, 64), 64);
-        assert_eq!(live!(bn1.bias, 64), 64);
-        block!(layer1.0, 64);
-        block!(layer1.1, 64);
-        block!(layer2.0, 128);
-        block!(layer2.1, 128);
-        block!(layer3.0, 256);
-        block!(layer3.1, 256);
-        block!(layer4.0, 512);
-        block!(layer4.1, 512);
-        shortcut!(layer2, 128);
-        shortcut!(layer3, 256);
-        shortcut!(layer4, 512);
-        assert_eq!(live!(linear.weight, 10), 10);
-        assert_eq!(live!(linear.bias, 10), 10);
-        assert!(silent.is_empty(), "{silent:?}");
     }
+}
+
+#[test]
+fn every_parameter_receives_a_gradient_dense_and_sparse() {
+    let dev = Cpu::seed_from_u64(3);
+    // Three tensors a convolution with its norm, and two of the classifier.
+    check_gradients(&mut dev.build_module::<ResNet18<10>, f32>(), 3 * 20 + 2);
+    check_gradients(&mut dev.build_module::<ResNet50<10>, f32>(), 3 * 53 + 2);
 }
 
 #[test]
@@ -156,10 +188,38 @@ fn the_stems_input_gets_a_gradient_only_on_request() {
 
 #[test]
 fn sparse_layers_have_their_checkpoint_paths() {
-    let mut net = Cpu::default().build_module::<ResNet18<10>, f32>();
-    let mut paths = Vec::new();
-    net.visit_sparse(&mut |layer| paths.push((layer.path.to_string(), layer.channels)));
-    assert_eq!(paths.len(), 20);
-    assert_eq!(paths[0], ("conv1".into(), 64));
-    assert!(paths.contains(&("layer4.0.shortcut.0".into(), 512)));
+    fn paths<M: VisitSparse>(net: &mut M) -> Vec<(String, usize)> {
+        let mut paths = Vec::new();
+        net.visit_sparse(&mut |layer| paths.push((layer.path.to_string(), layer.channels)));
+        paths
+    }
+    let dev = Cpu::default();
+    let found = paths(&mut dev.build_module::<ResNet18<10>, f32>());
+    assert_eq!(found.len(), 20);
+    assert_eq!(found[0], ("conv1".into(), 64));
+    assert!(found.contains(&("layer4.0.shortcut.0".into(), 512)));
+
+    let found = paths(&mut dev.build_module::<ResNet50<10>, f32>());
+    assert_eq!(found.len(), 53);
+    assert!(found.contains(&("layer3.5.conv3".into(), 1024)));
+    assert!(found.contains(&("layer1.0.shortcut.0".into(), 256)));
+}
+
+#[test]
+fn the_middle_convolution_of_a_bottleneck_has_the_stride() {
+    use ssprop::nn::{LayerCost, ModelCost};
+    type Net = modules::ResNet50<10, 3, f32, Cpu>;
+    let cost = ModelCost::of::<Net>([3, 32, 32]).unwrap();
+    let sizes = |path: &str| {
+        let layer = cost.layers.iter().find(|(p, _)| p == path).unwrap().1;
+        let LayerCost::Conv2D(conv) = layer else {
+            panic!("{path} is not a convolution");
+        };
+        (conv.input[0], conv.output[0])
+    };
+    assert_eq!(sizes("layer1.0.shortcut.0"), (32, 32));
+    assert_eq!(sizes("layer2.0.conv1"), (32, 32));
+    assert_eq!(sizes("layer2.0.conv2"), (32, 16));
+    assert_eq!(sizes("layer2.0.conv3"), (16, 16));
+    assert_eq!(sizes("layer2.0.shortcut.0"), (32, 16));
 }

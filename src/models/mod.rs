@@ -3,14 +3,20 @@
 mod module;
 mod resnet;
 
-pub use resnet::Down;
+pub use resnet::{Down, Same};
 
 /// The types that `dev.build_module` takes.
 pub mod builders {
-    pub use super::resnet::builder::{BasicBlock, DownBlock, ResNet18};
+    pub use super::resnet::builder::{
+        BasicBlock, Bottleneck, DownBlock, ProjectionBottleneck, ResNet18, ResNet26, ResNet34,
+        ResNet50,
+    };
 }
 
 /// The networks with their tensors.
 pub mod modules {
-    pub use super::resnet::{BasicBlock, DownBlock, ResNet18};
+    pub use super::resnet::{
+        BasicBlock, Bottleneck, DownBlock, ProjectionBottleneck, ResNet18, ResNet26, ResNet34,
+        ResNet50,
+    };
 }

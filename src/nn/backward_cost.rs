@@ -242,42 +242,7 @@ tuples!(
 mod tests {
     use super::*;
     use crate::models::modules::ResNet18;
-    use crate::sparsity::BarSchedule;
     use dfdx::tensor::Cpu;
-
-    /// Table 4's rows of ResNet-18: channels, size, batch, images, epochs; 1e9 FLOPs an iteration
-    /// and 1e15 a run, dense and scheduled at 0.8. Printed with two decimals.
-    #[rustfmt::skip]
-    const TABLE_4: [(ImageSize, usize, usize, usize, [f64; 2], [f64; 2]); 4] = [
-        ([1, 28, 28], 128, 60_000, 50, [234.1, 5.49], [140.79, 3.3]),
-        ([3, 32, 32], 128, 50_000, 50, [285.32, 5.57], [171.61, 3.35]),
-        ([3, 64, 64], 128, 182_637, 50, [1141.27, 81.42], [686.43, 48.97]),
-        ([3, 224, 224], 32, 1_331_167, 50, [3495.14, 7269.71], [2102.19, 4372.45]),
-    ];
-
-    #[test]
-    fn resnet18_costs_what_table_4_says() {
-        let bar = BarSchedule::new(DropRate::new(0.8).unwrap());
-        for (input, batch, images, epochs, dense, scheduled) in TABLE_4 {
-            let cost = match input[0] {
-                1 => ModelCost::of::<ResNet18<10, 1, f32, Cpu>>(input),
-                _ => ModelCost::of::<ResNet18<10, 3, f32, Cpu>>(input),
-            }
-            .unwrap();
-            let near = |found: f64, printed: f64| {
-                assert!((found - printed).abs() < 0.0051, "{found} for {printed}");
-            };
-            let rates = [DropRate::DENSE, bar.drop_rate(1)];
-            let [a, b] = rates.map(|rate| cost.per_iteration(batch, rate) / 1e9);
-            near(a, dense[0]);
-            near((a + b) / 2.0, scheduled[0]);
-            let run = |rate: &dyn Fn(usize) -> DropRate| {
-                cost.per_run(images, batch, (0..epochs).map(rate)) / 1e15
-            };
-            near(run(&|_| DropRate::DENSE), dense[1]);
-            near(run(&|epoch| bar.drop_rate(epoch)), scheduled[1]);
-        }
-    }
 
     #[test]
     fn layers_have_their_paths_and_sizes() {

@@ -1,0 +1,88 @@
+//! Blocks of two 3x3 convolutions (arXiv 1512.03385, Fig. 5, left).
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor, WithEmptyTape};
+use dfdx::tensor_ops::Device;
+use rand_distr::uniform::SampleUniform;
+
+use super::down::{Down, Same};
+use super::forward::{forward, Images};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::models::module::network;
+use crate::nn::modules::{BatchNorm2D, SparseConv2D};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::ops::batch_norm::Activation::{Identity, ReLU};
+
+/// The architectures.
+pub mod builder {
+    /// See [`super::BasicBlock`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct BasicBlock<const C: usize>;
+
+    /// See [`super::DownBlock`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct DownBlock<const C_IN: usize, const C_OUT: usize>;
+}
+
+network!(
+    /// y = relu(x + bn2(conv2(relu(bn1(conv1(x)))))), with C channels throughout.
+    BasicBlock [const C: usize] {
+        /// C to C, 3x3.
+        conv1: SparseConv2D<C, C, 3, 1, 1, 1, 1, E, D>,
+        /// C.
+        bn1: BatchNorm2D<C, E, D>,
+        /// C to C, 3x3.
+        conv2: SparseConv2D<C, C, 3, 1, 1, 1, 1, E, D>,
+        /// C.
+        bn2: BatchNorm2D<C, E, D>,
+    }
+);
+
+forward!(
+    BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
+    [H: Same, W: Same,],
+    |this, x, norm, norm_add, next| {
+        let y = this.conv1.try_apply(x.with_empty_tape())?;
+        let y = norm!(this.bn1, y, ReLU);
+        let y = this.conv2.try_apply(y)?;
+        Ok(norm_add!(this.bn2, y, x, ReLU))
+    }
+);
+
+network!(
+    /// y = relu(shortcut(x) + bn2(conv2(relu(bn1(conv1(x)))))), halving the image: conv1 and the
+    /// shortcut's 1x1 convolution have stride 2.
+    DownBlock [const C_IN: usize, const C_OUT: usize] {
+        /// C_IN to C_OUT, 3x3, stride 2.
+        conv1: SparseConv2D<C_IN, C_OUT, 3, 2, 1, 1, 1, E, D>,
+        /// C_OUT.
+        bn1: BatchNorm2D<C_OUT, E, D>,
+        /// C_OUT to C_OUT, 3x3.
+        conv2: SparseConv2D<C_OUT, C_OUT, 3, 1, 1, 1, 1, E, D>,
+        /// C_OUT.
+        bn2: BatchNorm2D<C_OUT, E, D>,
+        /// C_IN to C_OUT, 1x1, stride 2, and its norm.
+        shortcut: (
+            SparseConv2D<C_IN, C_OUT, 1, 2, 0, 1, 1, E, D>,
+            BatchNorm2D<C_OUT, E, D>,
+        ),
+    }
+    beside shortcut
+);
+
+forward!(
+    DownBlock [const C_IN: usize, const C_OUT: usize],
+    C_IN -> (B, Const<C_OUT>, H::Half, W::Half),
+    [H: Down, W: Down,],
+    |this, x, norm, norm_add, next| {
+        let y = this.conv1.try_apply(x.with_empty_tape())?;
+        let y = norm!(this.bn1, y, ReLU);
+        let y = this.conv2.try_apply(y)?;
+        let shortcut = this.shortcut.0.try_apply(x)?;
+        let shortcut = norm!(this.shortcut.1, shortcut, Identity);
+        Ok(norm_add!(this.bn2, y, shortcut, ReLU))
+    }
+);

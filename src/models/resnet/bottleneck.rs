@@ -1,0 +1,120 @@
+//! Blocks of a 1x1, a 3x3 and a 1x1 convolution (arXiv 1512.03385, Fig. 5, right).
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor, WithEmptyTape};
+use dfdx::tensor_ops::Device;
+use rand_distr::uniform::SampleUniform;
+
+use super::down::Same;
+use super::forward::{forward, Images};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::models::module::network;
+use crate::nn::modules::{BatchNorm2D, SparseConv2D};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::ops::batch_norm::Activation::{Identity, ReLU};
+use crate::shape::ConvDim;
+
+/// The architectures.
+pub mod builder {
+    /// See [`super::Bottleneck`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Bottleneck<const C: usize, const WIDTH: usize>;
+
+    /// See [`super::ProjectionBottleneck`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct ProjectionBottleneck<
+        const C_IN: usize,
+        const WIDTH: usize,
+        const C_OUT: usize,
+        const STRIDE: usize = 1,
+    >;
+}
+
+network!(
+    /// y = relu(x + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x))))))))), with C channels outside and
+    /// WIDTH channels within.
+    Bottleneck [const C: usize, const WIDTH: usize] {
+        /// C to WIDTH, 1x1.
+        conv1: SparseConv2D<C, WIDTH, 1, 1, 0, 1, 1, E, D>,
+        /// WIDTH.
+        bn1: BatchNorm2D<WIDTH, E, D>,
+        /// WIDTH to WIDTH, 3x3.
+        conv2: SparseConv2D<WIDTH, WIDTH, 3, 1, 1, 1, 1, E, D>,
+        /// WIDTH.
+        bn2: BatchNorm2D<WIDTH, E, D>,
+        /// WIDTH to C, 1x1.
+        conv3: SparseConv2D<WIDTH, C, 1, 1, 0, 1, 1, E, D>,
+        /// C.
+        bn3: BatchNorm2D<C, E, D>,
+    }
+);
+
+forward!(
+    Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
+    [H: Same, W: Same,],
+    |this, x, norm, norm_add, next| {
+        let y = this.conv1.try_apply(x.with_empty_tape())?;
+        let y = norm!(this.bn1, y, ReLU);
+        let y = this.conv2.try_apply(y)?;
+        let y = norm!(this.bn2, y, ReLU);
+        let y = this.conv3.try_apply(y)?;
+        Ok(norm_add!(this.bn3, y, x, ReLU))
+    }
+);
+
+network!(
+    /// y = relu(shortcut(x) + bn3(conv3(relu(bn2(conv2(relu(bn1(conv1(x))))))))), where the number of
+    /// channels or the size of the image changes: conv2, the 3x3 one, and the shortcut's 1x1
+    /// projection have the stride.
+    ProjectionBottleneck [
+        const C_IN: usize, const WIDTH: usize, const C_OUT: usize, const STRIDE: usize
+    ] {
+        /// C_IN to WIDTH, 1x1.
+        conv1: SparseConv2D<C_IN, WIDTH, 1, 1, 0, 1, 1, E, D>,
+        /// WIDTH.
+        bn1: BatchNorm2D<WIDTH, E, D>,
+        /// WIDTH to WIDTH, 3x3, with the stride.
+        conv2: SparseConv2D<WIDTH, WIDTH, 3, STRIDE, 1, 1, 1, E, D>,
+        /// WIDTH.
+        bn2: BatchNorm2D<WIDTH, E, D>,
+        /// WIDTH to C_OUT, 1x1.
+        conv3: SparseConv2D<WIDTH, C_OUT, 1, 1, 0, 1, 1, E, D>,
+        /// C_OUT.
+        bn3: BatchNorm2D<C_OUT, E, D>,
+        /// C_IN to C_OUT, 1x1, with the stride, and its norm.
+        shortcut: (
+            SparseConv2D<C_IN, C_OUT, 1, STRIDE, 0, 1, 1, E, D>,
+            BatchNorm2D<C_OUT, E, D>,
+        ),
+    }
+    beside shortcut
+);
+
+/// The size that the stride leaves of a height or width.
+type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
+
+forward!(
+    ProjectionBottleneck [
+        const C_IN: usize, const WIDTH: usize, const C_OUT: usize, const STRIDE: usize
+    ],
+    C_IN -> (B, Const<C_OUT>, Strided<H, STRIDE>, Strided<W, STRIDE>),
+    [
+        H: Same + ConvDim<3, STRIDE, 1, 1> + ConvDim<1, STRIDE, 0, 1, Out = Strided<H, STRIDE>>,
+        W: Same + ConvDim<3, STRIDE, 1, 1> + ConvDim<1, STRIDE, 0, 1, Out = Strided<W, STRIDE>>,
+        Strided<H, STRIDE>: Same,
+        Strided<W, STRIDE>: Same,
+    ],
+    |this, x, norm, norm_add, next| {
+        let y = this.conv1.try_apply(x.with_empty_tape())?;
+        let y = norm!(this.bn1, y, ReLU);
+        let y = this.conv2.try_apply(y)?;
+        let y = norm!(this.bn2, y, ReLU);
+        let y = this.conv3.try_apply(y)?;
+        let shortcut = this.shortcut.0.try_apply(x)?;
+        let shortcut = norm!(this.shortcut.1, shortcut, Identity);
+        Ok(norm_add!(this.bn3, y, shortcut, ReLU))
+    }
+);
