@@ -6,6 +6,7 @@ use super::{Simd, SimdKernel};
 ///
 /// A's elements are broadcast, so any strides do; B and C have contiguous rows, whose `cols` is a
 /// multiple of the instruction set's lanes.
+#[derive(Clone, Copy)]
 pub struct MatMul {
     pub rows: usize,
     pub cols: usize,
@@ -29,22 +30,56 @@ impl SimdKernel for MatMul {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         debug_assert_eq!(self.cols % S::LANES, 0);
-        let mut col = 0;
+        // Of a deep product, part of the depth at a time, so that a part of A stays in cache while
+        // all columns use it.
+        let step = if self.depth > MAX_DEPTH {
+            PART_DEPTH
+        } else {
+            self.depth.max(1)
+        };
         // SAFETY: the caller's pointers are valid for the sizes and strides given; every offset
         // below stays inside them.
         unsafe {
-            while col + 2 * S::LANES <= self.cols {
-                self.columns::<S, 2>(col);
-                col += 2 * S::LANES;
-            }
-            if col < self.cols {
-                self.columns::<S, 1>(col);
+            self.whole_columns::<S>(step);
+            for done in (step..self.depth).step_by(step) {
+                let rest = Self {
+                    depth: self.depth - done,
+                    a: self.a.add(done * self.a_col),
+                    b: self.b.add(done * self.b_row),
+                    accumulate: true,
+                    ..self
+                };
+                rest.whole_columns::<S>(step);
             }
         }
     }
 }
 
+/// Products deeper than this are cut into parts of the depth below.
+const MAX_DEPTH: usize = 640;
+const PART_DEPTH: usize = 384;
+
 impl MatMul {
+    /// All columns, over the first `depth` of the depth (or all).
+    #[inline(always)]
+    unsafe fn whole_columns<S: Simd>(&self, depth: usize) {
+        let part = Self {
+            depth: depth.min(self.depth),
+            ..*self
+        };
+        let mut col = 0;
+        // SAFETY: as in `run`.
+        unsafe {
+            while col + 2 * S::LANES <= self.cols {
+                part.columns::<S, 2>(col);
+                col += 2 * S::LANES;
+            }
+            if col < self.cols {
+                part.columns::<S, 1>(col);
+            }
+        }
+    }
+
     /// All rows of `NV` vectors of columns from `col` on.
     #[inline(always)]
     unsafe fn columns<S: Simd, const NV: usize>(&self, col: usize) {
@@ -157,9 +192,9 @@ mod tests {
 
     #[test]
     fn equals_the_plain_product_for_every_remainder() {
-        for rows in 1..=19 {
+        for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 19] {
             for vectors in 1..=5 {
-                for depth in [0, 1, 7] {
+                for depth in [0, 1, 7, MAX_DEPTH + 200] {
                     check(Isa::detect(), rows, vectors, depth);
                     check(Isa::Portable, rows, vectors, depth);
                     #[cfg(target_arch = "x86_64")]

@@ -49,9 +49,11 @@ impl Blocks {
     }
 }
 
-/// A matrix with contiguous rows, `row` apart: planes of a tensor, or a copy.
+/// A matrix with contiguous rows of `cols` elements, whole vectors, `row` apart: planes of a
+/// tensor, or a copy.
 struct Rows<'a, E: Element> {
     data: RowData<'a, E>,
+    cols: usize,
     row: usize,
 }
 
@@ -76,6 +78,17 @@ impl<E: Element> Rows<'_, E> {
     }
 }
 
+/// From a matrix's row of `used` elements to the next: whole vectors, and not a power of two, for
+/// then the rows' elements in one column would fall into a few sets of the cache.
+fn row_len(used: usize) -> usize {
+    let padded = used.next_multiple_of(PAD);
+    if padded.is_multiple_of(8 * PAD) {
+        padded + PAD
+    } else {
+        padded
+    }
+}
+
 /// Planes of one image can stand in for a matrix if its rows need no padding.
 fn in_place(images: &Range<usize>, pixels: usize) -> bool {
     images.len() == 1 && pixels.is_multiple_of(PAD)
@@ -96,12 +109,13 @@ fn columns<'a, E: Element>(
     if shape.is_pointwise() && in_place(&images, pixels) {
         return Rows {
             data: RowData::Planes(planes(images.start)),
+            cols: pixels,
             row: pixels,
         };
     }
     let taps = shape.op.kernel * shape.op.kernel;
     let used = images.len() * shape.output_pixels();
-    let row = used.next_multiple_of(PAD);
+    let row = row_len(used);
     let mut copy = Workspace::take(shape.filter_len() * row);
     for (nth, image) in images.enumerate() {
         let planes = planes(image);
@@ -116,6 +130,7 @@ fn columns<'a, E: Element>(
         .for_each(|row| row[used..].fill(E::zero()));
     Rows {
         data: RowData::Copy(copy),
+        cols: used.next_multiple_of(PAD),
         row,
     }
 }
@@ -137,7 +152,7 @@ pub fn forward<E: Product>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&
                     col: 1,
                 };
                 // (C_out, F) x (F, n P) -> (C_out, n P)
-                let sizes = [k, row, f];
+                let sizes = [k, columns.cols, f];
                 if in_place(&images, p) {
                     let y = &mut y[group * k * p..(group + 1) * k * p];
                     product(sizes, filters, columns.right(), y, p, false);
@@ -181,11 +196,12 @@ fn gradient_rows<'a, E: Element>(
     if in_place(&images, p) {
         return Rows {
             data: RowData::Planes(planes(images.start)),
+            cols: p,
             row: p,
         };
     }
     let used = images.len() * p;
-    let row = used.next_multiple_of(PAD);
+    let row = row_len(used);
     let mut copy = Workspace::take(slots.len() * row);
     for (nth, image) in images.enumerate() {
         for (slot, plane) in planes(image).chunks(p).enumerate() {
@@ -196,6 +212,7 @@ fn gradient_rows<'a, E: Element>(
         .for_each(|row| row[used..].fill(E::zero()));
     Rows {
         data: RowData::Copy(copy),
+        cols: used.next_multiple_of(PAD),
         row,
     }
 }
@@ -208,7 +225,7 @@ fn gradient_columns<E: Element>(
     images: Range<usize>,
     slots: Range<usize>,
 ) -> Rows<'static, E> {
-    let row = slots.len().next_multiple_of(PAD);
+    let row = row_len(slots.len());
     let mut copy = Workspace::take(images.len() * p * row);
     for (rows, image) in copy.chunks_mut(p * row).zip(images) {
         let planes = &dy[(image * channels + slots.start) * p..][..slots.len() * p];
@@ -226,6 +243,7 @@ fn gradient_columns<E: Element>(
     }
     Rows {
         data: RowData::Copy(copy),
+        cols: slots.len().next_multiple_of(PAD),
         row,
     }
 }
@@ -278,7 +296,7 @@ pub fn backward_input<E: Product>(
                 };
                 let grad = gradient_rows(dy.data, channels, p, images.clone(), slots);
                 // (F, kept) x (kept, n P) -> (F, n P)
-                let sizes = [f, grad.row, k];
+                let sizes = [f, grad.cols, k];
                 if shape.is_pointwise() && in_place(&images, p) {
                     let dx = &mut dx[group * f * p..(group + 1) * f * p];
                     product(sizes, filters, grad.right(), dx, p, true);
@@ -317,7 +335,7 @@ pub fn backward_weight<E: Product>(
     let groups: Vec<(Range<usize>, usize, usize)> = (0..shape.op.groups)
         .map(|group| {
             let slots = slots(shape, dy.kept, group);
-            let row = slots.len().next_multiple_of(PAD);
+            let row = row_len(slots.len());
             part_len += f * row;
             (slots, row, part_len - f * row)
         })
@@ -342,7 +360,7 @@ pub fn backward_weight<E: Product>(
                         col: 1,
                     };
                     // (F, n P) x (n P, kept) -> (F, kept)
-                    let sizes = [f, *row, images.len() * p];
+                    let sizes = [f, grad.cols, images.len() * p];
                     let sum = &mut sums[*at..at + f * row];
                     product(sizes, left, grad.right(), sum, *row, !first);
                 }
