@@ -56,6 +56,7 @@ def arguments():
     parser.add_argument(
         "--bars",
         metavar="FILE",
+        default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "bars.json"),
         help='JSON: the largest ratio asked for, by row, as {"step 32 dense total": 1.0}',
     )
     parser.add_argument("--memory-child", choices=MODES, help=argparse.SUPPRESS)
@@ -250,7 +251,8 @@ class Ours:
 
     @staticmethod
     def build():
-        command = ["cargo", "bench", "--bench", "vs_pytorch_ours", "--no-run"]
+        # The dev profile is what `cargo run` uses, and is optimised.
+        command = ["cargo", "bench", "--profile", "dev", "--bench", "vs_pytorch_ours", "--no-run"]
         command += ["--message-format=json"]
         built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         for line in built.stdout.splitlines():
@@ -449,6 +451,20 @@ def print_rows(rows, bars):
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def sparse_over_dense(rows):
+    """Rows that hold our sparse step against PyTorch's dense one."""
+    found = {row["case"]: row for row in rows}
+    for batch in STEP_BATCHES:
+        dense, sparse = (found.get(f"step {batch} {mode} total") for mode in MODES)
+        if dense and sparse and sparse["ours"] is not None:
+            yield {
+                **dense,
+                "case": f"step {batch} total, ours sparse / PyTorch dense",
+                "ours": sparse["ours"],
+                "ratio_of_fastest": None,
+            }
+
+
 def print_shares(shares):
     print("\nBackward at 80% dropped over backward dense:\n")
     print("| case | PyTorch | ours |")
@@ -469,10 +485,8 @@ def main():
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    bars = {}
-    if args.bars:
-        with open(args.bars) as file:
-            bars = json.load(file)
+    with open(args.bars) as file:
+        bars = json.load(file)
 
     def wanted(name):
         return args.cases in name
@@ -512,6 +526,7 @@ def main():
     for batch in STEP_BATCHES:
         for mode in MODES:
             add(step_rows(batch, mode, ours, args.rounds, wanted))
+    add(list(sparse_over_dense(rows)))
     add(memory_rows(ours, args.threads, wanted))
     ours.close()
 

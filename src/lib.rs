@@ -8,6 +8,10 @@
 // A tensor's type spells out its shape, element type, device and tape.
 #![allow(clippy::type_complexity)]
 
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
+
 pub mod backend;
 pub mod checkpoint;
 pub mod data;

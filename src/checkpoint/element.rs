@@ -3,7 +3,7 @@
 use dfdx::dtypes::Dtype;
 
 /// An element type that a checkpoint can hold: `f32` or `f64`.
-pub trait Element: Dtype {
+pub trait StoredElement: Dtype {
     /// The type's name in the safetensors format.
     const DTYPE: safetensors::Dtype;
 
@@ -16,7 +16,7 @@ pub trait Element: Dtype {
 
 macro_rules! element {
     ($($e:ty, $dtype:ident);*) => {$(
-        impl Element for $e {
+        impl StoredElement for $e {
             const DTYPE: safetensors::Dtype = safetensors::Dtype::$dtype;
 
             fn encode(elements: &[Self], bytes: &mut Vec<u8>) {

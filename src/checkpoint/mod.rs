@@ -51,7 +51,7 @@ use dfdx::tensor_ops::Device;
 
 use crate::error::{Error, Result};
 
-pub use element::Element;
+pub use element::StoredElement;
 pub use training::{load_training, save_training};
 
 /// What else a file says, as text: the epoch, the seed, the name of the model.
@@ -68,7 +68,7 @@ const OPTIMIZER: &str = "optimizer.";
 pub fn save<M, E, D>(path: impl AsRef<Path>, model: &M, metadata: &Metadata) -> Result<()>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     file::write(path.as_ref(), model::entries(model)?, metadata)
@@ -85,7 +85,7 @@ where
 pub fn load<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     let path = path.as_ref();
@@ -124,7 +124,7 @@ pub struct Partial {
 pub fn load_partial<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Partial>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     let path = path.as_ref();
@@ -151,7 +151,7 @@ fn check_all<M, E, D>(
 ) -> Result<Vec<String>>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     let differences = model::check(model, stored, place)?;

@@ -10,7 +10,7 @@ use dfdx::tensor::{Gradients, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use num_traits::NumCast;
 
-use super::element::Element;
+use super::element::StoredElement;
 use super::file::{Entry, Stored};
 use crate::error::{Error, Result};
 
@@ -21,7 +21,7 @@ const SCALAR: safetensors::Dtype = safetensors::Dtype::F64;
 pub(super) fn entries<M, E, D>(model: &M) -> Result<Vec<Entry>>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     let mut collect = Collect(Vec::new());
@@ -34,7 +34,7 @@ where
 
 struct Collect(Vec<Entry>);
 
-impl<E: Element, D: Device<E>> TensorVisitor<E, D> for Collect {
+impl<E: StoredElement, D: Device<E>> TensorVisitor<E, D> for Collect {
     type Viewer = (ViewTensorRef, ViewTensorName);
     type Err = Error;
     type E2 = E;
@@ -96,7 +96,7 @@ pub(super) fn check<M, E, D>(
 ) -> Result<Differences>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     let mut check = Check {
@@ -176,7 +176,7 @@ impl Check<'_> {
     }
 }
 
-impl<E: Element, D: Device<E>> TensorVisitor<E, D> for Check<'_> {
+impl<E: StoredElement, D: Device<E>> TensorVisitor<E, D> for Check<'_> {
     type Viewer = (ViewTensorRef, ViewTensorName);
     type Err = Error;
     type E2 = E;
@@ -220,7 +220,7 @@ fn scalar(stored: &Stored) -> Option<f64> {
 pub(super) fn set<M, E, D>(model: &mut M, stored: &BTreeMap<String, Stored>) -> Result<()>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E>,
 {
     M::iter_tensors(&mut RecursiveWalker {
@@ -232,7 +232,7 @@ where
 
 struct Set<'a>(&'a BTreeMap<String, Stored<'a>>);
 
-impl<E: Element, D: Device<E>> TensorVisitor<E, D> for Set<'_> {
+impl<E: StoredElement, D: Device<E>> TensorVisitor<E, D> for Set<'_> {
     type Viewer = (ViewTensorMut, ViewTensorName);
     type Err = Error;
     type E2 = E;
@@ -262,7 +262,7 @@ impl<E: Element, D: Device<E>> TensorVisitor<E, D> for Set<'_> {
 }
 
 /// Sets the elements of `tensor` from their bytes in row-major order.
-fn assign<S: Shape, E: Element, D: Device<E>>(
+fn assign<S: Shape, E: StoredElement, D: Device<E>>(
     tensor: &mut Tensor<S, E, D>,
     bytes: &[u8],
 ) -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use dfdx::nn::TensorCollection;
 use dfdx::tensor_ops::Device;
 
-use super::element::Element;
+use super::element::StoredElement;
 use super::file::{self, Entry, Stored};
 use super::{check_all, model, Metadata};
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub fn save_training<M, E, D>(
 ) -> Result<()>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E> + AdamKernel<E>,
 {
     let path = path.as_ref();
@@ -74,7 +74,7 @@ pub fn load_training<M, E, D>(
 ) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
-    E: Element,
+    E: StoredElement,
     D: Device<E> + AdamKernel<E>,
 {
     let path = path.as_ref();
@@ -101,7 +101,7 @@ fn with_stored_name(mut err: Error) -> Error {
 
 /// The optimizer's tensors, which are `names`, put together by parameter. The model's own tensors
 /// in `stored` have been checked.
-fn state<E: Element>(
+fn state<E: StoredElement>(
     stored: &BTreeMap<String, Stored>,
     names: &[String],
     place: &str,
@@ -129,7 +129,7 @@ fn state<E: Element>(
 }
 
 /// The state of the parameter `name`, which has this shape.
-fn parameter_state<E: Element>(
+fn parameter_state<E: StoredElement>(
     stored: &BTreeMap<String, Stored>,
     name: &str,
     shape: &[usize],
