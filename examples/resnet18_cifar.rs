@@ -18,9 +18,7 @@ use ssprop::checkpoint::{write_file, Metadata};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
 use ssprop::models::modules;
 use ssprop::nn::ModelCost;
-use ssprop::optim::AdamConfig;
 use ssprop::prelude::*;
-use ssprop::train::Trainer;
 use ssprop::Error;
 
 type Net = modules::ResNet18<10, 3, f32, Cpu>;
@@ -126,8 +124,8 @@ fn run(args: &Args) -> ssprop::Result<()> {
     let mut progress = Progress::new(epochs);
     while trainer.epoch() < epochs {
         let rate = args.schedule.drop_rate(trainer.epoch(), args.drop_rate);
-        let report =
-            trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, rate, &mut progress)?;
+        trainer.model.set_drop_rate(rate);
+        let report = trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, &mut progress)?;
         let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
         records.push(Record::new(&report, &result));
         progress.line(&history::line(&records[records.len() - 1], epochs));
