@@ -3,7 +3,8 @@
 //! A [`Trainer`] holds a model, its optimizer and the number of epochs done. It knows the model
 //! through the traits that [`ImageClassifier`] sums up, prints nothing, and tells an [`Observer`]
 //! how it goes. [`Trainer::save`] and [`Trainer::resume`] let a run go on, from epoch to epoch, bit
-//! for bit as if it had not stopped.
+//! for bit as if it had not stopped. The bits depend on the seed but not on the number of threads;
+//! they hold for one instruction set (AVX-512, AVX2 or neither), which sets the order of sums.
 //!
 //! ```
 //! use ssprop::data::{BatchLoader, ImageDataset, ImageShape};

@@ -18,7 +18,7 @@ pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
     /// Writes `y` = max(a + b, 0).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn add_relu_forward<S: Shape>(
         a: &Tensor<S, E, Self>,
@@ -29,7 +29,7 @@ pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
     /// Adds to `da` and to `db` the elements of `dy` where the output `y` is above 0.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn add_relu_backward<S: Shape>(
         y: &Tensor<S, E, Self>,

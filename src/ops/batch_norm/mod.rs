@@ -75,7 +75,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     /// eps), and moves the running statistics.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim>(
@@ -94,7 +94,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     /// Normalises with the running statistics: writes `y` and `inv_std`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_eval<B: Dim, C: Dim, H: Dim, W: Dim>(
@@ -116,7 +116,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     /// residual the ReLU's mask is computed again from `x`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_backward<B: Dim, C: Dim, H: Dim, W: Dim>(

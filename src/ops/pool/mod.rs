@@ -35,7 +35,7 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     /// Writes each window's maximum to `y`, and returns where it was if `keep` is set.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn max_pool2d_forward<S: Shape, O: Shape>(
         op: &Pool2DOp,
@@ -58,7 +58,7 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     /// Writes each window's average to `y`, the padding's zeros included.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn avg_pool2d_forward<S: Shape, O: Shape>(
         op: &Pool2DOp,
@@ -75,7 +75,7 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     /// Writes the average of each plane of `plane` elements to `y`.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn global_avg_pool2d_forward<S: Shape, O: Shape>(
         plane: usize,

@@ -16,14 +16,14 @@ pub trait ReLUKernel<E: Dtype>: Storage<E> {
     /// Writes `y` = max(x, 0).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn relu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()>;
 
     /// Adds to `dx` the elements of `dy` where the output `y` is above 0.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
     fn relu_backward<S: Shape>(
         y: &Tensor<S, E, Self>,
