@@ -3,12 +3,13 @@
 //!
 //!     cargo run --example resnet18_cifar
 //!     cargo run --example resnet18_cifar -- --data cifar-10-binary.tar.gz \
-//!         --train-limit 50000 --test-limit 10000 --batch-size 128 --epochs 50
+//!         --batch-size 128 --epochs 50
 
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 use common::args::{self, Schedule};
@@ -18,12 +19,15 @@ use ssprop::checkpoint::{write_file, Metadata};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
 use ssprop::models::modules;
 use ssprop::nn::ModelCost;
-use ssprop::optim::AdamConfig;
 use ssprop::prelude::*;
-use ssprop::train::Trainer;
 use ssprop::Error;
 
 type Net = modules::ResNet18<10, 3, f32, Cpu>;
+
+/// What a run leaves in its folder.
+const RESULTS: [&str; 3] = ["checkpoint.safetensors", "metrics.csv", "curves.svg"];
+/// What a resumed run may do otherwise.
+const CHANGEABLE: [&str; 3] = ["lr", "drop-rate", "schedule"];
 
 const SHAPE: ImageShape = ImageShape::new(3, 32, 32);
 
@@ -51,18 +55,22 @@ struct Args {
     /// Decides the initialisation and the order of the images
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Training images, the same number of each class
-    #[arg(long, default_value = "3000", value_parser = args::count)]
-    train_limit: usize,
-    /// Test images, the same number of each class
-    #[arg(long, default_value = "1000", value_parser = args::count)]
-    test_limit: usize,
+    /// Training images, the same number of each class [default: all, 3000 of the bundled]
+    #[arg(long, value_parser = args::count)]
+    train_limit: Option<usize>,
+    /// Test images, the same number of each class [default: all, 1000 of the bundled]
+    #[arg(long, value_parser = args::count)]
+    test_limit: Option<usize>,
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     threads: Option<usize>,
-    /// Where to write the curves, metrics and checkpoint
-    #[arg(long, default_value = "runs/resnet18_cifar")]
-    out: PathBuf,
+    /// Where to write the curves, metrics and checkpoint [default: runs/resnet18_cifar, with the
+    /// first free number]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace an earlier run's results in --out
+    #[arg(long, requires = "out")]
+    overwrite: bool,
     /// A checkpoint of an earlier run to go on from
     #[arg(long)]
     resume: Option<PathBuf>,
@@ -85,13 +93,22 @@ fn run(args: &Args) -> ssprop::Result<()> {
             .build_global()
             .map_err(Error::device)?;
     }
+    let start = Instant::now();
+    // Before training, so that a folder that cannot be used does not cost an epoch.
+    let out = &out_folder(args)?;
+    println!("Results go to {}.", out.display());
     let (name, whole_train, whole_test) = read_data(args.data.as_deref())?;
-    // Before training, so that a folder that cannot be made does not cost an epoch.
-    let out = &args.out;
-    std::fs::create_dir_all(out).map_err(|err| Error::io(out, "create the folder", err))?;
+    let limit = |set: &ImageDataset, wanted: Option<usize>, bundled| {
+        let all = if args.data.is_none() {
+            bundled
+        } else {
+            set.len()
+        };
+        set.take_balanced(wanted.unwrap_or(all))
+    };
     let (train, test) = (
-        whole_train.take_balanced(args.train_limit),
-        whole_test.take_balanced(args.test_limit),
+        limit(&whole_train, args.train_limit, 3000),
+        limit(&whole_test, args.test_limit, 1000),
     );
     let norm = Normalization::of(&train);
     let loader = |data| {
@@ -110,7 +127,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
         Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?;
     let mut metadata = metadata(args, name, train.len());
     let mut records = match &args.resume {
-        Some(path) => resume(&mut trainer, path, &metadata)?,
+        Some(path) => {
+            let (records, changed) = resume(&mut trainer, path, &metadata)?;
+            for change in changed {
+                println!("Unlike in the resumed run: {change}.");
+            }
+            records
+        }
         None => Vec::new(),
     };
 
@@ -126,8 +149,8 @@ fn run(args: &Args) -> ssprop::Result<()> {
     let mut progress = Progress::new(epochs);
     while trainer.epoch() < epochs {
         let rate = args.schedule.drop_rate(trainer.epoch(), args.drop_rate);
-        let report =
-            trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, rate, &mut progress)?;
+        trainer.model.set_drop_rate(rate);
+        let report = trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, &mut progress)?;
         let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
         records.push(Record::new(&report, &result));
         progress.line(&history::line(&records[records.len() - 1], epochs));
@@ -147,10 +170,48 @@ fn run(args: &Args) -> ssprop::Result<()> {
     println!("\n{}", history::table(&records));
     println!("{}", history::savings(&records, dense_flops.sum()));
     println!(
-        "Written to {}: curves.svg, metrics.csv, checkpoint.safetensors",
-        out.display()
+        "Written to {}: curves.svg, metrics.csv, checkpoint.safetensors. {:.0} s in all.",
+        out.display(),
+        start.elapsed().as_secs_f64(),
     );
     Ok(())
+}
+
+/// The folder of the results, made if it is not there: that of `--out`, else that of the run that
+/// is resumed, else the first of runs/resnet18_cifar, runs/resnet18_cifar-2, ... without results.
+fn out_folder(args: &Args) -> ssprop::Result<PathBuf> {
+    let is_used = |folder: &Path| RESULTS.iter().any(|name| folder.join(name).exists());
+    let out = match (&args.out, &args.resume) {
+        (Some(out), None) if is_used(out) && !args.overwrite => {
+            return Err(Error::Format {
+                path: out.clone(),
+                what: "has an earlier run's results: choose another --out, go on with --resume, \
+                       or replace them with --overwrite"
+                    .into(),
+            });
+        }
+        (Some(out), _) => out.clone(),
+        (None, Some(checkpoint)) => match checkpoint.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        },
+        (None, None) => first_free(Path::new("runs/resnet18_cifar"), is_used),
+    };
+    std::fs::create_dir_all(&out).map_err(|err| Error::io(&out, "create the folder", err))?;
+    Ok(out)
+}
+
+/// `base`, or the first of `base`-2, `base`-3, ... that is not used.
+fn first_free(base: &Path, is_used: impl Fn(&Path) -> bool) -> PathBuf {
+    let numbered = |n: usize| match n {
+        1 => base.to_owned(),
+        n => PathBuf::from(format!("{}-{n}", base.display())),
+    };
+    let mut n = 1;
+    while is_used(&numbered(n)) {
+        n += 1;
+    }
+    numbered(n)
 }
 
 /// The data set's name, its training and its test images.
@@ -170,7 +231,7 @@ fn read_data(path: Option<&Path>) -> ssprop::Result<(&'static str, ImageDataset,
     })
 }
 
-/// What has to be the same for a run to go on bit for bit.
+/// What has to be the same for a run to go on bit for bit: the last three may be changed.
 fn metadata(args: &Args, data: &str, images: usize) -> Metadata {
     [
         ("model", "ResNet-18".to_owned()),
@@ -178,34 +239,42 @@ fn metadata(args: &Args, data: &str, images: usize) -> Metadata {
         ("seed", args.seed.to_string()),
         ("batch-size", args.batch_size.to_string()),
         ("training images", images.to_string()),
+        (CHANGEABLE[0], args.lr.to_string()),
+        (CHANGEABLE[1], args.drop_rate.rate().to_string()),
+        (CHANGEABLE[2], format!("{:?}", args.schedule).to_lowercase()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
 }
 
-/// Goes back to a checkpoint of the same run, and returns the records of its epochs.
+/// Goes back to a checkpoint of the same run, and returns the records of its epochs and what is
+/// changed from now on.
 fn resume(
     trainer: &mut Trainer<Net, Cpu>,
     path: &Path,
     wanted: &Metadata,
-) -> ssprop::Result<Vec<Record>> {
+) -> ssprop::Result<(Vec<Record>, Vec<String>)> {
     let format = |what: String| Error::Format {
         path: path.to_owned(),
         what,
     };
     let found = trainer.resume(path)?;
+    let mut changed = Vec::new();
     for (key, value) in wanted {
         let saved = found.get(key).map_or("unknown", String::as_str);
-        if saved != value {
+        if saved != value && CHANGEABLE.contains(&key.as_str()) {
+            changed.push(format!("{key} is {value}, was {saved}"));
+        } else if saved != value {
             let what = format!("a checkpoint of another run: {key} = {saved}, now {value}");
             return Err(format(what));
         }
     }
-    found
+    let records = found
         .get("history")
         .and_then(|csv| history::from_csv(csv))
         .filter(|records| records.len() as u64 == trainer.epoch())
-        .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))
+        .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))?;
+    Ok((records, changed))
 }
 
 fn write_results(out: &Path, data: &str, records: &[Record]) -> ssprop::Result<()> {
@@ -245,6 +314,33 @@ mod tests {
             assert!(text.contains(flag), "{text}");
             assert_eq!(err.exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn the_first_unused_folder_is_taken() {
+        let free = |used: &[&str]| {
+            first_free(Path::new("a/b"), |f| used.iter().any(|u| f == Path::new(u)))
+        };
+        assert_eq!(free(&[]), Path::new("a/b"));
+        assert_eq!(free(&["a/b", "a/b-2", "a/b-4"]), Path::new("a/b-3"));
+    }
+
+    #[test]
+    fn results_are_replaced_only_on_request() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = format!("--out={}", folder.path().display());
+        let parse = |more: &[&str]| {
+            Args::try_parse_from(["resnet18_cifar", &out].iter().chain(more)).unwrap()
+        };
+        assert_eq!(out_folder(&parse(&[])).unwrap(), folder.path());
+        std::fs::write(folder.path().join("metrics.csv"), "").unwrap();
+        let err = out_folder(&parse(&[])).unwrap_err().to_string();
+        assert!(
+            err.contains("--overwrite") && err.contains("--resume"),
+            "{err}"
+        );
+        assert_eq!(out_folder(&parse(&["--overwrite"])).unwrap(), folder.path());
+        assert_eq!(out_folder(&parse(&["--resume=x"])).unwrap(), folder.path());
     }
 
     #[test]

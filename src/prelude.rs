@@ -11,10 +11,13 @@
 
 pub use dfdx::prelude::*;
 
-// By name where dfdx has a layer of the same name: ours is then the one that is meant.
+// By name where dfdx has one of the same name: ours is then the one that is meant.
+pub use crate::checkpoint::{self, load_training, save_training};
 pub use crate::models::builders::{ResNet18, ResNet26, ResNet34, ResNet50};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
 };
 pub use crate::nn::VisitSparse;
+pub use crate::optim::{Adam, AdamConfig};
 pub use crate::sparsity::{BarSchedule, DropRate};
+pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

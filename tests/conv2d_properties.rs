@@ -179,6 +179,10 @@ fn keeping_every_channel_is_the_dense_path_bit_for_bit() {
         let y = dense.y.clone();
         let kernels = support::Pass { y, dx, dw, db };
         assert_eq!(dense.bits(), kernels.bits());
+        let [dx, dw, db] = G::gathered_kernels(&case);
+        let y = dense.y.clone();
+        let gathered = support::Pass { y, dx, dw, db };
+        assert_eq!(dense.bits(), gathered.bits(), "all channels, gathered");
         // So small a drop rate that it rounds to no channel at all.
         let all = rate(1e-12);
         assert!(!all.is_dense() && all.kept_of(G::C_OUT) == G::C_OUT);
@@ -204,12 +208,23 @@ fn kept_channels_are_those_of_an_independent_ranking() {
         let expected = case.ranked(count);
         let kept = G::kept(&case, rate(share)).unwrap_or_else(|| (0..G::C_OUT).collect());
         assert_eq!(kept, expected);
-        // And it is they whose filters change: x is random, so no kept row of dW is zero unless
-        // its channel of dY is.
+        // And it is they whose filters change, all of them: x is random, so no kept row of dW is
+        // zero unless its channel of dY is. db tells nothing, where dY may cancel.
+        let has_gradient = |k| {
+            let planes = case.dy.chunks(case.shape.output_pixels());
+            let mut own = planes.skip(k).step_by(G::C_OUT);
+            own.any(|plane| plane.iter().any(|g| !g.is_zero()))
+        };
         let sparse = G::pass(&case, at(rate(share)));
         for (k, row) in rows(&sparse.dw, G::C_OUT).enumerate() {
             let changed = row.iter().any(|g| !g.is_zero());
-            assert!(!changed || expected.contains(&k), "row {k} of dW changed");
+            let is_kept = expected.contains(&k);
+            assert!(!changed || is_kept, "row {k} of dW changed");
+            // Every window then covers a pixel of x.
+            let reaches_x = G::OP.padding < G::OP.kernel && G::OP.dilation == 1;
+            if is_kept && has_gradient(k) && reaches_x {
+                assert!(changed, "row {k} of dW did not change");
+            }
         }
     }
     fn property<G: Geometry>() {

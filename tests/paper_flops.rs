@@ -52,8 +52,8 @@ fn assert_printed(found: f64, printed: &Value, row: &Value) {
 }
 
 /// 1e15 FLOPs of the row's whole run.
-fn total(cost: &ModelCost, row: &Value, rate: impl Fn(usize) -> DropRate) -> f64 {
-    let rates = (0..whole(row, "epochs")).map(rate);
+fn total(cost: &ModelCost, row: &Value, rate: impl Fn(u64) -> DropRate) -> f64 {
+    let rates = (0..whole(row, "epochs") as u64).map(rate);
     cost.per_run(whole(row, "images_counted"), whole(row, "batch"), rates) / 1e15
 }
 

@@ -1,9 +1,8 @@
 //! Training: that it learns, repeats itself bit for bit, resumes, and stops when it diverges.
 
 use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
-use ssprop::optim::AdamConfig;
+use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
-use ssprop::train::{BatchReport, EpochReport, Observer, Trainer};
 use ssprop::Error;
 
 type Net = (
@@ -44,7 +43,7 @@ fn loader(data: &ImageDataset) -> BatchLoader<'_> {
 }
 
 fn rate(epoch: u64) -> DropRate {
-    BarSchedule::new(DropRate::new(0.75).unwrap()).drop_rate(epoch as usize)
+    BarSchedule::new(DropRate::new(0.75).unwrap()).drop_rate(epoch)
 }
 
 /// Trains up to `epochs` and returns the losses.
@@ -56,9 +55,9 @@ fn train(
 ) -> Vec<f64> {
     let mut losses = Vec::new();
     while trainer.epoch() < epochs {
-        let rate = rate(trainer.epoch());
+        trainer.model.set_drop_rate(rate(trainer.epoch()));
         let report = trainer
-            .train_epoch::<1, 8, 8, 2>(dev, &loader(data), rate, &mut ())
+            .train_epoch::<1, 8, 8, 2>(dev, &loader(data), &mut ())
             .unwrap();
         losses.push(report.loss);
     }
@@ -112,7 +111,8 @@ fn the_observer_sees_every_batch_and_the_epoch_sums_them_up() {
     let mut seen = Recorder::default();
     let mut reports = Vec::new();
     for epoch in 0..2 {
-        let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), rate(epoch), &mut seen);
+        trainer.model.set_drop_rate(rate(epoch));
+        let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut seen);
         reports.push(done.unwrap());
     }
     assert_eq!(seen.epochs, reports);
@@ -208,10 +208,10 @@ fn a_loss_that_is_not_finite_stops_training_and_is_named() {
     let data = stripes(40);
     let (dev, mut trainer) = trainer();
     train(&dev, &mut trainer, &data, 1);
-    let (epoch, next) = (trainer.epoch(), DropRate::DENSE);
+    let epoch = trainer.epoch();
     trainer.model.5.bias.copy_from(&[f32::NAN; 2]);
     let err = trainer
-        .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), next, &mut ())
+        .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ())
         .unwrap_err();
     assert!(
         matches!(err, Error::NonFiniteLoss { epoch: 1, batch: 0, loss } if loss.is_nan()),
@@ -227,8 +227,80 @@ fn data_that_do_not_fit_the_model_are_an_error() {
     let (dev, mut trainer) = trainer();
     let wide = loader(&data).fit_to(ImageShape::new(1, 9, 9)).unwrap();
     let err = trainer
-        .train_epoch::<1, 8, 8, 2>(&dev, &wide, DropRate::DENSE, &mut ())
+        .train_epoch::<1, 8, 8, 2>(&dev, &wide, &mut ())
         .unwrap_err()
         .to_string();
     assert!(err.contains("1x8x8") && err.contains("1x9x9"), "{err}");
+}
+
+#[test]
+fn a_layer_left_dense_stays_dense_and_is_counted_so() {
+    let data = stripes(24);
+    let (dev, mut trainer) = trainer();
+    let sparse = DropRate::new(0.75).unwrap();
+    trainer.model.set_drop_rate(sparse);
+    trainer.model.0.backward.drop_rate = DropRate::DENSE;
+    let report = trainer
+        .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ())
+        .unwrap();
+    assert!(trainer.model.0.backward.drop_rate.is_dense());
+    assert_eq!(trainer.model.3.backward.drop_rate, sparse);
+    assert_eq!(report.drop_rate, sparse);
+    let cost = ModelCost::of::<Built>([1, 8, 8]).unwrap();
+    let by_layer = |(path, layer): &(String, ssprop::nn::LayerCost)| {
+        let rate = if path == "3" { sparse } else { DropRate::DENSE };
+        layer.flops(12, rate)
+    };
+    // Two batches of 12.
+    let expected = 2.0 * cost.layers.iter().map(by_layer).sum::<f64>();
+    assert!((report.backward_flops / expected - 1.0).abs() < 1e-12);
+    assert!(report.backward_flops > 2.0 * cost.per_iteration(12, sparse));
+
+    // Every filter of the dense layer learns in a single step, and of a sparse one the kept.
+    let fresh = filters_changed(&data, DropRate::DENSE);
+    let dropped = filters_changed(&data, sparse);
+    assert_eq!((fresh, dropped), (16, 4));
+}
+
+/// How many filters of the first convolution one step changes at this drop rate of it.
+fn filters_changed(data: &ImageDataset, first: DropRate) -> usize {
+    let (dev, mut trainer) = trainer();
+    trainer.model.set_drop_rate(DropRate::new(0.75).unwrap());
+    trainer.model.0.backward.drop_rate = first;
+    let before = trainer.model.0.weight.as_vec();
+    let whole = BatchLoader::new(data, 24).unwrap();
+    trainer
+        .train_epoch::<1, 8, 8, 2>(&dev, &whole, &mut ())
+        .unwrap();
+    let after = trainer.model.0.weight.as_vec();
+    let rows = before.chunks(9).zip(after.chunks(9));
+    rows.filter(|(before, after)| before != after).count()
+}
+
+#[test]
+fn a_net_with_dfdx_dropout_trains() {
+    type Net = (
+        SparseConv2D<1, 16, 3, 1, 1>,
+        ReLU,
+        Dropout,
+        SparseConv2D<16, 16, 3, 2, 1>,
+        GlobalAvgPool,
+        Linear<16, 2>,
+    );
+    let data = stripes(64);
+    let dev = Cpu::seed_from_u64(3);
+    let mut net = dev.build_module::<Net, f32>();
+    net.2.p = 0.1;
+    let config = AdamConfig {
+        lr: 5e-3,
+        ..AdamConfig::adam()
+    };
+    let mut trainer = Trainer::new(net, config).unwrap();
+    let mut losses = Vec::new();
+    for epoch in 0..10 {
+        trainer.model.set_drop_rate(rate(epoch));
+        let report = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ());
+        losses.push(report.unwrap().loss);
+    }
+    assert!(losses[9] < 0.8 * losses[0], "{losses:?}");
 }

@@ -17,7 +17,7 @@ impl Schedule {
     /// The drop rate of an epoch, counted from 0.
     pub fn drop_rate(self, epoch: u64, sparse: DropRate) -> DropRate {
         match self {
-            Self::Bar => BarSchedule::new(sparse).drop_rate((epoch % 2) as usize),
+            Self::Bar => BarSchedule::new(sparse).drop_rate(epoch),
             Self::Dense => DropRate::DENSE,
             Self::Constant => sparse,
         }

@@ -132,7 +132,7 @@ pub fn line(r: &Record, epochs: u64) -> String {
 /// All epochs.
 pub fn table(records: &[Record]) -> String {
     let mut table = String::from(
-        "epoch  backward  seconds  forward  backward  optimizer  train loss  test accuracy\n",
+        "epoch  mode      seconds  forward  backward  optimizer  train loss  test accuracy\n",
     );
     for r in records {
         table += &format!(
@@ -184,6 +184,11 @@ pub fn savings(records: &[Record], dense_flops: f64) -> String {
             saved(dense, sparse),
             saved(dense_bwd, sparse_bwd),
         );
+    } else {
+        let kind = records.first().map_or("run", Record::kind);
+        text += &format!(
+            "\nNo time saved to tell: every epoch was {kind}, so there is none to compare with."
+        );
     }
     text
 }
@@ -232,6 +237,7 @@ mod tests {
             "{text}"
         );
         let dense_only = savings(&records[..1], 1e12 / 3.0);
+        assert!(dense_only.contains("every epoch was dense"), "{dense_only}");
         assert!(!dense_only.contains("sparse"), "{dense_only}");
     }
 }

@@ -82,7 +82,10 @@ pub fn cifar10(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
 /// images of 3x32x32.
 ///
 /// `path` is a tar.gz, a zip or a folder with the files `train.bin` and `test.bin`, or with the
-/// folder `cifar-100-binary` that has them. Source and errors as for [`cifar10`].
+/// folder `cifar-100-binary` that has them. Source as for [`cifar10`].
+///
+/// # Errors
+/// As [`cifar10`].
 pub fn cifar100(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
     read(path.as_ref(), &CIFAR100)
 }

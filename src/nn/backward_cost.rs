@@ -21,6 +21,8 @@ pub enum LayerCost {
     Conv2D(Conv2DShape),
     /// A batch norm of images of this size.
     BatchNorm2D(ImageSize),
+    /// A dropout layer on images of this size.
+    Dropout(ImageSize),
 }
 
 impl LayerCost {
@@ -35,13 +37,16 @@ impl LayerCost {
                 drop_rate,
             ),
             &Self::BatchNorm2D([c, h, w]) => flops::batch_norm2d(batch * h * w, c),
+            &Self::Dropout([c, h, w]) => flops::dropout(batch * h * w, c),
         }
     }
 }
 
 /// A model, layer or tuple of them whose backward FLOPs can be counted without running it.
 ///
-/// See [`ModelCost`] for what to do with the count.
+/// The type alone tells the cost, so a `Vec` of layers, whose length only its value knows, has
+/// none: [`Repeated`](dfdx::nn::modules::Repeated) is the chain to use. See [`ModelCost`] for what
+/// to do with the count.
 pub trait BackwardCost {
     /// Calls `f` with the path (which begins with `path`, empty at the root) and the cost of every
     /// counted layer, and returns the output's size.
@@ -99,6 +104,19 @@ impl ModelCost {
     pub fn per_iteration(&self, batch: usize, drop_rate: DropRate) -> f64 {
         let layers = self.layers.iter();
         layers.map(|(_, l)| l.flops(batch, drop_rate)).sum()
+    }
+
+    /// [`per_iteration`](Self::per_iteration) where each layer has its own drop rate: `drop_rate`
+    /// is asked with the layers' paths.
+    pub fn per_iteration_by_layer(
+        &self,
+        batch: usize,
+        mut drop_rate: impl FnMut(&str) -> DropRate,
+    ) -> f64 {
+        let layers = self.layers.iter();
+        layers
+            .map(|(path, l)| l.flops(batch, drop_rate(path)))
+            .sum()
     }
 
     /// Backward FLOPs of an epoch of `images` in batches of `batch`: images / batch iterations, a
@@ -161,19 +179,40 @@ macro_rules! conv {
 }
 conv!(SparseConv2D, BiasedSparseConv2D);
 
-impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for modules::BatchNorm2D<C, E, D> {
-    fn visit_cost(
-        path: &str,
-        input: ImageSize,
-        f: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        if input[0] != C {
-            return Err(Error::shape("batch norm", "input channels", C, input[0]));
+macro_rules! batch_norm {
+    ($($layer:ty),*) => {$(
+        impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for $layer {
+            fn visit_cost(
+                path: &str,
+                input: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                if input[0] != C {
+                    return Err(Error::shape("batch norm", "input channels", C, input[0]));
+                }
+                f(path, LayerCost::BatchNorm2D(input));
+                Ok(input)
+            }
         }
-        f(path, LayerCost::BatchNorm2D(input));
-        Ok(input)
-    }
+    )*};
 }
+batch_norm!(modules::BatchNorm2D<C, E, D>, dfdx::nn::modules::BatchNorm2D<C, E, D>);
+
+macro_rules! dropout {
+    ($([$($generics:tt)*] $layer:ty),*) => {$(
+        impl<$($generics)*> BackwardCost for $layer {
+            fn visit_cost(
+                path: &str,
+                input: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                f(path, LayerCost::Dropout(input));
+                Ok(input)
+            }
+        }
+    )*};
+}
+dropout!([] dfdx::nn::modules::Dropout, [const N: usize] dfdx::nn::modules::DropoutOneIn<N>);
 
 /// Layers that the paper does not count, and the size of their output.
 macro_rules! uncounted {
@@ -198,6 +237,9 @@ uncounted!(
     [const K: usize, const S: usize, const P: usize] modules::AvgPool2D<K, S, P>:
         |x| pooled::<K, S, P>(x);
     [] dfdx::nn::modules::ReLU: |x| Ok(x);
+    [] dfdx::nn::modules::FastGeLU: |x| Ok(x);
+    [] dfdx::nn::modules::Sigmoid: |x| Ok(x);
+    [] dfdx::nn::modules::Tanh: |x| Ok(x);
     [] dfdx::nn::modules::AvgPoolGlobal: |x| Ok([x[0], 1, 1]);
     [] dfdx::nn::modules::MaxPoolGlobal: |x| Ok([x[0], 1, 1]);
     [
@@ -238,10 +280,61 @@ tuples!(
     (A 0, B 1, C 2, D 3, E 4, F 5)
 );
 
+impl<T: BackwardCost, const N: usize> BackwardCost for dfdx::nn::modules::Repeated<T, N> {
+    fn visit_cost(
+        path: &str,
+        mut size: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        for i in 0..N {
+            size = T::visit_cost(&join(path, &i.to_string()), size, f)?;
+        }
+        Ok(size)
+    }
+}
+
+impl<T: BackwardCost> BackwardCost for dfdx::nn::modules::Residual<T> {
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        summed(T::visit_cost(&join(path, "0"), input, f)?, input)
+    }
+}
+
+impl<A: BackwardCost, B: BackwardCost> BackwardCost
+    for dfdx::nn::modules::GeneralizedResidual<A, B>
+{
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        let main = A::visit_cost(&join(path, "f"), input, f)?;
+        summed(main, B::visit_cost(&join(path, "r"), input, f)?)
+    }
+}
+
+/// The size of the sum of two branches.
+fn summed(main: ImageSize, shortcut: ImageSize) -> Result<ImageSize> {
+    if main == shortcut {
+        Ok(main)
+    } else {
+        Err(Error::shape(
+            "residual",
+            "branches' outputs",
+            main,
+            shortcut,
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::models::modules::ResNet18;
+    use crate::nn::VisitSparse;
     use dfdx::tensor::Cpu;
 
     #[test]
@@ -257,6 +350,65 @@ mod tests {
         assert_eq!((shortcut.c_out, shortcut.output), (256, [8, 8]));
         assert_eq!(find("layer4.1.bn2"), LayerCost::BatchNorm2D([512, 4, 4]));
         assert!(ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([1, 28, 28]).is_err());
+    }
+
+    #[test]
+    fn dfdx_layers_are_counted_and_named_as_they_are_visited() {
+        use dfdx::nn::modules as plain;
+        type Conv = modules::SparseConv2D<4, 4, 3, 1, 1, 1, 1, f32, Cpu>;
+        type Net = (
+            plain::Residual<(Conv, plain::BatchNorm2D<4, f32, Cpu>, plain::Tanh)>,
+            plain::Repeated<(Conv, plain::Sigmoid), 2>,
+            plain::GeneralizedResidual<Conv, (Conv, plain::FastGeLU)>,
+            plain::Dropout,
+            plain::DropoutOneIn<3>,
+        );
+        let cost = ModelCost::of::<Net>([4, 6, 5]).unwrap();
+        let size = [4, 6, 5];
+        assert_eq!(
+            cost.layers[1],
+            ("0.0.1".into(), LayerCost::BatchNorm2D(size))
+        );
+        assert_eq!(cost.layers[6], ("3".into(), LayerCost::Dropout(size)));
+        assert_eq!(cost.layers[7], ("4".into(), LayerCost::Dropout(size)));
+        // Eq. 8: 2 M C.
+        assert_eq!(
+            cost.layers[6].1.flops(7, DropRate::DENSE),
+            2.0 * 7.0 * 30.0 * 4.0
+        );
+
+        use crate::nn::builders::SparseConv2D;
+        use dfdx::nn::{builders as b, DeviceBuildExt};
+        type Conv2 = SparseConv2D<4, 4, 3, 1, 1>;
+        type Build = (
+            b::Residual<(Conv2, b::BatchNorm2D<4>, b::Tanh)>,
+            b::Repeated<(Conv2, b::Sigmoid), 2>,
+            b::GeneralizedResidual<Conv2, (Conv2, b::FastGeLU)>,
+            b::Dropout,
+            b::DropoutOneIn<3>,
+        );
+        let mut net: Net = Cpu::default().build_module::<Build, f32>();
+        assert_eq!(convs(&cost), visited(&mut net));
+        let mut net = Cpu::default().build_module::<crate::models::builders::ResNet18<10>, f32>();
+        let cost = ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([3, 32, 32]).unwrap();
+        assert_eq!(convs(&cost), visited(&mut net));
+
+        type Uneven = plain::Residual<modules::SparseConv2D<4, 5, 3, 1, 1, 1, 1, f32, Cpu>>;
+        assert!(ModelCost::of::<Uneven>(size).is_err());
+    }
+
+    fn convs(cost: &ModelCost) -> Vec<&str> {
+        let layers = cost.layers.iter();
+        layers
+            .filter(|(_, layer)| matches!(layer, LayerCost::Conv2D(_)))
+            .map(|(path, _)| path.as_str())
+            .collect()
+    }
+
+    fn visited(net: &mut impl VisitSparse) -> Vec<String> {
+        let mut paths = Vec::new();
+        net.visit_sparse(&mut |layer| paths.push(layer.path.to_owned()));
+        paths
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl BarSchedule {
     }
 
     /// The drop rate of an epoch, counted from 0.
-    pub fn drop_rate(&self, epoch: usize) -> DropRate {
+    pub fn drop_rate(&self, epoch: u64) -> DropRate {
         if epoch % 2 == 1 {
             self.sparse
         } else {

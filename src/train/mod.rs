@@ -3,13 +3,12 @@
 //! A [`Trainer`] holds a model, its optimizer and the number of epochs done. It knows the model
 //! through the traits that [`ImageClassifier`] sums up, prints nothing, and tells an [`Observer`]
 //! how it goes. [`Trainer::save`] and [`Trainer::resume`] let a run go on, from epoch to epoch, bit
-//! for bit as if it had not stopped.
+//! for bit as if it had not stopped. The bits depend on the seed but not on the number of threads;
+//! they hold for one instruction set (AVX-512, AVX2 or neither), which sets the order of sums.
 //!
 //! ```
 //! use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
-//! use ssprop::optim::AdamConfig;
 //! use ssprop::prelude::*;
-//! use ssprop::train::Trainer;
 //!
 //! // Two classes: black and white.
 //! let pixels = (0..16 * 36).map(|i| if i / 36 % 2 == 1 { 255 } else { 0 }).collect();
@@ -23,8 +22,9 @@
 //! let mut trainer = Trainer::new(model, AdamConfig { lr: 0.02, ..AdamConfig::adam() })?;
 //! let schedule = BarSchedule::new(DropRate::new(0.5)?);
 //! for _ in 0..10 {
-//!     let rate = schedule.drop_rate(trainer.epoch() as usize);
-//!     trainer.train_epoch::<1, 6, 6, 2>(&dev, &loader, rate, &mut ())?;
+//!     let rate = schedule.drop_rate(trainer.epoch());
+//!     trainer.model.set_drop_rate(rate);
+//!     trainer.train_epoch::<1, 6, 6, 2>(&dev, &loader, &mut ())?;
 //! }
 //! let test = trainer.evaluate::<1, 6, 6, 2>(&dev, &loader)?;
 //! assert_eq!(test.accuracy(), 1.0);

@@ -42,7 +42,7 @@ pub struct BatchReport {
     pub images: usize,
     /// The mean loss of the batch's images.
     pub loss: f64,
-    /// The drop rate of the sparse layers.
+    /// The largest drop rate of the sparse layers; 0 if all are dense.
     pub drop_rate: DropRate,
     /// The time that it took.
     pub seconds: Seconds,
@@ -59,11 +59,12 @@ pub struct EpochReport {
     pub images: usize,
     /// The mean loss of the images, each at the time when it was seen. 0 without images.
     pub loss: f64,
-    /// The drop rate of the sparse layers.
+    /// The largest drop rate of the sparse layers; 0 if all are dense.
     pub drop_rate: DropRate,
     /// The time that it took.
     pub seconds: Seconds,
-    /// Backward FLOPs, as [`flops`](crate::sparsity::flops) counts them.
+    /// Backward FLOPs, as [`flops`](crate::sparsity::flops) counts them, with each layer's own drop
+    /// rate.
     pub backward_flops: f64,
 }
 

@@ -1,5 +1,6 @@
 //! A model in training.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -58,8 +59,13 @@ where
         self.epoch
     }
 
-    /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`, at one drop rate
-    /// in all sparse layers. The loss is the cross entropy.
+    /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. The loss is the
+    /// cross entropy.
+    ///
+    /// The drop rates are the model's: set them before, with
+    /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
+    /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer. They stay as they are, and
+    /// the report counts FLOPs by them.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -70,14 +76,22 @@ where
         &mut self,
         dev: &D,
         loader: &BatchLoader,
-        drop_rate: DropRate,
         observer: &mut dyn Observer,
     ) -> Result<EpochReport>
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
         let cost = ModelCost::of::<M>([C, H, W])?;
-        self.model.set_drop_rate(drop_rate);
+        let mut drop_rates = HashMap::new();
+        self.model.visit_sparse(&mut |layer| {
+            drop_rates.insert(layer.path.to_owned(), layer.backward.drop_rate);
+        });
+        let rate_of = |path: &str| drop_rates.get(path).copied().unwrap_or(DropRate::DENSE);
+        let drop_rate =
+            drop_rates
+                .values()
+                .copied()
+                .fold(DropRate::DENSE, |a, b| if b > a { b } else { a });
         let mut report = EpochReport {
             epoch: self.epoch,
             batches: 0,
@@ -104,7 +118,7 @@ where
             report.images += batch.len();
             report.loss += loss * batch.len() as f64;
             report.seconds.add(&seconds);
-            report.backward_flops += cost.per_iteration(batch.len(), drop_rate);
+            report.backward_flops += cost.per_iteration_by_layer(batch.len(), rate_of);
         }
         report.loss /= report.images.max(1) as f64;
         self.epoch += 1;

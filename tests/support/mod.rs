@@ -9,9 +9,9 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 use ssprop::nn::modules::Quotient;
 use ssprop::ops::conv2d::{
     conv2d, reference, Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp,
-    Conv2DShape, OutputGrad,
+    Conv2DShape, OutputGrad, ShrunkGradient,
 };
-use ssprop::sparsity::DropRate;
+use ssprop::sparsity::{DropRate, KeptChannels};
 use ssprop::Backend;
 
 /// `f32` or `f64`.
@@ -204,6 +204,19 @@ pub trait Geometry {
     where
         Cpu: Backend<E>;
 
+    /// The same from the copy of dY that holds every channel, by the path of sparse passes.
+    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
+    where
+        Cpu: Backend<E>;
+
+    /// The gradients dX, dW, db that the kernels add up from `dy`.
+    fn kernels<E: Real>(
+        case: &Case<E>,
+        dy: OutputGrad<'_, <Cpu as Storage<E>>::Vec>,
+    ) -> [Vec<E>; 3]
+    where
+        Cpu: Backend<E>;
+
     /// The gradients dX, dW, db of two uses of the same tensors, with dY and with `second`.
     fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
     where
@@ -304,13 +317,33 @@ impl<
     where
         Cpu: Backend<E>,
     {
+        let data = E::store(&case.dy);
+        Self::kernels(
+            case,
+            OutputGrad {
+                data: &data,
+                kept: None,
+            },
+        )
+    }
+
+    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
+    where
+        Cpu: Backend<E>,
+    {
+        let (dev, dy) = (Cpu::default(), E::store(&case.dy));
+        let all = KeptChannels::<C_OUT>::all();
+        let gathered = ShrunkGradient::gather::<E, _>(&dev, &case.shape, &dy, all).unwrap();
+        assert_eq!(gathered.as_grad().kept.map(<[usize]>::len), Some(C_OUT));
+        Self::kernels(case, gathered.as_grad())
+    }
+
+    fn kernels<E: Real>(case: &Case<E>, dy: OutputGrad<'_, <Cpu as Storage<E>>::Vec>) -> [Vec<E>; 3]
+    where
+        Cpu: Backend<E>,
+    {
         tensors!(dev, case => x, weight, _bias, _dy);
         let zeros = |len: usize| E::store(&vec![E::zero(); len]);
-        let data = E::store(&case.dy);
-        let dy = OutputGrad {
-            data: &data,
-            kept: None,
-        };
         let (mut dx, mut dw) = (zeros(case.x.len()), zeros(case.weight.len()));
         let mut db = zeros(case.bias.len());
         for grads in [

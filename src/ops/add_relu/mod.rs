@@ -16,6 +16,10 @@ use crate::ops::relu::ReLUKernel;
 /// A device's kernels for the sum with ReLU.
 pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
     /// Writes `y` = max(a + b, 0).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn add_relu_forward<S: Shape>(
         a: &Tensor<S, E, Self>,
         b: &Tensor<S, E, Self>,
@@ -23,6 +27,10 @@ pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
     ) -> Result<()>;
 
     /// Adds to `da` and to `db` the elements of `dy` where the output `y` is above 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn add_relu_backward<S: Shape>(
         y: &Tensor<S, E, Self>,
         dy: &Self::Vec,

@@ -73,6 +73,10 @@ type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     /// Normalises with the batch's statistics: writes `y`, `mean` and `inv_std` = 1 / sqrt(var +
     /// eps), and moves the running statistics.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim>(
         op: &BatchNorm2DOp,
@@ -88,6 +92,10 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     ) -> Result<()>;
 
     /// Normalises with the running statistics: writes `y` and `inv_std`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_eval<B: Dim, C: Dim, H: Dim, W: Dim>(
         op: &BatchNorm2DOp,
@@ -106,6 +114,10 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     ///
     /// `y`, the output, has to be given if there were both a residual and a ReLU. Without a
     /// residual the ReLU's mask is computed again from `x`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_backward<B: Dim, C: Dim, H: Dim, W: Dim>(
         op: &BatchNorm2DOp,

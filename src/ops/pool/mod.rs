@@ -33,6 +33,10 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     type Argmax: 'static;
 
     /// Writes each window's maximum to `y`, and returns where it was if `keep` is set.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn max_pool2d_forward<S: Shape, O: Shape>(
         op: &Pool2DOp,
         x: &Tensor<S, E, Self>,
@@ -41,6 +45,9 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     ) -> Result<Self::Argmax>;
 
     /// Adds each element of `dy` to the element of `dx` that was its window's maximum.
+    ///
+    /// # Errors
+    /// Those of the device.
     fn max_pool2d_backward(
         op: &Pool2DOp,
         argmax: &Self::Argmax,
@@ -49,6 +56,10 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     ) -> Result<()>;
 
     /// Writes each window's average to `y`, the padding's zeros included.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn avg_pool2d_forward<S: Shape, O: Shape>(
         op: &Pool2DOp,
         x: &Tensor<S, E, Self>,
@@ -56,9 +67,16 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     ) -> Result<()>;
 
     /// Adds each element of `dy`, over the window's size, to its window of `dx`.
+    ///
+    /// # Errors
+    /// Those of the device.
     fn avg_pool2d_backward(op: &Pool2DOp, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
 
     /// Writes the average of each plane of `plane` elements to `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn global_avg_pool2d_forward<S: Shape, O: Shape>(
         plane: usize,
         x: &Tensor<S, E, Self>,
@@ -66,6 +84,9 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     ) -> Result<()>;
 
     /// Adds each element of `dy`, over `plane`, to its plane of `dx`.
+    ///
+    /// # Errors
+    /// Those of the device.
     fn global_avg_pool2d_backward(plane: usize, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
 }
 

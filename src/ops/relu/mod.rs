@@ -14,9 +14,17 @@ use crate::error::{Error, Result};
 /// A device's kernels for ReLU.
 pub trait ReLUKernel<E: Dtype>: Storage<E> {
     /// Writes `y` = max(x, 0).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn relu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()>;
 
     /// Adds to `dx` the elements of `dy` where the output `y` is above 0.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// device.
     fn relu_backward<S: Shape>(
         y: &Tensor<S, E, Self>,
         dy: &Self::Vec,
