@@ -54,6 +54,7 @@ where
 {
     fn boxed() -> Box<dyn Conv> {
         let dev = Cpu::default();
+        dev.enable_cache();
         let conv =
             dev.build_module::<builders::SparseConv2D<C_IN, C_OUT, K, STRIDE, PADDING>, f32>();
         let x = dev.sample_normal();

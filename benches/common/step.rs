@@ -1,7 +1,7 @@
 //! A training step of ResNet-18 on random images of 32x32, in its three parts.
 
 use dfdx::data::OneHotEncode;
-use dfdx::tensor::OwnedTape;
+use dfdx::tensor::{Cache, OwnedTape};
 use ssprop::models::modules;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
@@ -25,6 +25,7 @@ impl Step {
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
     pub fn new(batch: usize, drop_rate: DropRate) -> Self {
         let dev = Cpu::default();
+        dev.enable_cache();
         let mut net = dev.build_module::<ResNet18<CLASSES>, f32>();
         net.set_drop_rate(drop_rate);
         let adam = Adam::new(&net, AdamConfig::adam()).expect("the defaults are valid");

@@ -65,7 +65,7 @@ where
     /// The drop rates are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
     /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer. They stay as they are, and
-    /// the report counts FLOPs by them.
+    /// the report counts FLOPs by them. The device's cache of freed tensors is switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -81,6 +81,8 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
+        // Each step frees and allocates the same tensors.
+        dev.try_enable_cache().map_err(Error::device)?;
         let cost = ModelCost::of::<M>([C, H, W])?;
         let mut drop_rates = HashMap::new();
         self.model.visit_sparse(&mut |layer| {
