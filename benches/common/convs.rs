@@ -2,7 +2,7 @@
 //! dfdx's tape.
 
 use dfdx::prelude::*;
-use dfdx::tensor::{NoneTape, PutTape, SplitTape, Storage};
+use dfdx::tensor::{Gradients, Merge, NoneTape, PutTape, SplitTape, Storage, Trace};
 use ssprop::nn::{builders, modules::SparseConv2D, VisitSparse};
 use ssprop::shape::ConvDim;
 use ssprop::sparsity::DropRate;
@@ -81,19 +81,18 @@ where
 
     fn before_backward(&mut self, drop_rate: DropRate) -> ReadyBackward {
         self.conv.set_drop_rate(drop_rate);
-        let (y, mut tape) = self.conv.forward(self.x.leaky_trace()).split_tape();
+        let (y, tape) = self.conv.forward(self.x.leaky_trace()).split_tape();
         // The loss sum(y * dy), with its gradient given: dfdx's own product and sum would take
         // longer than the convolution.
         let dev = y.device().clone();
         let mut dy = dev.try_alloc_len(self.dy.len()).expect("memory");
         dy.copy_from_slice(&self.dy);
-        let y_ghost = y.ghost();
-        tape.add_backward_op(move |grads| {
-            *grads.get_or_alloc_mut(&y_ghost)? = dy;
-            Ok(())
-        });
+        let mut grads = Gradients::leaky();
+        *grads.get_or_alloc_mut(&y).expect("memory") = dy;
+        // A tape that has the gradient already, as a network's has when a layer's turn comes.
         let loss: Tensor<Rank0, f32, Cpu, NoneTape> = dev.zeros();
-        let loss = loss.put_tape(tape);
+        let (loss, given) = loss.traced(grads).split_tape();
+        let loss = loss.put_tape(tape.merge(given));
         Box::new(move || {
             std::hint::black_box(loss.backward());
             drop(y);
