@@ -274,7 +274,9 @@ sparse_conv2d!(
     /// `STRIDE`, `PADDING`, `DILATION` and `GROUPS` are 1, 0, 1 and 1 where the builder type leaves
     /// them out. Forward is an ordinary convolution; at a drop rate above 0 the backward pass keeps
     /// the output channels of the largest mean |dY|. The weight starts from He's normal
-    /// distribution.
+    /// distribution (He et al., *Delving Deep into Rectifiers*, Eq. 10). `backward` is not part of a
+    /// checkpoint, and goes back to its default where dfdx rebuilds the module (`to_device`,
+    /// `to_dtype`).
     ///
     /// ```
     /// use dfdx::prelude::*;

@@ -3,6 +3,10 @@
 //! Each operation is a folder: `mod.rs` has the typed function, the trait that a device implements
 //! for it, and the tape hook; `cpu.rs` has the kernels, on slices; `reference.rs` has plain loops,
 //! generic over `f32` and `f64`, which the tests hold the kernels against.
+//!
+//! A backward hook uses the gradient of its operation's output up: after `backward()`, `Gradients`
+//! has those of parameters and of traced inputs, not those of what lies between (as in PyTorch
+//! without `retain_grad`). Asking for one of them panics inside dfdx.
 
 use dfdx::tensor::{Gradients, Storage};
 
