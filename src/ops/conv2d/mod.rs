@@ -120,8 +120,8 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// `Gradients` afterwards.
 ///
 /// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
-/// side, use Winograd's F(4x4, 3x3) on the CPU: results are within 5e-6 of the largest element, and
-/// an infinite or NaN pixel makes the 6x6 tiles around it NaN.
+/// side, use Winograd's F(4x4, 3x3) on the CPU. Against `f64`, results are within 5e-6 of the largest
+/// element (tested up to 150 channels); an infinite or NaN pixel makes the 6x6 tiles around it NaN.
 ///
 /// # Errors
 /// [`Error::Shape`] if a size known only at run time does not fit the window; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if

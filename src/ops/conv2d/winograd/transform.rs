@@ -5,7 +5,7 @@
 //! (arXiv 1509.09308), Sec. 4.3. The backward passes use the transposes.
 //!
 //! The interpolation points are 0, a, -a, b, -b and infinity with a = sqrt(1/2) and b = sqrt(2),
-//! since their powers stay near 1: the error is a fifth of that of the usual 1 and 2.
+//! since their powers stay near 1: the error is about a fifth of that of the usual 1 and 2.
 
 use crate::simd::Simd;
 
