@@ -3,6 +3,9 @@
 //! A kernel is written once, generic over [`Simd`], and [`dispatch`] runs it with the widest
 //! instruction set that the machine has: AVX-512, AVX2 with FMA, or arrays that the compiler turns
 //! into whatever the target has (SSE2, NEON).
+//!
+//! Loops that the compiler does vectorise, given the instruction set, are written as plain loops
+//! inside `multiversion!` (in `lanes`), for `f32` and `f64` alike.
 
 mod lanes;
 pub mod matmul;

@@ -8,11 +8,11 @@ use std::arch::x86_64::*;
 
 use super::{Simd, SimdKernel};
 
-/// Sixteen lanes; 32 registers, of which the matrix product's tile takes 28.
+/// Sixteen lanes; 32 registers, of which the matrix product's sums take 16.
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
-/// Eight lanes; 16 registers, of which the matrix product's tile takes 12.
+/// Eight lanes; 16 registers, of which the matrix product's sums take 12.
 #[derive(Clone, Copy)]
 pub struct Avx2;
 
