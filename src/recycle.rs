@@ -21,6 +21,12 @@ pub trait Recycle<E: Dtype>: Storage<E> {
     /// [`Error::Device`] if memory runs out.
     fn alloc_output<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>>;
 
+    /// A buffer of `len` elements that are anything: for gradients that are overwritten.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    fn alloc_buffer(&self, len: usize) -> Result<Self::Vec>;
+
     /// Takes a buffer that nobody needs any more.
     fn recycle(&self, buffer: Self::Vec);
 }
@@ -125,6 +131,17 @@ impl<E: Element> Recycle<E> for Cpu {
         }
     }
 
+    fn alloc_buffer(&self, len: usize) -> Result<<Self as Storage<E>>::Vec> {
+        match E::take_buffer(len) {
+            Some(data) => {
+                let mut buffer = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
+                *buffer = data;
+                Ok(buffer)
+            }
+            None => Storage::<E>::try_alloc_len(self, len).map_err(Error::device),
+        }
+    }
+
     fn recycle(&self, mut buffer: <Self as Storage<E>>::Vec) {
         E::put_buffer(std::mem::take(&mut *buffer));
     }
@@ -137,6 +154,10 @@ where
 {
     fn alloc_output<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>> {
         dfdx::tensor::ZerosTensor::try_zeros_like(self, &shape).map_err(Error::device)
+    }
+
+    fn alloc_buffer(&self, len: usize) -> Result<Self::Vec> {
+        Storage::<E>::try_alloc_len(self, len).map_err(Error::device)
     }
 
     fn recycle(&self, _: Self::Vec) {}

@@ -223,3 +223,48 @@ fn the_middle_convolution_of_a_bottleneck_has_the_stride() {
     assert_eq!(sizes("layer2.0.conv3"), (16, 16));
     assert_eq!(sizes("layer2.0.shortcut.0"), (32, 16));
 }
+
+/// Within a block gradients go from hook to hook; between tensors, through `Gradients`.
+#[test]
+fn a_block_equals_its_layers_one_after_the_other() {
+    use ssprop::ops::batch_norm::Activation::{Identity, ReLU};
+
+    let dev = Cpu::seed_from_u64(5);
+    let mut block: modules::DownBlock<8, 16, f32, Cpu> =
+        dev.build_module::<ssprop::models::builders::DownBlock<8, 16>, f32>();
+    block.set_drop_rate(DropRate::new(0.5).unwrap());
+    let mut layers = block.clone();
+    let x: Tensor<Rank4<2, 8, 12, 12>, f32, _> = dev.sample_normal();
+
+    let whole = block.try_forward_mut(x.leaky_trace()).unwrap();
+
+    let y = layers.conv1.try_apply(x.leaky_trace()).unwrap();
+    let y = layers.bn1.try_train(y, ReLU).unwrap();
+    let y = layers.conv2.try_apply(y).unwrap();
+    let shortcut = layers.shortcut.0.try_apply(x.leaky_trace()).unwrap();
+    let shortcut = layers.shortcut.1.try_train(shortcut, Identity).unwrap();
+    let apart = layers.bn2.try_train_add(y, shortcut, ReLU).unwrap();
+
+    assert_eq!(whole.as_vec(), apart.as_vec());
+    // The block's output and its input are used twice.
+    let loss = |y: Tensor<_, f32, _, OwnedTape<f32, Cpu>>| {
+        let twice = y.with_empty_tape() * y;
+        twice.sum::<Rank0, _>().backward()
+    };
+    let (whole, apart) = (loss(whole), loss(apart));
+    assert_eq!(whole.get(&x).as_vec(), apart.get(&x).as_vec());
+    macro_rules! same {
+        ($($field:tt).+) => {
+            assert_eq!(
+                whole.get(&block.$($field).+).as_vec(),
+                apart.get(&layers.$($field).+).as_vec()
+            )
+        };
+    }
+    same!(conv1.weight);
+    same!(bn1.weight);
+    same!(conv2.weight);
+    same!(bn2.bias);
+    same!(shortcut.0.weight);
+    same!(shortcut.1.weight);
+}

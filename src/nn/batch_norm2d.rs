@@ -11,9 +11,10 @@ use dfdx::tensor_ops::Device;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::ops::batch_norm::{
-    try_batch_norm2d_eval, try_batch_norm2d_eval_add, try_batch_norm2d_train,
-    try_batch_norm2d_train_add, Activation, BatchNorm2DOp, RunningStats,
+    eval_add_linked, eval_linked, train_add_linked, train_linked, Activation, BatchNorm2DOp,
+    RunningStats,
 };
+use crate::ops::linked::Linked;
 
 /// The description of the layer.
 pub mod builder {
@@ -80,65 +81,115 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
     /// statistics, with a tape and without.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_train`].
+    /// As [`try_batch_norm2d_train`](crate::ops::batch_norm::try_batch_norm2d_train).
     pub fn try_train<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let op = self.op(activation);
-        let running = RunningStats {
-            mean: &mut self.running_mean,
-            var: &mut self.running_var,
-        };
-        try_batch_norm2d_train(x, &self.weight, &self.bias, running, op)
+        let y = self.train_linked(x.into(), activation)?;
+        Ok(y.into_tensor())
     }
 
     /// f(norm(x) + residual) with the batch's statistics. Moves the running statistics.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_train_add`].
+    /// As [`try_batch_norm2d_train_add`](crate::ops::batch_norm::try_batch_norm2d_train_add).
     pub fn try_train_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         residual: Tensor<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let op = self.op(activation);
-        let running = RunningStats {
-            mean: &mut self.running_mean,
-            var: &mut self.running_var,
-        };
-        try_batch_norm2d_train_add(x, residual, &self.weight, &self.bias, running, op)
+        let y = self.train_add_linked(x.into(), residual.into(), activation)?;
+        Ok(y.into_tensor())
     }
 
     /// f(norm(x)) with the running statistics, which are constants to the gradient.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_eval`].
+    /// As [`try_batch_norm2d_eval`](crate::ops::batch_norm::try_batch_norm2d_eval).
     pub fn try_eval<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let op = self.op(activation);
-        let (mean, var) = (&self.running_mean, &self.running_var);
-        try_batch_norm2d_eval(x, &self.weight, &self.bias, mean, var, op)
+        let y = self.eval_linked(x.into(), activation)?;
+        Ok(y.into_tensor())
     }
 
     /// f(norm(x) + residual) with the running statistics, which are constants to the gradient.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_eval_add`].
+    /// As [`try_batch_norm2d_eval_add`](crate::ops::batch_norm::try_batch_norm2d_eval_add).
     pub fn try_eval_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         residual: Tensor<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
+        let y = self.eval_add_linked(x.into(), residual.into(), activation)?;
+        Ok(y.into_tensor())
+    }
+
+    pub(crate) fn train_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+        &mut self,
+        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        activation: Activation,
+    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        let op = self.op(activation);
+        let running = RunningStats {
+            mean: &mut self.running_mean,
+            var: &mut self.running_var,
+        };
+        train_linked(x, &self.weight, &self.bias, running, op)
+    }
+
+    pub(crate) fn train_add_linked<
+        B: Dim,
+        H: Dim,
+        W: Dim,
+        T: Tape<E, D> + Merge<R>,
+        R: Tape<E, D>,
+    >(
+        &mut self,
+        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        residual: Linked<(B, Const<C>, H, W), E, D, R>,
+        activation: Activation,
+    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        let op = self.op(activation);
+        let running = RunningStats {
+            mean: &mut self.running_mean,
+            var: &mut self.running_var,
+        };
+        train_add_linked(x, residual, &self.weight, &self.bias, running, op)
+    }
+
+    pub(crate) fn eval_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+        &self,
+        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        activation: Activation,
+    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
         let (mean, var) = (&self.running_mean, &self.running_var);
-        try_batch_norm2d_eval_add(x, residual, &self.weight, &self.bias, mean, var, op)
+        eval_linked(x, &self.weight, &self.bias, mean, var, op)
+    }
+
+    pub(crate) fn eval_add_linked<
+        B: Dim,
+        H: Dim,
+        W: Dim,
+        T: Tape<E, D> + Merge<R>,
+        R: Tape<E, D>,
+    >(
+        &self,
+        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        residual: Linked<(B, Const<C>, H, W), E, D, R>,
+        activation: Activation,
+    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        let op = self.op(activation);
+        let (mean, var) = (&self.running_mean, &self.running_var);
+        eval_add_linked(x, residual, &self.weight, &self.bias, mean, var, op)
     }
 }
 

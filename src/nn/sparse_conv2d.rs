@@ -13,7 +13,8 @@ use rand_distr::{Distribution, Normal};
 use super::visit_sparse::{SparseLayer, VisitSparse};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::conv2d::{conv2d, Backward, WeightShape};
+use crate::ops::conv2d::{conv2d_linked, Backward, WeightShape};
+use crate::ops::linked::Linked;
 use crate::shape::ConvDim;
 
 /// The architecture of the layers.
@@ -191,9 +192,21 @@ macro_rules! sparse_conv2d {
                 H: ConvDim<K, STRIDE, PADDING, DILATION>,
                 W: ConvDim<K, STRIDE, PADDING, DILATION>,
             {
+                self.apply_linked(x.into()).map(Linked::into_tensor)
+            }
+
+            /// [`Self::try_apply`] between operations of this crate.
+            pub(crate) fn apply_linked<B: Dim, H, W, T: Tape<E, D>>(
+                &self,
+                x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
+            ) -> Result<Linked<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>>
+            where
+                H: ConvDim<K, STRIDE, PADDING, DILATION>,
+                W: ConvDim<K, STRIDE, PADDING, DILATION>,
+            {
                 let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
                 $(let bias = bias.or(Some(&self.$bias));)?
-                conv2d::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+                conv2d_linked::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
                     x,
                     &self.weight,
                     bias,

@@ -34,5 +34,8 @@ pub mod add_relu;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
+pub(crate) mod linked;
 pub mod pool;
 pub mod relu;
+
+pub use linked::Fill;

@@ -94,27 +94,27 @@ impl<E: Dtype + Float> Lanes<E> {
         self.0 = sum;
     }
 
-    /// Adds t_i to one sum and t_i * f(a_i) to the other, where t_i = term(a_i, b_i, c_i).
+    /// Adds t_i to one sum and t_i * f(a_i) to the other, where t_i = term(a_i, b_i).
     #[inline(always)]
     pub(crate) fn add_with_dot(
         sums: &mut [Self; 2],
-        [a, b, c]: [&[E]; 3],
-        term: impl Fn(E, E, E) -> E,
+        a: &[E],
+        b: &[E],
+        term: impl Fn(E, E) -> E,
         f: impl Fn(E) -> E,
     ) {
         let [Self(mut sum), Self(mut dot)] = *sums;
         let (chunks_a, rest_a) = a.as_chunks::<LANES>();
         let (chunks_b, rest_b) = b.as_chunks::<LANES>();
-        let (chunks_c, rest_c) = c.as_chunks::<LANES>();
-        for ((a, b), c) in chunks_a.iter().zip(chunks_b).zip(chunks_c) {
+        for (a, b) in chunks_a.iter().zip(chunks_b) {
             for l in 0..LANES {
-                let t = term(a[l], b[l], c[l]);
+                let t = term(a[l], b[l]);
                 sum[l] += t;
                 dot[l] += t * f(a[l]);
             }
         }
-        for (l, ((&a, &b), &c)) in rest_a.iter().zip(rest_b).zip(rest_c).enumerate() {
-            let t = term(a, b, c);
+        for (l, (&a, &b)) in rest_a.iter().zip(rest_b).enumerate() {
+            let t = term(a, b);
             sum[l] += t;
             dot[l] += t * f(a);
         }
@@ -164,7 +164,7 @@ mod tests {
     #[inline(always)]
     fn body_of_sums<E: Dtype + Float>(a: &[E]) -> [f64; 2] {
         let mut sums = [Lanes::new(); 2];
-        Lanes::add_with_dot(&mut sums, [a, a, a], |a, _, _| a, |a| a);
+        Lanes::add_with_dot(&mut sums, a, a, |a, _| a, |a| a);
         let mut sum = Lanes::new();
         sum.add(a, |v| v);
         assert_eq!(sum.total(), sums[0].total());

@@ -11,6 +11,7 @@ use ssprop::ops::conv2d::{
     conv2d, reference, Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp,
     Conv2DShape, OutputGrad, ShrunkGradient,
 };
+use ssprop::ops::Fill;
 use ssprop::sparsity::{DropRate, KeptChannels};
 use ssprop::Backend;
 
@@ -346,14 +347,18 @@ impl<
         let zeros = |len: usize| E::store(&vec![E::zero(); len]);
         let (mut dx, mut dw) = (zeros(case.x.len()), zeros(case.weight.len()));
         let mut db = zeros(case.bias.len());
+        // What is overwritten may have been anything.
+        let mut written = E::store(&vec![E::nan(); case.x.len()]);
         for grads in [
-            Conv2DGrads::Input(&mut dx),
+            Conv2DGrads::Input(&mut dx, Fill::Add),
+            Conv2DGrads::Input(&mut written, Fill::Overwrite),
             Conv2DGrads::Weight(&mut dw),
             Conv2DGrads::Bias(&mut db),
         ] {
             dev.conv2d_backward(&case.shape, &x, &weight, dy, grads)
                 .unwrap();
         }
+        assert_eq!(E::load(&dx), E::load(&written));
         [E::load(&dx), E::load(&dw), E::load(&db)]
     }
 

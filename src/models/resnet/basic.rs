@@ -3,18 +3,19 @@
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor, WithEmptyTape};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use super::down::{Down, Same};
-use super::forward::{forward, Images};
+use super::forward::{forward, Images, LinkedImages};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::module::network;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
+use crate::ops::linked::Linked;
 
 /// The architectures.
 pub mod builder {
@@ -42,12 +43,12 @@ network!(
 );
 
 forward!(
-    BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
+    linked BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, norm, norm_add, next| {
-        let y = this.conv1.try_apply(x.with_empty_tape())?;
+    |this, x, conv, norm, norm_add, next| {
+        let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
-        let y = this.conv2.try_apply(y)?;
+        let y = conv!(this.conv2, y);
         Ok(norm_add!(this.bn2, y, x, ReLU))
     }
 );
@@ -74,14 +75,14 @@ network!(
 );
 
 forward!(
-    DownBlock [const C_IN: usize, const C_OUT: usize],
+    linked DownBlock [const C_IN: usize, const C_OUT: usize],
     C_IN -> (B, Const<C_OUT>, H::Half, W::Half),
     [H: Down, W: Down,],
-    |this, x, norm, norm_add, next| {
-        let y = this.conv1.try_apply(x.with_empty_tape())?;
+    |this, x, conv, norm, norm_add, next| {
+        let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
-        let y = this.conv2.try_apply(y)?;
-        let shortcut = this.shortcut.0.try_apply(x)?;
+        let y = conv!(this.conv2, y);
+        let shortcut = conv!(this.shortcut.0, x);
         let shortcut = norm!(this.shortcut.1, shortcut, Identity);
         Ok(norm_add!(this.bn2, y, shortcut, ReLU))
     }

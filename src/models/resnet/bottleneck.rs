@@ -3,18 +3,19 @@
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor, WithEmptyTape};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use super::down::Same;
-use super::forward::{forward, Images};
+use super::forward::{forward, Images, LinkedImages};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::module::network;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
+use crate::ops::linked::Linked;
 use crate::shape::ConvDim;
 
 /// The architectures.
@@ -53,14 +54,14 @@ network!(
 );
 
 forward!(
-    Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
+    linked Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, norm, norm_add, next| {
-        let y = this.conv1.try_apply(x.with_empty_tape())?;
+    |this, x, conv, norm, norm_add, next| {
+        let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
-        let y = this.conv2.try_apply(y)?;
+        let y = conv!(this.conv2, y);
         let y = norm!(this.bn2, y, ReLU);
-        let y = this.conv3.try_apply(y)?;
+        let y = conv!(this.conv3, y);
         Ok(norm_add!(this.bn3, y, x, ReLU))
     }
 );
@@ -97,7 +98,7 @@ network!(
 type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
 
 forward!(
-    ProjectionBottleneck [
+    linked ProjectionBottleneck [
         const C_IN: usize, const WIDTH: usize, const C_OUT: usize, const STRIDE: usize
     ],
     C_IN -> (B, Const<C_OUT>, Strided<H, STRIDE>, Strided<W, STRIDE>),
@@ -107,13 +108,13 @@ forward!(
         Strided<H, STRIDE>: Same,
         Strided<W, STRIDE>: Same,
     ],
-    |this, x, norm, norm_add, next| {
-        let y = this.conv1.try_apply(x.with_empty_tape())?;
+    |this, x, conv, norm, norm_add, next| {
+        let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
-        let y = this.conv2.try_apply(y)?;
+        let y = conv!(this.conv2, y);
         let y = norm!(this.bn2, y, ReLU);
-        let y = this.conv3.try_apply(y)?;
-        let shortcut = this.shortcut.0.try_apply(x)?;
+        let y = conv!(this.conv3, y);
+        let shortcut = conv!(this.shortcut.0, x);
         let shortcut = norm!(this.shortcut.1, shortcut, Identity);
         Ok(norm_add!(this.bn3, y, shortcut, ReLU))
     }

@@ -3,34 +3,85 @@
 use dfdx::shapes::Const;
 use dfdx::tensor::Tensor;
 
+use crate::ops::linked::Linked;
+
 /// (B, C, H, W)
 pub(super) type Images<B, const C: usize, H, W, E, D, T> = Tensor<(B, Const<C>, H, W), E, D, T>;
 
-/// Writes a network's forward twice: `Module` of a tensor without a tape, with the running
-/// statistics, and `ModuleMut` of a traced one, with the batch's. The body's `norm!(bn, x, act)`
-/// and `norm_add!(bn, x, residual, act)` become the norm's `try_eval` or `try_train`, `next!` a
-/// layer's `try_forward` or `try_forward_mut`.
+/// The same between operations of this crate.
+pub(super) type LinkedImages<B, const C: usize, H, W, E, D, T> =
+    Linked<(B, Const<C>, H, W), E, D, T>;
+
+/// Writes a block's or a network's forward twice: `Module` of images without a tape, with the
+/// running statistics, and `ModuleMut` of traced ones, with the batch's. The body's `conv!(conv,
+/// x)`, `norm!(bn, x, act)` and `norm_add!(bn, x, residual, act)` apply a layer, `next!` a block or
+/// a tuple of them.
+///
+/// A block takes linked images and returns such (`linked`), and has a form for tensors from
+/// outside, which only wraps that. A network takes tensors and returns one (`tensor`); its body
+/// sees linked images.
 macro_rules! forward {
     (
-        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
-        |$this:ident, $x:ident, $norm:ident, $norm_add:ident, $next:ident| $body:block
+        $kind:tt $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
+        [$($bounds:tt)*],
+        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident| $body:block
     ) => {
         forward!(
-            @one Module try_forward (&) NoneTape, try_eval try_eval_add try_forward;
+            @$kind Module try_forward (&) NoneTape,
+            eval_linked eval_add_linked;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $norm, $norm_add, $next| $body
+            |$this, $x, $conv, $norm, $norm_add, $next| $body
         );
         forward!(
-            @one ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
-            try_train try_train_add try_forward_mut;
+            @$kind ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
+            train_linked train_add_linked;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $norm, $norm_add, $next| $body
+            |$this, $x, $conv, $norm, $norm_add, $next| $body
         );
     };
     (
-        @one $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident $fwd:ident;
+        @linked $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
         $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
-        |$this:ident, $x:ident, $norm:ident, $norm_add:ident, $next:ident| $body:block
+        |$this:ident, $x:ident, $($macro:ident),*| $body:block
+    ) => {
+        impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
+            $module<LinkedImages<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
+        where
+            $($bounds)*
+        {
+            type Output = Linked<$out, E, D, $tape>;
+            type Error = Error;
+
+            fn $method(
+                $($by)* self,
+                $x: LinkedImages<B, $c_in, H, W, E, D, $tape>,
+            ) -> Result<Self::Output> {
+                forward!(@body $method $bn $bn_add, $($macro)*);
+                let $this = self;
+                $body
+            }
+        }
+
+        impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
+            $module<Images<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
+        where
+            $($bounds)*
+        {
+            type Output = Tensor<$out, E, D, $tape>;
+            type Error = Error;
+
+            fn $method(
+                $($by)* self,
+                x: Images<B, $c_in, H, W, E, D, $tape>,
+            ) -> Result<Self::Output> {
+                self.$method(Linked::from(x)).map(Linked::into_tensor)
+            }
+        }
+    };
+    (
+        @tensor $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
+        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
+        |$this:ident, $x:ident, $($macro:ident),*| $body:block
     ) => {
         impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
             $module<Images<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
@@ -44,21 +95,31 @@ macro_rules! forward {
                 $($by)* self,
                 $x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                #![allow(unused_macros)]
-                macro_rules! $norm {
-                    ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, $act)? };
-                }
-                macro_rules! $norm_add {
-                    ($layer:expr, $x_:expr, $res:expr, $act:expr) => {
-                        $layer.$bn_add($x_, $res, $act)?
-                    };
-                }
-                macro_rules! $next {
-                    ($layer:expr, $x_:expr) => { $layer.$fwd($x_)? };
-                }
-                let $this = self;
+                forward!(@body $method $bn $bn_add, $($macro)*);
+                let ($this, $x) = (self, Linked::from($x));
                 $body
             }
+        }
+    };
+    (
+        @body $fwd:ident $bn:ident $bn_add:ident,
+        $conv:ident $norm:ident $norm_add:ident $next:ident
+    ) => {
+        #[allow(unused_macros)]
+        macro_rules! $conv {
+            ($layer:expr, $x_:expr) => { $layer.apply_linked($x_)? };
+        }
+        #[allow(unused_macros)]
+        macro_rules! $norm {
+            ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, $act)? };
+        }
+        #[allow(unused_macros)]
+        macro_rules! $norm_add {
+            ($layer:expr, $x_:expr, $res:expr, $act:expr) => { $layer.$bn_add($x_, $res, $act)? };
+        }
+        #[allow(unused_macros)]
+        macro_rules! $next {
+            ($layer:expr, $x_:expr) => { $layer.$fwd($x_)? };
         }
     };
 }

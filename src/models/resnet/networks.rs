@@ -18,7 +18,8 @@ use crate::models::module::network;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
 use crate::ops::batch_norm::Activation::ReLU;
-use crate::ops::pool::try_global_avg_pool2d;
+use crate::ops::linked::Linked;
+use crate::ops::pool::global_avg_pool2d_linked;
 
 /// The architectures.
 pub mod builder {
@@ -75,19 +76,19 @@ macro_rules! resnet {
         );
 
         forward!(
-            $name [const CLASSES: usize, const C_IN: usize], C_IN -> (B, Const<CLASSES>),
+            tensor $name [const CLASSES: usize, const C_IN: usize], C_IN -> (B, Const<CLASSES>),
             [
                 H: Down<Half: Down<Half: Down>>,
                 W: Down<Half: Down<Half: Down>>,
             ],
-            |this, x, norm, norm_add, next| {
-                let x = this.conv1.try_apply(x)?;
+            |this, x, conv, norm, norm_add, next| {
+                let x = conv!(this.conv1, x);
                 let x = norm!(this.bn1, x, ReLU);
                 let x = next!(this.layer1, x);
                 let x = next!(this.layer2, x);
                 let x = next!(this.layer3, x);
                 let x = next!(this.layer4, x);
-                let x = try_global_avg_pool2d(x)?;
+                let x = global_avg_pool2d_linked(x)?;
                 this.linear.try_forward(x).map_err(Error::device)
             }
         );

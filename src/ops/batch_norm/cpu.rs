@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::{Activation, BatchNorm2DKernel, BatchNorm2DOp, Images, PerChannel, Statistics};
 use crate::error::Result;
 use crate::ops::blocks::{Dims, ELEMENTS};
+use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, relu, relu_grad, to_f64, Lanes, SUM_RUN};
 use crate::storage::{as_mut_slice, as_slice};
 
@@ -158,56 +159,35 @@ enum Mask<'a, E> {
     Output(&'a [&'a [E]]),
 }
 
-/// Binds `$dz` to the function (x, dy, y) -> dz of `$mask` and `$y` to the y to give it (x where
-/// it needs none), and runs `$body` for it.
-macro_rules! with_mask {
-    ($mask:expr, $channel:expr, $x:expr, $image:expr, |$y:ident, $dz:ident| $body:expr) => {{
-        let (mean, scale, bias) = ($channel.mean, $channel.scale(), $channel.bias);
-        match $mask {
-            Mask::Identity => {
-                let ($y, $dz) = ($x, |_: E, dy: E, _: E| dy);
-                $body
-            }
-            Mask::Recomputed => {
-                let dz = |x: E, dy: E, _: E| relu_grad(affine(x, mean, scale, bias), dy);
-                let ($y, $dz) = ($x, dz);
-                $body
-            }
-            Mask::Output(y) => {
-                let ($y, $dz) = (y[$image], |_: E, dy: E, y: E| relu_grad(y, dy));
-                $body
-            }
-        }
-    }};
-}
-
 multiversion! {
-    /// First pass: the sums, and the residual's gradient grows by dz.
+    /// First pass: the sums. Where the mask is from the output, dy becomes dz.
     fn block_backward_sums<E>(
         plane: usize,
         mask: Mask<'_, E>,
         channels: &[Channel<E>],
         x: &[&[E]],
-        dy: &[&[E]],
-        dresidual: Option<&mut [&mut [E]]>,
+        dy: &mut [&mut [E]],
         sums: &mut [GradSums],
     ) {
-        let mut dresidual = dresidual;
         for (images, part) in pieces(x.len(), plane) {
             for (i, c) in channels.iter().enumerate() {
                 let at = i * plane + part.start..i * plane + part.end;
                 let mut lanes = [Lanes::new(); 2];
                 for b in images.clone() {
-                    with_mask!(mask, c, x[b], b, |y, dz| {
-                        let (x, dy, y) = (&x[b][at.clone()], &dy[b][at.clone()], &y[at.clone()]);
-                        Lanes::add_with_dot(&mut lanes, [x, dy, y], dz, |x| x - c.mean);
-                        if let Some(dresidual) = &mut dresidual {
-                            let dr = &mut dresidual[b][at.clone()];
-                            for (((dr, &x), &dy), &y) in dr.iter_mut().zip(x).zip(dy).zip(y) {
-                                *dr += dz(x, dy, y);
-                            }
+                    let (x, dy) = (&x[b][at.clone()], &mut dy[b][at.clone()]);
+                    if let Mask::Output(y) = mask {
+                        for (dy, &y) in dy.iter_mut().zip(&y[b][at.clone()]) {
+                            *dy = relu_grad(y, *dy);
                         }
-                    });
+                    }
+                    let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
+                    match mask {
+                        Mask::Recomputed => {
+                            let dz = |x, dy| relu_grad(affine(x, mean, scale, bias), dy);
+                            Lanes::add_with_dot(&mut lanes, x, dy, dz, |x| x - mean);
+                        }
+                        _ => Lanes::add_with_dot(&mut lanes, x, dy, |_, dy| dy, |x| x - mean),
+                    }
                 }
                 let [dz, dz_x] = lanes.map(Lanes::total);
                 sums[i].dz += dz;
@@ -218,7 +198,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Second pass: dx += scale * (dz - mean_dz - (x - mean) * slope)
+    /// Second pass: dx (+)= scale * (dz - mean_dz - (x - mean) * slope). A mask from the output
+    /// has been applied.
     fn block_backward_dx<E>(
         plane: usize,
         mask: Mask<'_, E>,
@@ -226,22 +207,42 @@ multiversion! {
         mean_dz: &[E],
         slope: &[E],
         x: &[&[E]],
-        dy: &[&[E]],
+        dy: &[&mut [E]],
         dx: &mut [&mut [E]],
+        fill: Fill,
     ) {
         for b in 0..x.len() {
             for (i, (c, dx)) in channels.iter().zip(dx[b].chunks_exact_mut(plane)).enumerate() {
-                let (mean, scale) = (c.mean, c.scale());
+                let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
                 let (mean_dz, slope) = (mean_dz[i], slope[i]);
                 let at = i * plane..(i + 1) * plane;
-                with_mask!(mask, c, x[b], b, |y, dz| {
-                    let (x, dy, y) = (&x[b][at.clone()], &dy[b][at.clone()], &y[at.clone()]);
-                    for (((dx, &x), &dy), &y) in dx.iter_mut().zip(x).zip(dy).zip(y) {
-                        *dx += scale * (dz(x, dy, y) - mean_dz - (x - mean) * slope);
-                    }
-                });
+                let (x, dy) = (&x[b][at.clone()], &dy[b][at]);
+                let value = |x: E, dz: E| scale * (dz - mean_dz - (x - mean) * slope);
+                let masked = |x, dy| value(x, relu_grad(affine(x, mean, scale, bias), dy));
+                match (mask, fill) {
+                    (Mask::Recomputed, Fill::Add) => add_map(dx, x, dy, masked),
+                    (Mask::Recomputed, Fill::Overwrite) => map(dx, x, dy, masked),
+                    (_, Fill::Add) => add_map(dx, x, dy, value),
+                    (_, Fill::Overwrite) => map(dx, x, dy, value),
+                }
             }
         }
+    }
+}
+
+/// to = f(a, b), element by element
+#[inline(always)]
+fn map<E: Dtype>(to: &mut [E], a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
+    for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+        *to = f(a, b);
+    }
+}
+
+/// to += f(a, b), element by element
+#[inline(always)]
+fn add_map<E: Dtype>(to: &mut [E], a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
+    for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+        *to += f(a, b);
     }
 }
 
@@ -343,9 +344,8 @@ impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
         bias: &PerChannel<C, E, Self>,
         mean: &PerChannel<C, E, Self>,
         inv_std: &PerChannel<C, E, Self>,
-        dy: &Self::Vec,
-        dx: &mut Self::Vec,
-        dresidual: Option<&mut Self::Vec>,
+        dy: &mut Self::Vec,
+        (dx, fill): (&mut Self::Vec, Fill),
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
     ) -> Result<()> {
@@ -360,8 +360,7 @@ impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
             as_slice(OP, mean)?,
             as_slice(OP, inv_std)?,
             dy,
-            dx,
-            dresidual.map(|d| d.as_mut_slice()),
+            (dx, fill),
             dweight,
             dbias,
         );
@@ -468,9 +467,8 @@ fn backward<E: Dtype + Float>(
     bias: &[E],
     mean: &[E],
     inv_std: &[E],
-    dy: &[E],
-    dx: &mut [E],
-    dresidual: Option<&mut [E]>,
+    dy: &mut [E],
+    (dx, fill): (&mut [E], Fill),
     dweight: &mut [E],
     dbias: &mut [E],
 ) {
@@ -480,25 +478,23 @@ fn backward<E: Dtype + Float>(
         return;
     }
     let channels = per_channel(weight, bias, mean, inv_std);
-    let (xs, dys, dxs) = (dims.blocks(x), dims.blocks(dy), dims.blocks_mut(dx));
+    let (xs, dys, dxs) = (dims.blocks(x), dims.blocks_mut(dy), dims.blocks_mut(dx));
     let ys = optional(y.map(|y| dims.blocks(y)), xs.len());
-    let dresiduals = optional(dresidual.map(|d| dims.blocks_mut(d)), xs.len());
     channels
         .par_chunks(block)
         .zip(dweight.par_chunks_mut(block))
         .zip(dbias.par_chunks_mut(block))
-        .zip(xs.into_par_iter().zip(ys).zip(dys))
-        .zip(dxs.into_par_iter().zip(dresiduals))
+        .zip(xs.into_par_iter().zip(ys))
+        .zip(dys.into_par_iter().zip(dxs))
         .for_each(
-            |((((channels, dweight), dbias), ((x, y), dy)), (mut dx, mut dresidual))| {
+            |((((channels, dweight), dbias), (x, y)), (mut dy, mut dx))| {
                 let mask = match (activation, &y) {
                     (Activation::Identity, _) => Mask::Identity,
                     (Activation::ReLU, None) => Mask::Recomputed,
                     (Activation::ReLU, Some(y)) => Mask::Output(y),
                 };
                 let mut sums = vec![GradSums::default(); channels.len()];
-                let dresidual = dresidual.as_deref_mut();
-                block_backward_sums(plane, mask, channels, &x, &dy, dresidual, &mut sums);
+                block_backward_sums(plane, mask, channels, &x, &mut dy, &mut sums);
                 let mut mean_dz = vec![E::zero(); channels.len()];
                 let mut slope = vec![E::zero(); channels.len()];
                 for (i, c) in channels.iter().enumerate() {
@@ -510,7 +506,9 @@ fn backward<E: Dtype + Float>(
                         slope[i] = from_f64(sums[i].dz_x * inv_std * inv_std / count);
                     }
                 }
-                block_backward_dx(plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx);
+                block_backward_dx(
+                    plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx, fill,
+                );
             },
         );
 }

@@ -4,12 +4,12 @@ mod cpu;
 pub mod reference;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Dim, HasShape};
-use dfdx::tensor::{Merge, NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
 
 /// What is applied to the sum at the end of a fused operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +66,13 @@ impl BatchNorm2DOp {
 
 /// A batch of images, (B, C, H, W).
 type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
+/// The same, in or out of an operation of this crate.
+type LinkedImages<B, C, H, W, E, D, T> = Linked<(B, C, H, W), E, D, T>;
+/// The same, taken apart.
+type WithLink<B, C, H, W, E, D> = (
+    Images<B, C, H, W, E, D>,
+    Option<Link<<D as Storage<E>>::Vec>>,
+);
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 
@@ -109,11 +116,11 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         inv_std: &mut PerChannel<C, E, Self>,
     ) -> Result<()>;
 
-    /// Adds to `dx` and to `dresidual`, and overwrites `dweight` and `dbias`, which are of length
-    /// C.
+    /// Adds to `dx` or overwrites it, and overwrites `dweight` and `dbias`, which are of length C.
     ///
-    /// `y`, the output, has to be given if there were both a residual and a ReLU. Without a
-    /// residual the ReLU's mask is computed again from `x`.
+    /// `y`, the output, has to be given if there were both a residual and a ReLU: `dy` then becomes
+    /// the gradient of the sum before the ReLU, which is the residual's. Without a residual the
+    /// ReLU's mask is computed again from `x`.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that are not contiguous, and those of the
@@ -128,9 +135,8 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         bias: &PerChannel<C, E, Self>,
         mean: &PerChannel<C, E, Self>,
         inv_std: &PerChannel<C, E, Self>,
-        dy: &Self::Vec,
-        dx: &mut Self::Vec,
-        dresidual: Option<&mut Self::Vec>,
+        dy: &mut Self::Vec,
+        dx: (&mut Self::Vec, Fill),
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
     ) -> Result<()>;
@@ -176,8 +182,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    train(x, None, tape, weight, bias, running, op)
+    train_linked(x.into(), weight, bias, running, op).map(Linked::into_tensor)
 }
 
 /// [`try_batch_norm2d_train`] with a residual of x's shape added before the activation, as the
@@ -199,13 +204,7 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let (residual, other) = residual
-        .try_contiguous()
-        .map_err(Error::device)?
-        .split_tape();
-    let tape = tape.merge(other);
-    train(x, Some(residual), tape, weight, bias, running, op)
+    train_add_linked(x.into(), residual.into(), weight, bias, running, op).map(Linked::into_tensor)
 }
 
 /// Batch normalisation with given statistics, for inference, or for training with the statistics
@@ -230,8 +229,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    eval(x, None, tape, weight, bias, mean, var, op)
+    eval_linked(x.into(), weight, bias, mean, var, op).map(Linked::into_tensor)
 }
 
 /// [`try_batch_norm2d_eval`] with a residual of x's shape added before the activation.
@@ -254,26 +252,107 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    let (x, tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let (residual, other) = residual
-        .try_contiguous()
-        .map_err(Error::device)?
-        .split_tape();
+    eval_add_linked(x.into(), residual.into(), weight, bias, mean, var, op).map(Linked::into_tensor)
+}
+
+/// [`try_batch_norm2d_train`] between operations of this crate.
+pub(crate) fn train_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: LinkedImages<B, C, H, W, E, D, T>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    running: RunningStats<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (x, link, tape) = x.split()?;
+    train((x, link), None, tape, weight, bias, running, op)
+}
+
+/// [`try_batch_norm2d_train_add`] between operations of this crate.
+pub(crate) fn train_add_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: LinkedImages<B, C, H, W, E, D, T>,
+    residual: LinkedImages<B, C, H, W, E, D, R>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    running: RunningStats<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    let (x, link, tape) = x.split()?;
+    let (residual, residual_link, other) = residual.split()?;
+    let residual = Some((residual, residual_link));
+    train(
+        (x, link),
+        residual,
+        tape.merge(other),
+        weight,
+        bias,
+        running,
+        op,
+    )
+}
+
+/// [`try_batch_norm2d_eval`] between operations of this crate.
+pub(crate) fn eval_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: LinkedImages<B, C, H, W, E, D, T>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mean: &PerChannel<C, E, D>,
+    var: &PerChannel<C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (x, link, tape) = x.split()?;
+    eval((x, link), None, tape, weight, bias, mean, var, op)
+}
+
+/// [`try_batch_norm2d_eval_add`] between operations of this crate.
+pub(crate) fn eval_add_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: LinkedImages<B, C, H, W, E, D, T>,
+    residual: LinkedImages<B, C, H, W, E, D, R>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mean: &PerChannel<C, E, D>,
+    var: &PerChannel<C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    let (x, link, tape) = x.split()?;
+    let (residual, residual_link, other) = residual.split()?;
+    let residual = Some((residual, residual_link));
     let tape = tape.merge(other);
-    eval(x, Some(residual), tape, weight, bias, mean, var, op)
+    eval((x, link), residual, tape, weight, bias, mean, var, op)
 }
 
 fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    x: Images<B, C, H, W, E, D>,
-    residual: Option<Images<B, C, H, W, E, D>>,
+    x: WithLink<B, C, H, W, E, D>,
+    residual: Option<WithLink<B, C, H, W, E, D>>,
     tape: T,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     running: RunningStats<'_, C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<Images<B, C, H, W, E, D, T>> {
+) -> Result<LinkedImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let shape @ (b, c, h, w) = *x.shape();
+    let shape @ (b, c, h, w) = *x.0.shape();
     let elements = b.size() * h.size() * w.size();
     if elements < 2 {
         return Err(Error::shape(
@@ -286,14 +365,14 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let all = [weight, bias, &*running.mean, &*running.var];
     check_shapes(&shape, residual.as_ref(), all)?;
 
-    let dev = x.device().clone();
+    let dev = x.0.device().clone();
     let mut y = dev.alloc_output(shape)?;
     let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     D::batch_norm2d_train(
         &op,
-        &x,
-        residual.as_ref(),
+        &x.0,
+        residual.as_ref().map(|r| &r.0),
         weight,
         bias,
         running.mean,
@@ -317,26 +396,26 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
 
 #[allow(clippy::too_many_arguments)]
 fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    x: Images<B, C, H, W, E, D>,
-    residual: Option<Images<B, C, H, W, E, D>>,
+    x: WithLink<B, C, H, W, E, D>,
+    residual: Option<WithLink<B, C, H, W, E, D>>,
     tape: T,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mean: &PerChannel<C, E, D>,
     var: &PerChannel<C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<Images<B, C, H, W, E, D, T>> {
+) -> Result<LinkedImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let shape @ (_, c, _, _) = *x.shape();
+    let shape @ (_, c, _, _) = *x.0.shape();
     check_shapes(&shape, residual.as_ref(), [weight, bias, mean, var])?;
 
-    let dev = x.device().clone();
+    let dev = x.0.device().clone();
     let mut y = dev.alloc_output(shape)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     D::batch_norm2d_eval(
         &op,
-        &x,
-        residual.as_ref(),
+        &x.0,
+        residual.as_ref().map(|r| &r.0),
         weight,
         bias,
         mean,
@@ -359,7 +438,7 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
 
 fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
     shape: &(B, C, H, W),
-    residual: Option<&Images<B, C, H, W, E, D>>,
+    residual: Option<&WithLink<B, C, H, W, E, D>>,
     per_channel: [&PerChannel<C, E, D>; 4],
 ) -> Result<()> {
     let op = "batch_norm2d";
@@ -370,7 +449,7 @@ fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
         }
     }
     match residual {
-        Some(r) if r.shape() != shape => Err(Error::shape(op, "residual", shape, r.shape())),
+        Some((r, _)) if r.shape() != shape => Err(Error::shape(op, "residual", shape, r.shape())),
         _ => Ok(()),
     }
 }
@@ -379,8 +458,8 @@ fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
 struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>> {
     op: BatchNorm2DOp,
     statistics: Statistics,
-    x: Images<B, C, H, W, E, D>,
-    residual: Option<Images<B, C, H, W, E, D>>,
+    x: WithLink<B, C, H, W, E, D>,
+    residual: Option<WithLink<B, C, H, W, E, D>>,
     weight: PerChannel<C, E, D>,
     bias: PerChannel<C, E, D>,
     mean: PerChannel<C, E, D>,
@@ -392,7 +471,7 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
     saved: Saved<B, C, H, W, E, D>,
     y: Images<B, C, H, W, E, D>,
     mut tape: T,
-) -> Images<B, C, H, W, E, D, T> {
+) -> LinkedImages<B, C, H, W, E, D, T> {
     let Saved {
         op,
         statistics,
@@ -403,59 +482,63 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
         mean,
         inv_std,
     } = saved;
-    let y_ghost = y.ghost();
+    let (x, x_link) = x;
+    let y_link = Link::new();
+    if !T::OWNS_TAPE {
+        return Linked::new(y, y_link, tape);
+    }
     // Only the residual's gradient is needed, not its elements.
-    let residual_ghost = residual.as_ref().map(|r| r.ghost());
-    drop(residual);
-    let y_kept = (residual_ghost.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
+    let residual = residual.map(|(r, link)| (r.ghost(), link));
+    let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
 
+    let link = y_link.clone();
     tape.add_backward_op(move |grads| {
-        let dev = x.device().clone();
-        let channels = x.shape().1.size();
-        let dy = take_grad!(dev, grads, &y_ghost);
-        let mut dx = take_grad!(dev, grads, &x);
-        let mut dresidual = match &residual_ghost {
-            Some(ghost) => Some(take_grad!(dev, grads, ghost)),
-            None => None,
+        let Some(mut dy) = link.take() else {
+            return Ok(());
         };
-        // If x and the residual are one tensor, the second taking found what the first left.
-        let len = Storage::<E>::len(&dev, &dx);
-        let same = dresidual
-            .as_ref()
-            .is_some_and(|d| Storage::<E>::len(&dev, d) != len);
-        if same {
-            dresidual = Some(Storage::<E>::try_alloc_len(&dev, len)?);
-        }
+        let dev = x.device().clone();
+        let (channels, len) = (x.shape().1.size(), x.shape().num_elements());
         let mut dweight = Storage::<E>::try_alloc_len(&dev, channels)?;
         let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
-        D::batch_norm2d_backward(
-            &op,
-            statistics,
-            &x,
-            y_kept.as_ref(),
-            &weight,
-            &bias,
-            &mean,
-            &inv_std,
-            &dy,
-            &mut dx,
-            dresidual.as_mut(),
-            &mut dweight,
-            &mut dbias,
-        )
-        .map_err(D::device_error)?;
-        match (&residual_ghost, dresidual) {
-            (Some(_), Some(dresidual)) if same => D::accumulate(&mut dx, &dresidual),
-            (Some(ghost), Some(dresidual)) => *grads.get_or_alloc_mut(ghost)? = dresidual,
-            _ => {}
+        let mut dx = |dx: &mut _, fill| {
+            D::batch_norm2d_backward(
+                &op,
+                statistics,
+                &x,
+                y_kept.as_ref(),
+                &weight,
+                &bias,
+                &mean,
+                &inv_std,
+                &mut dy,
+                (dx, fill),
+                &mut dweight,
+                &mut dbias,
+            )
+            .map_err(D::device_error)
+        };
+        add_grad!(dev, grads, &x, x_link, len, dx);
+        // dy is the residual's gradient now. Over an empty link it goes as it is.
+        match &residual {
+            None => dev.recycle(dy),
+            Some((_, Some(link))) => match link.take() {
+                None => link.put(dy),
+                Some(mut gradient) => {
+                    D::accumulate(&mut gradient, &dy);
+                    link.put(gradient);
+                    dev.recycle(dy);
+                }
+            },
+            Some((ghost, None)) => {
+                D::accumulate(grads.get_or_alloc_mut(ghost)?, &dy);
+                dev.recycle(dy);
+            }
         }
-        dev.recycle(dy);
-        *grads.get_or_alloc_mut(&x)? = dx;
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);
         Ok(())
     });
-    y.put_tape(tape)
+    Linked::new(y, y_link, tape)
 }
 
 #[cfg(test)]

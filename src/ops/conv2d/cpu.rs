@@ -9,6 +9,7 @@ use super::winograd::{self, Filters, Planes, Write};
 use super::{channels, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::ops::Fill;
 use crate::recycle::Recycle;
 use crate::simd::Isa;
 use crate::storage;
@@ -17,8 +18,14 @@ use crate::storage;
 pub trait CpuConv2D: Element {
     /// y = conv(x, w) + bias
     fn forward(shape: &Conv2DShape, x: &[Self], w: &[Self], bias: Option<&[Self]>, y: &mut [Self]);
-    /// dX += conv-transpose(dY, w)
-    fn backward_input(shape: &Conv2DShape, w: &[Self], dy: OutputGrad<'_, [Self]>, dx: &mut [Self]);
+    /// dX (+)= conv-transpose(dY, w)
+    fn backward_input(
+        shape: &Conv2DShape,
+        w: &[Self],
+        dy: OutputGrad<'_, [Self]>,
+        dx: &mut [Self],
+        fill: Fill,
+    );
     /// dW += correlation(x, dY); rows of dropped channels stay as they are
     fn backward_weight(
         shape: &Conv2DShape,
@@ -32,8 +39,14 @@ impl CpuConv2D for f64 {
     fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], bias: Option<&[f64]>, y: &mut [f64]) {
         unfold::forward(shape, x, w, bias, y);
     }
-    fn backward_input(shape: &Conv2DShape, w: &[f64], dy: OutputGrad<'_, [f64]>, dx: &mut [f64]) {
-        unfold::backward_input(shape, w, dy, dx);
+    fn backward_input(
+        shape: &Conv2DShape,
+        w: &[f64],
+        dy: OutputGrad<'_, [f64]>,
+        dx: &mut [f64],
+        fill: Fill,
+    ) {
+        unfold::backward_input(shape, w, dy, dx, fill);
     }
     fn backward_weight(shape: &Conv2DShape, x: &[f64], dy: OutputGrad<'_, [f64]>, dw: &mut [f64]) {
         unfold::backward_weight(shape, x, dy, dw);
@@ -84,7 +97,13 @@ impl CpuConv2D for f32 {
         }
     }
 
-    fn backward_input(shape: &Conv2DShape, w: &[f32], dy: OutputGrad<'_, [f32]>, dx: &mut [f32]) {
+    fn backward_input(
+        shape: &Conv2DShape,
+        w: &[f32],
+        dy: OutputGrad<'_, [f32]>,
+        dx: &mut [f32],
+        fill: Fill,
+    ) {
         match algorithm(shape) {
             Algorithm::Winograd => {
                 let planes = Planes {
@@ -98,16 +117,13 @@ impl CpuConv2D for f32 {
                     c_in: shape.c_in,
                     kept: dy.kept,
                 };
-                winograd::conv(
-                    Isa::detect(),
-                    planes,
-                    dy.data,
-                    filters,
-                    dx,
-                    Write::Accumulate,
-                );
+                let write = match fill {
+                    Fill::Add => Write::Accumulate,
+                    Fill::Overwrite => Write::Bias(None),
+                };
+                winograd::conv(Isa::detect(), planes, dy.data, filters, dx, write);
             }
-            Algorithm::Unfold => unfold::backward_input(shape, w, dy, dx),
+            Algorithm::Unfold => unfold::backward_input(shape, w, dy, dx, fill),
         }
     }
 
@@ -172,15 +188,7 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
     ) -> Result<<Self as Storage<E>>::Vec> {
         let batch = dy.len() / (channels * pixels).max(1);
         let len = batch * kept.len() * pixels;
-        // Everything is overwritten, so any buffer of the length will do.
-        let mut shrunk = match E::take_buffer(len) {
-            Some(buffer) => {
-                let mut shrunk = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
-                *shrunk = buffer;
-                shrunk
-            }
-            None => Storage::<E>::try_alloc_len(self, len).map_err(Error::device)?,
-        };
+        let mut shrunk = Recycle::<E>::alloc_buffer(self, len)?;
         shrunk
             .par_chunks_mut((kept.len() * pixels).max(1))
             .zip(dy.par_chunks((channels * pixels).max(1)))
@@ -213,9 +221,9 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out)))?;
         check_kept(shape, dy.kept)?;
         match grads {
-            Conv2DGrads::Input(dx) => {
+            Conv2DGrads::Input(dx, fill) => {
                 check_len("dx", dx.len(), &shape.x())?;
-                E::backward_input(shape, weight, dy, dx);
+                E::backward_input(shape, weight, dy, dx, fill);
             }
             Conv2DGrads::Weight(dw) => {
                 check_len("dw", dw.len(), &shape.weight())?;

@@ -16,22 +16,22 @@ mod winograd;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
 pub use shrunk::{BackwardGradient, ShrunkGradient};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::shape::ConvDim;
 use crate::sparsity::DropRate;
 
 /// Which gradient [`Conv2DKernel::conv2d_backward`] adds to.
 #[derive(Debug)]
 pub enum Conv2DGrads<'a, V> {
-    /// dX (B, C_in, H, W)
-    Input(&'a mut V),
+    /// dX (B, C_in, H, W), added or written.
+    Input(&'a mut V, Fill),
     /// dW (C_out, C_in / groups, K, K)
     Weight(&'a mut V),
     /// db (C_out)
@@ -76,7 +76,8 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         kept: &[usize],
     ) -> Result<Self::Vec>;
 
-    /// Adds the gradient of the input, the weight or the bias to what is there.
+    /// Adds the gradient of the input, the weight or the bias to what is there, or overwrites that
+    /// of the input.
     ///
     /// # Errors
     /// Those of the device.
@@ -167,6 +168,37 @@ pub fn conv2d<
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     backward: Backward,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
+    conv2d_linked::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+        x.into(),
+        weight,
+        bias,
+        backward,
+    )
+    .map(Linked::into_tensor)
+}
+
+/// [`conv2d`] between operations of this crate.
+pub(crate) fn conv2d_linked<
+    const C_IN: usize,
+    const C_OUT: usize,
+    const K: usize,
+    const STRIDE: usize,
+    const PADDING: usize,
+    const DILATION: usize,
+    const GROUPS: usize,
+    B: Dim,
+    H: ConvDim<K, STRIDE, PADDING, DILATION>,
+    W: ConvDim<K, STRIDE, PADDING, DILATION>,
+    GroupIn: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+>(
+    x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
+    weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
+    bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    backward: Backward,
+) -> Result<Linked<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     let op = Conv2DOp {
         kernel: K,
         stride: STRIDE,
@@ -187,16 +219,20 @@ pub fn conv2d<
     }
     let y_shape = (b, Const, h.conv()?, w.conv()?);
 
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
     let y = dev.conv2d_forward(&shape, &x, weight, bias, y_shape)?;
 
+    let y_link = Link::new();
     if T::OWNS_TAPE {
-        let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+        let y_link = y_link.clone();
+        let x_ghost = x.ghost();
         let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
         let weight = weight.clone();
         tape.add_backward_op(move |grads| {
-            let dy = take_grad!(dev, grads, &y_ghost);
+            let Some(dy) = y_link.take() else {
+                return Ok(());
+            };
             let dy = BackwardGradient::<C_OUT, _>::new(&dev, &shape, dy, backward.drop_rate)
                 .map_err(D::device_error)?;
             let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
@@ -208,11 +244,13 @@ pub fn conv2d<
             }
             add(Conv2DGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?))?;
             if backward.input_gradient {
-                add(Conv2DGrads::Input(grads.get_or_alloc_mut(&x_ghost)?))?;
+                let len = shape.x().iter().product();
+                let dx = |dx: &mut _, fill| add(Conv2DGrads::Input(dx, fill));
+                add_grad!(dev, grads, &x_ghost, x_link, len, dx);
             }
             dev.recycle(dy.into_data());
             Ok(())
         });
     }
-    Ok(y.put_tape(tape))
+    Ok(Linked::new(y, y_link, tape))
 }

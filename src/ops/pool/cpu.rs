@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{Pool2DKernel, Pool2DOp};
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
+use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, Lanes, SUM_RUN};
 use crate::storage::{as_mut_slice, as_slice};
 
@@ -320,11 +321,21 @@ impl<E: Dtype + Float> Pool2DKernel<E> for Cpu {
         Ok(())
     }
 
-    fn global_avg_pool2d_backward(plane: usize, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()> {
+    fn global_avg_pool2d_backward(
+        plane: usize,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        fill: Fill,
+    ) -> Result<()> {
         let planes = ELEMENTS.div_ceil(plane);
         dx.par_chunks_mut(planes * plane)
             .zip(dy.par_chunks(planes))
-            .for_each(|(dx, dy)| global_backward(plane, dy, dx));
+            .for_each(|(dx, dy)| {
+                if fill == Fill::Overwrite {
+                    dx.fill(E::zero());
+                }
+                global_backward(plane, dy, dx);
+            });
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::ops::linked::{add_grad, Fill, Linked};
 use crate::shape::ConvDim;
 
 /// A square window that moves over an image, and the sizes before and after.
@@ -83,11 +84,16 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
         y: &mut Tensor<O, E, Self>,
     ) -> Result<()>;
 
-    /// Adds each element of `dy`, over `plane`, to its plane of `dx`.
+    /// Adds each element of `dy`, over `plane`, to its plane of `dx`, or overwrites that.
     ///
     /// # Errors
     /// Those of the device.
-    fn global_avg_pool2d_backward(plane: usize, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
+    fn global_avg_pool2d_backward(
+        plane: usize,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        fill: Fill,
+    ) -> Result<()>;
 }
 
 /// The output of a pool over `(B, C, H, W)`.
@@ -222,6 +228,18 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
+    global_avg_pool2d_linked(x.into())
+}
+
+/// [`try_global_avg_pool2d`] after an operation of this crate.
+pub(crate) fn global_avg_pool2d_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Linked<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<(B, C), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
     let (b, c, h, w) = *x.shape();
     let plane = h.size() * w.size();
     if plane == 0 {
@@ -233,15 +251,18 @@ where
             found,
         ));
     }
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
     let mut y = dev.alloc_output((b, c))?;
     D::global_avg_pool2d_forward(plane, &x, &mut y)?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    let len = x.shape().num_elements();
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
-        let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::global_avg_pool2d_backward(plane, &dy, dx).map_err(D::device_error)?;
+        let dx = |dx: &mut _, fill| {
+            D::global_avg_pool2d_backward(plane, &dy, dx, fill).map_err(D::device_error)
+        };
+        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
         dev.recycle(dy);
         Ok(())
     });

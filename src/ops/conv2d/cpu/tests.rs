@@ -47,7 +47,13 @@ fn buffers_of_the_wrong_size_are_errors() {
         };
         let mut few = grad(&dev, 3);
         for wrong in [
-            dev.conv2d_backward(&shape, &x, &w, whole, Conv2DGrads::Input(&mut few)),
+            dev.conv2d_backward(
+                &shape,
+                &x,
+                &w,
+                whole,
+                Conv2DGrads::Input(&mut few, Fill::Add),
+            ),
             dev.conv2d_backward(&shape, &x, &w, whole, Conv2DGrads::Weight(&mut few)),
             dev.conv2d_backward(&shape, &x, &w, whole, Conv2DGrads::Bias(&mut few)),
             dev.conv2d_backward(&shape, &short, &w, whole, Conv2DGrads::Bias(&mut few)),

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use crate::element::Element;
+use crate::ops::Fill;
 use crate::workspace::{Shared, Workspace};
 use fold::{fold, unfold};
 pub use product::Product;
@@ -266,12 +267,13 @@ fn kept_filters<'a, E: Element>(
     }
 }
 
-/// dX += conv-transpose(dY, w)
+/// dX (+)= conv-transpose(dY, w)
 pub fn backward_input<E: Product>(
     shape: &Conv2DShape,
     w: &[E],
     dy: OutputGrad<'_, [E]>,
     dx: &mut [E],
+    fill: Fill,
 ) {
     let (p, f) = (shape.output_pixels(), shape.filter_len());
     let taps = shape.op.kernel * shape.op.kernel;
@@ -283,6 +285,11 @@ pub fn backward_input<E: Product>(
         .enumerate()
         .for_each(|(block, dx)| {
             let images = blocks.range(shape, block);
+            let in_place = shape.is_pointwise() && in_place(&images, p);
+            // A product in place reaches every element of its group.
+            if fill == Fill::Overwrite && !(in_place && shape.op.groups == 1) {
+                dx.fill(E::zero());
+            }
             for group in 0..shape.op.groups {
                 let slots = slots(shape, dy.kept, group);
                 if slots.is_empty() {
@@ -297,9 +304,10 @@ pub fn backward_input<E: Product>(
                 let grad = gradient_rows(dy.data, channels, p, images.clone(), slots);
                 // (F, kept) x (kept, n P) -> (F, n P)
                 let sizes = [f, grad.cols, k];
-                if shape.is_pointwise() && in_place(&images, p) {
+                if in_place {
                     let dx = &mut dx[group * f * p..(group + 1) * f * p];
-                    product(sizes, filters, grad.right(), dx, p, true);
+                    let add = fill == Fill::Add || shape.op.groups > 1;
+                    product(sizes, filters, grad.right(), dx, p, add);
                     continue;
                 }
                 let mut columns = Workspace::take(f * grad.row);

@@ -1,0 +1,151 @@
+//! Tensors between two operations of this crate, whose gradient goes from hook to hook.
+//!
+//! dfdx keeps the gradient of a tensor in its `Gradients`, in a buffer that it zeroes on one thread
+//! when it is first asked for, and nobody outside can tell whether that was just now. So every hook
+//! has to add to it: a pass of writes, then one of reads and writes, where one of writes would do.
+//! Inside a model only this crate's operations see the tensors. There the gradient goes over a
+//! [`Link`]: whoever comes first overwrites any buffer of the right length, the others add.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{HasShape, Shape};
+use dfdx::tensor::{NoneTape, PutTape, SplitTape, Storage, Tape, Tensor, WithEmptyTape};
+use dfdx::tensor_ops::ReshapeTo;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::recycle::Recycle;
+
+/// What a kernel does with the buffer that it is given for a gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Adds to it.
+    Add,
+    /// Writes every element; what was there does not matter.
+    Overwrite,
+}
+
+/// The gradient of one tensor on its way from its users' hooks to its maker's.
+#[derive(Debug)]
+pub(crate) struct Link<V>(Rc<RefCell<Option<V>>>);
+
+impl<V> Clone for Link<V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<V> Link<V> {
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(RefCell::new(None)))
+    }
+
+    /// The gradient so far; `None` if nobody has put one.
+    pub(crate) fn take(&self) -> Option<V> {
+        self.0.borrow_mut().take()
+    }
+
+    pub(crate) fn put(&self, gradient: V) {
+        *self.0.borrow_mut() = Some(gradient);
+    }
+
+    /// The buffer that a gradient of `len` elements goes to, and what is to be done with it. It has
+    /// to be [`put`](Link::put) back.
+    pub(crate) fn open<E: Dtype, D: Recycle<E, Vec = V>>(
+        &self,
+        dev: &D,
+        len: usize,
+    ) -> Result<(V, Fill)> {
+        match self.take() {
+            Some(gradient) => Ok((gradient, Fill::Add)),
+            None => Ok((dev.alloc_buffer(len)?, Fill::Overwrite)),
+        }
+    }
+}
+
+/// The buffer of a gradient.
+type Buffer<E, D> = <D as Storage<E>>::Vec;
+
+/// A tensor and the way of its gradient: over the link, or without one through `Gradients`.
+pub struct Linked<S: Shape, E, D: Storage<E>, T = NoneTape> {
+    tensor: Tensor<S, E, D, T>,
+    link: Option<Link<Buffer<E, D>>>,
+}
+
+impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Linked<S, E, D, T> {
+    /// An operation's output, whose hook takes the gradient from `link`.
+    pub(crate) fn new(tensor: Tensor<S, E, D>, link: Link<Buffer<E, D>>, tape: T) -> Self {
+        Self {
+            tensor: tensor.put_tape(tape),
+            link: Some(link),
+        }
+    }
+
+    /// The tensor with contiguous storage, its link and its tape.
+    pub(crate) fn split(self) -> Result<(Tensor<S, E, D>, Option<Link<Buffer<E, D>>>, T)> {
+        let tensor = match self.link {
+            // An operation's output is contiguous.
+            Some(_) => self.tensor,
+            None => self.tensor.try_contiguous().map_err(Error::device)?,
+        };
+        let (tensor, tape) = tensor.split_tape();
+        Ok((tensor, self.link, tape))
+    }
+
+    /// For operations outside: from here on the gradient goes through `Gradients`.
+    pub(crate) fn into_tensor(self) -> Tensor<S, E, D, T> {
+        let Some(link) = self.link else {
+            return self.tensor;
+        };
+        let (tensor, mut tape) = self.tensor.split_tape();
+        if T::OWNS_TAPE {
+            let (dev, ghost) = (tensor.device().clone(), tensor.ghost());
+            tape.add_backward_op(move |grads| {
+                link.put(take_grad!(dev, grads, &ghost));
+                Ok(())
+            });
+        }
+        tensor.put_tape(tape)
+    }
+
+    /// The same tensor, without what led to it on the tape. Gradients of both add up.
+    pub(crate) fn with_empty_tape(&self) -> Self {
+        Self {
+            tensor: self.tensor.with_empty_tape(),
+            link: self.link.clone(),
+        }
+    }
+}
+
+impl<S: Shape, E, D: Storage<E>, T> HasShape for Linked<S, E, D, T> {
+    type WithShape<New: Shape> = Linked<New, E, D, T>;
+    type Shape = S;
+    fn shape(&self) -> &S {
+        self.tensor.shape()
+    }
+}
+
+/// A tensor from outside: its gradient goes through `Gradients`.
+impl<S: Shape, E, D: Storage<E>, T> From<Tensor<S, E, D, T>> for Linked<S, E, D, T> {
+    fn from(tensor: Tensor<S, E, D, T>) -> Self {
+        Self { tensor, link: None }
+    }
+}
+
+/// Has `$write`, a function of a buffer and a [`Fill`], add the gradient of `$x`, whose link is
+/// `$link`. (A macro, since the type of a ghost tensor cannot be named outside dfdx.)
+macro_rules! add_grad {
+    ($dev:expr, $grads:expr, $x:expr, $link:expr, $len:expr, $write:expr) => {
+        match &$link {
+            None => $write($grads.get_or_alloc_mut($x)?, $crate::ops::linked::Fill::Add)?,
+            Some(link) => {
+                let (mut gradient, fill) = link.open(&$dev, $len).map_err(D::device_error)?;
+                $write(&mut gradient, fill)?;
+                link.put(gradient);
+            }
+        }
+    };
+}
+pub(crate) use add_grad;
