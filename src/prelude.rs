@@ -19,5 +19,5 @@ pub use crate::nn::builders::{
 };
 pub use crate::nn::VisitSparse;
 pub use crate::optim::{Adam, AdamConfig};
-pub use crate::sparsity::{BarSchedule, DropRate};
+pub use crate::sparsity::{DropRate, Schedule, Span};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

@@ -43,7 +43,7 @@ fn loader(data: &ImageDataset) -> BatchLoader<'_> {
 }
 
 fn rate(epoch: u64) -> DropRate {
-    BarSchedule::new(DropRate::new(0.75).unwrap()).drop_rate(epoch)
+    Schedule::alternating(DropRate::new(0.75).unwrap()).drop_rate(epoch, 0)
 }
 
 /// Trains up to `epochs` and returns the losses.

@@ -1,6 +1,6 @@
 //! Values of flags that are checked when they are read.
 
-use ssprop::prelude::{BarSchedule, DropRate};
+use ssprop::prelude::DropRate;
 
 /// When the epochs are sparse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -17,7 +17,7 @@ impl Schedule {
     /// The drop rate of an epoch, counted from 0.
     pub fn drop_rate(self, epoch: u64, sparse: DropRate) -> DropRate {
         match self {
-            Self::Bar => BarSchedule::new(sparse).drop_rate(epoch),
+            Self::Bar => ssprop::sparsity::Schedule::alternating(sparse).drop_rate(epoch, 0),
             Self::Dense => DropRate::DENSE,
             Self::Constant => sparse,
         }

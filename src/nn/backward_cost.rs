@@ -72,8 +72,8 @@ pub trait BackwardCost {
 /// let dense = cost.per_iteration(128, DropRate::DENSE);
 /// assert_eq!((dense / 1e7).round(), 28532.0);
 ///
-/// let schedule = BarSchedule::new(DropRate::new(0.8)?);
-/// let run = cost.per_run(50_000, 128, (0..50).map(|epoch| schedule.drop_rate(epoch)));
+/// let schedule = Schedule::alternating(DropRate::new(0.8)?);
+/// let run = cost.per_run(50_000, 128, (0..50).map(|epoch| schedule.drop_rate(epoch, 0)));
 /// assert_eq!((run / 1e13).round(), 335.0);
 ///
 /// for (path, layer) in &cost.layers {

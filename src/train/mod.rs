@@ -20,9 +20,9 @@
 //! let dev = Cpu::seed_from_u64(0);
 //! let model = dev.build_module::<Net, f32>();
 //! let mut trainer = Trainer::new(model, AdamConfig { lr: 0.02, ..AdamConfig::adam() })?;
-//! let schedule = BarSchedule::new(DropRate::new(0.5)?);
+//! let schedule = Schedule::alternating(DropRate::new(0.5)?);
 //! for _ in 0..10 {
-//!     let rate = schedule.drop_rate(trainer.epoch());
+//!     let rate = schedule.drop_rate(trainer.epoch(), 0);
 //!     trainer.model.set_drop_rate(rate);
 //!     trainer.train_epoch::<1, 6, 6, 2>(&dev, &loader, &mut ())?;
 //! }
