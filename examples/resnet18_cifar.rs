@@ -124,7 +124,8 @@ fn run(args: &Args) -> ssprop::Result<()> {
         ..AdamConfig::adam()
     };
     let mut trainer: Trainer<Net, Cpu> =
-        Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?;
+        Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?
+            .with_schedule(args.schedule.with(args.drop_rate))?;
     let mut metadata = metadata(args, name, train.len());
     let mut records = match &args.resume {
         Some(path) => {
@@ -148,8 +149,6 @@ fn run(args: &Args) -> ssprop::Result<()> {
     let epochs = args.epochs as u64;
     let mut progress = Progress::new(epochs);
     while trainer.epoch() < epochs {
-        let rate = args.schedule.drop_rate(trainer.epoch(), args.drop_rate);
-        trainer.model.set_drop_rate(rate);
         let report = trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, &mut progress)?;
         let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
         records.push(Record::new(&report, &result));
@@ -346,7 +345,7 @@ mod tests {
     #[test]
     fn schedules() {
         let sparse = DropRate::new(0.8).unwrap();
-        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.drop_rate(epoch, sparse).rate());
+        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.with(sparse).drop_rate(epoch, 0).rate());
         assert_eq!(rates(Schedule::Bar), [0.0, 0.8, 0.0]);
         assert_eq!(rates(Schedule::Dense), [0.0; 3]);
         assert_eq!(rates(Schedule::Constant), [0.8; 3]);

@@ -108,6 +108,18 @@ pub enum Error {
         names: Vec<String>,
     },
 
+    /// A choice of layers holds none of a model's sparse layers.
+    #[error(
+        "no sparse layer matches `{pattern}`: the model has {}",
+        some_of(paths)
+    )]
+    UnmatchedLayers {
+        /// The path pattern, or the name of the preset or predicate.
+        pattern: String,
+        /// The paths of the model's sparse layers.
+        paths: Vec<String>,
+    },
+
     /// Training has diverged: the loss of a batch is infinite or not a number.
     #[error("epoch {epoch}, batch {batch}: the loss is {loss}")]
     NonFiniteLoss {
@@ -146,6 +158,15 @@ pub enum Error {
     /// The files of a data set, or its labels, are not as they should be.
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+}
+
+/// The first few names, and how many there are.
+fn some_of(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        few if few.len() <= 6 => few.join(", "),
+        many => format!("{}, ... ({} in all)", many[..6].join(", "), many.len()),
+    }
 }
 
 /// A result with this crate's [`Error`].

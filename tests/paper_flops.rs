@@ -59,19 +59,19 @@ fn total(cost: &ModelCost, row: &Value, rate: impl Fn(u64) -> DropRate) -> f64 {
 
 #[test]
 fn networks_cost_what_tables_4_and_7_say() {
-    let bar = BarSchedule::new(DropRate::new(0.8).unwrap());
+    let bar = Schedule::alternating(DropRate::new(0.8).unwrap());
     for (table, count) in [(4, 12), (7, 2)] {
         let rows = rows(table);
         assert_eq!(rows.len(), count);
         for (cost, row) in rows {
-            let rates = [DropRate::DENSE, bar.drop_rate(1)];
+            let rates = [DropRate::DENSE, bar.drop_rate(1, 0)];
             let [a, b] = rates.map(|rate| cost.per_iteration(whole(&row, "batch"), rate) / 1e9);
             assert_printed(a, &row["dense"]["flops_per_iter"], &row);
             assert_printed((a + b) / 2.0, &row["ssprop"]["flops_per_iter"], &row);
 
             let dense = total(&cost, &row, |_| DropRate::DENSE);
             assert_printed(dense, &row["dense"]["total"], &row);
-            let scheduled = total(&cost, &row, |epoch| bar.drop_rate(epoch));
+            let scheduled = total(&cost, &row, |epoch| bar.drop_rate(epoch, 0));
             assert_printed(scheduled, &row["ssprop"]["total"], &row);
         }
     }
@@ -84,13 +84,13 @@ fn runs_cost_what_table_6_says() {
     assert_eq!(rows.len(), 6);
     for (cost, row) in rows {
         let average = row["average_drop"].as_f64().unwrap();
-        let bar = BarSchedule::new(DropRate::new(2.0 * average).unwrap());
+        let bar = Schedule::alternating(DropRate::new(2.0 * average).unwrap());
         let printed = match average {
             0.0 => &row["dense"],
             _ => &row["ssprop"],
         };
         assert_printed(
-            total(&cost, &row, |epoch| bar.drop_rate(epoch)),
+            total(&cost, &row, |epoch| bar.drop_rate(epoch, 0)),
             &printed["total"],
             &row,
         );

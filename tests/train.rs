@@ -43,7 +43,7 @@ fn loader(data: &ImageDataset) -> BatchLoader<'_> {
 }
 
 fn rate(epoch: u64) -> DropRate {
-    BarSchedule::new(DropRate::new(0.75).unwrap()).drop_rate(epoch)
+    Schedule::alternating(DropRate::new(0.75).unwrap()).drop_rate(epoch, 0)
 }
 
 /// Trains up to `epochs` and returns the losses.
@@ -303,4 +303,103 @@ fn a_net_with_dfdx_dropout_trains() {
         losses.push(report.unwrap().loss);
     }
     assert!(losses[9] < 0.8 * losses[0], "{losses:?}");
+}
+
+/// A trainer that sets its own drop rates.
+fn scheduled(plan: impl Into<SchedulePlan>) -> (Cpu, Trainer<Built, Cpu>) {
+    let (dev, trainer) = trainer();
+    (dev, trainer.with_schedule(plan).unwrap())
+}
+
+#[test]
+fn a_schedule_of_the_trainer_is_that_of_the_caller() {
+    let data = stripes(40);
+    let (dev, mut by_hand) = trainer();
+    let losses = train(&dev, &mut by_hand, &data, 3);
+    let (dev, mut by_schedule) = scheduled(Schedule::alternating(DropRate::new(0.75).unwrap()));
+    for expected in losses {
+        let report = by_schedule
+            .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ())
+            .unwrap();
+        assert_eq!(report.loss, expected);
+    }
+    assert!(saved(&by_schedule) == saved(&by_hand));
+}
+
+/// 4 batches of 12 and one of 2 images; a rate of its own for each iteration and layer.
+#[test]
+fn rates_that_vary_by_iteration_and_layer_are_reported_and_counted_as_they_were() {
+    let data = stripes(50);
+    let half = Schedule::constant(DropRate::new(0.5).unwrap());
+    let saw = Schedule::linear(DropRate::new(0.8).unwrap(), Span::iterations(4).unwrap());
+    let plan = SchedulePlan::new(saw.warm_up(1).unwrap()).with("0", half);
+    let (dev, mut trainer) = scheduled(plan);
+    let mut seen = Recorder::default();
+    for _ in 0..2 {
+        trainer
+            .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut seen)
+            .unwrap();
+    }
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9 * b.abs(), "{a} for {b}");
+
+    let cost = ModelCost::of::<Built>([1, 8, 8]).unwrap();
+    let rate = |rate| DropRate::new(rate).unwrap();
+    for (epoch, rates) in [[0.0; 5], [0.0, 0.2, 0.4, 0.6, 0.0]].iter().enumerate() {
+        let report = &seen.epochs[epoch];
+        let images = [12, 12, 12, 12, 2];
+        let flops = rates.iter().zip(images).map(|(&own, images)| {
+            cost.per_iteration_by_layer(images, |path| match path {
+                "0" => rate(0.5),
+                _ => rate(own),
+            })
+        });
+        near(report.backward_flops, flops.sum());
+        let means = rates.map(|own| (own + 0.5) / 2.0);
+        near(report.mean_drop_rate, means.iter().sum::<f64>() / 5.0);
+        near(report.drop_rate.rate(), [0.5, 0.6][epoch]);
+        for (i, batch) in seen.batches[5 * epoch..][..5].iter().enumerate() {
+            near(batch.mean_drop_rate, means[i]);
+            near(batch.drop_rate.rate(), rates[i].max(0.5));
+        }
+    }
+}
+
+#[test]
+fn a_run_with_rates_by_iteration_is_resumed_bit_for_bit() {
+    let data = stripes(40);
+    let cosine = Schedule::cosine(DropRate::new(0.75).unwrap(), Span::iterations(2).unwrap());
+    let run = |trainer: &mut Trainer<Built, Cpu>, dev: &Cpu, epochs: u64| {
+        while trainer.epoch() < epochs {
+            trainer
+                .train_epoch::<1, 8, 8, 2>(dev, &loader(&data), &mut ())
+                .unwrap();
+        }
+    };
+    let (dev, mut whole) = scheduled(cosine);
+    run(&mut whole, &dev, 3);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (dev, mut first) = scheduled(cosine);
+    run(&mut first, &dev, 1);
+    let text = first.schedule().unwrap().to_string();
+    first
+        .save(&path, &[("schedule".into(), text)].into())
+        .unwrap();
+    let dev = Cpu::seed_from_u64(77);
+    let mut second =
+        Trainer::new(dev.build_module::<Net, f32>(), *first.optimizer.config()).unwrap();
+    let metadata = second.resume(&path).unwrap();
+    let plan: SchedulePlan = metadata["schedule"].parse().unwrap();
+    let mut second = second.with_schedule(plan).unwrap();
+    run(&mut second, &dev, 3);
+    assert!(saved(&second) == saved(&whole));
+}
+
+#[test]
+fn a_schedule_for_a_layer_that_is_not_there_is_refused() {
+    let (_, trainer) = trainer();
+    let plan = SchedulePlan::new(Schedule::paper()).dense("conv1");
+    let err = trainer.with_schedule(plan).unwrap_err().to_string();
+    assert!(err.contains("`conv1`") && err.contains("0, 3"), "{err}");
 }

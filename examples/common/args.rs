@@ -1,6 +1,6 @@
 //! Values of flags that are checked when they are read.
 
-use ssprop::prelude::{BarSchedule, DropRate};
+use ssprop::{prelude::DropRate, sparsity};
 
 /// When the epochs are sparse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -14,12 +14,12 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The drop rate of an epoch, counted from 0.
-    pub fn drop_rate(self, epoch: u64, sparse: DropRate) -> DropRate {
+    /// The schedule whose sparse epochs drop at the rate `sparse`.
+    pub fn with(self, sparse: DropRate) -> sparsity::Schedule {
         match self {
-            Self::Bar => BarSchedule::new(sparse).drop_rate(epoch),
-            Self::Dense => DropRate::DENSE,
-            Self::Constant => sparse,
+            Self::Bar => sparsity::Schedule::alternating(sparse),
+            Self::Dense => sparsity::Schedule::DENSE,
+            Self::Constant => sparsity::Schedule::constant(sparse),
         }
     }
 }

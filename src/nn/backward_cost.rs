@@ -26,6 +26,19 @@ pub enum LayerCost {
 }
 
 impl LayerCost {
+    /// The drop rate above which a sparse backward pass of this layer with `batch` images costs less
+    /// than a dense one (Eq. 10, [`flops::least_useful_drop_rate`]). `None` for a layer that is
+    /// never sparse.
+    pub fn least_useful_drop_rate(&self, batch: usize) -> Option<f64> {
+        match self {
+            Self::Conv2D(conv) => Some(flops::least_useful_drop_rate(
+                batch * conv.output_pixels(),
+                conv.group_in() * conv.op.kernel * conv.op.kernel,
+            )),
+            _ => None,
+        }
+    }
+
     /// Backward FLOPs of one iteration with `batch` images, by the formulas of
     /// [`flops`](crate::sparsity::flops).
     pub fn flops(&self, batch: usize, drop_rate: DropRate) -> f64 {
@@ -64,7 +77,7 @@ pub trait BackwardCost {
 ///
 /// ```
 /// use ssprop::models::modules;
-/// use ssprop::nn::ModelCost;
+/// use ssprop::nn::{ModelCost, RunSize};
 /// use ssprop::prelude::*;
 ///
 /// let cost = ModelCost::of::<modules::ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
@@ -72,15 +85,18 @@ pub trait BackwardCost {
 /// let dense = cost.per_iteration(128, DropRate::DENSE);
 /// assert_eq!((dense / 1e7).round(), 28532.0);
 ///
-/// let schedule = BarSchedule::new(DropRate::new(0.8)?);
-/// let run = cost.per_run(50_000, 128, (0..50).map(|epoch| schedule.drop_rate(epoch)));
-/// assert_eq!((run / 1e13).round(), 335.0);
+/// let run = RunSize { images: 50_000, batch: 128, epochs: 50 };
+/// let run = cost.on_schedule(&Schedule::paper().into(), run)?;
+/// assert_eq!((run.total.scheduled / 1e13).round(), 335.0);
 ///
 /// for (path, layer) in &cost.layers {
 ///     println!("{path}: {}", layer.flops(128, DropRate::DENSE));
 /// }
 /// # Ok::<(), ssprop::Error>(())
 /// ```
+///
+/// What a run costs on a [`SchedulePlan`](super::SchedulePlan), and each layer's part of it, is
+/// [`on_schedule`](Self::on_schedule).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelCost {
     /// The layers' paths, as in checkpoints, and their costs.

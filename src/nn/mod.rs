@@ -7,12 +7,16 @@
 
 mod backward_cost;
 mod batch_norm2d;
+mod plan;
 mod pool;
 mod relu;
+mod run_cost;
 mod sparse_conv2d;
 mod visit_sparse;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
+pub use plan::{LayerInfo, Layers, SchedulePlan};
+pub use run_cost::{Cost, RunCost, RunSize};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 

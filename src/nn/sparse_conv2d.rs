@@ -273,7 +273,9 @@ macro_rules! sparse_conv2d {
             fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
                 f(SparseLayer {
                     path,
+                    c_in: C_IN,
                     channels: C_OUT,
+                    kernel: Some(K),
                     backward: &mut self.backward,
                 });
             }

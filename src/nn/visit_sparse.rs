@@ -1,5 +1,6 @@
 //! How a schedule's drop rate reaches the sparse layers of a model.
 
+use super::plan::LayerInfo;
 use crate::ops::conv2d::Backward;
 use crate::sparsity::DropRate;
 
@@ -8,10 +9,27 @@ use crate::sparsity::DropRate;
 pub struct SparseLayer<'a> {
     /// The path of its weight without the last part, as in checkpoints: `layer1.0.conv1`.
     pub path: &'a str,
-    /// Output channels.
+    /// Input channels (or features).
+    pub c_in: usize,
+    /// Output channels (or features).
     pub channels: usize,
+    /// Height and width of a convolution's kernel. `None` for a layer without one.
+    pub kernel: Option<usize>,
     /// How its backward pass goes.
     pub backward: &'a mut Backward,
+}
+
+impl SparseLayer<'_> {
+    /// What it is, without its backward pass; `index` is its place among the model's sparse layers.
+    pub fn info(&self, index: usize) -> LayerInfo<'_> {
+        LayerInfo {
+            path: self.path,
+            index,
+            c_in: self.c_in,
+            channels: self.channels,
+            kernel: self.kernel,
+        }
+    }
 }
 
 /// A model (or layer, or tuple of them) whose sparse layers can be visited.

@@ -23,6 +23,9 @@ impl DropRate {
     /// Nothing is dropped.
     pub const DENSE: Self = Self(0.0);
 
+    /// What the paper drops in every second epoch: 0.8.
+    pub const PAPER: Self = Self(0.8);
+
     /// A drop rate in [0, 1).
     ///
     /// # Errors
@@ -63,6 +66,16 @@ impl DropRate {
     /// The share that is kept: 1 - rate.
     pub fn keep(self) -> f64 {
         1.0 - self.0
+    }
+
+    /// The rate `share` of the way from this one to `other`; with a share in 0..=1 it lies between.
+    pub(super) fn towards(self, other: Self, share: f64) -> Self {
+        if share == 1.0 {
+            // Exactly, whatever the rounding below.
+            return other;
+        }
+        let (low, high) = (self.0.min(other.0), self.0.max(other.0));
+        Self((self.0 + (other.0 - self.0) * share).clamp(low, high))
     }
 
     /// Whether nothing is dropped.

@@ -13,6 +13,10 @@
 //! rate itself and not the rounded number of channels. Other layers (linear, activations, pooling,
 //! group norm) are not counted there, nor here. A multiplication and an addition are two FLOPs.
 //!
+//! A drop rate saves FLOPs from [`least_useful_drop_rate`] on (Eq. 10). An iteration costs the sum
+//! over the layers, and a run the sum over its iterations (Eq. 11):
+//! [`ModelCost`](crate::nn::ModelCost) adds them up.
+//!
 //! Counts are `f64`: those of long runs do not fit into a `u64`.
 
 use super::DropRate;
@@ -49,6 +53,41 @@ pub fn conv2d(m: usize, n: usize, c_out: usize, drop_rate: DropRate) -> f64 {
     } else {
         drop_rate.keep() * dense + importance(m, c_out)
     }
+}
+
+/// The drop rate above which a sparse backward pass of a convolution costs less than a dense one
+/// (Eq. 10): (`m` - 1) / (4 `m` `n`). At this rate both cost the same, below it the ranking costs
+/// more than it saves. 0 for a convolution without outputs or inputs.
+///
+/// With D for the drop rate, Eq. 9 is less than Eq. 6 where
+///
+/// ```text
+/// (1 - D) 4 M N C_out + (M - 1) C_out < 4 M N C_out
+///                             M - 1   < D 4 M N
+///                   (M - 1) / (4 M N) < D
+/// ```
+///
+/// (with 4 N + 1 for 4 N where Eq. 6's bias term is counted). It is less than 1 / (4 N): 0.04% for
+/// the 3x3 convolution of 64 channels below, and 0.93% for that of 3 channels in a network's stem.
+/// It bounds the FLOPs only: what else a sparse pass costs in time is not in it.
+///
+/// ```
+/// use ssprop::sparsity::{flops, DropRate};
+///
+/// let (m, n, c_out) = (128 * 32 * 32, 64 * 9, 64);
+/// let bound = flops::least_useful_drop_rate(m, n);
+/// assert!((bound - 0.000434).abs() < 1e-6);
+/// let saves = |rate| Ok::<_, ssprop::Error>(
+///     flops::conv2d(m, n, c_out, DropRate::new(rate)?) < flops::conv2d_dense(m, n, c_out)
+/// );
+/// assert!(saves(1.01 * bound)? && !saves(0.99 * bound)?);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub fn least_useful_drop_rate(m: usize, n: usize) -> f64 {
+    if m == 0 || n == 0 {
+        return 0.0;
+    }
+    (m - 1) as f64 / (4.0 * m as f64 * n as f64)
 }
 
 /// Backward FLOPs of a batch norm: 12 `m` `c` + 10 `c` (Eq. 7).

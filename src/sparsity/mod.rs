@@ -9,4 +9,4 @@ mod schedule;
 
 pub use drop_rate::DropRate;
 pub use kept::KeptChannels;
-pub use schedule::BarSchedule;
+pub use schedule::{Curve, Schedule, Span};

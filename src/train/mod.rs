@@ -19,11 +19,10 @@
 //! type Net = (SparseConv2D<1, 8, 3, 1, 1>, ReLU, GlobalAvgPool, Linear<8, 2>);
 //! let dev = Cpu::seed_from_u64(0);
 //! let model = dev.build_module::<Net, f32>();
-//! let mut trainer = Trainer::new(model, AdamConfig { lr: 0.02, ..AdamConfig::adam() })?;
-//! let schedule = BarSchedule::new(DropRate::new(0.5)?);
+//! let config = AdamConfig { lr: 0.02, ..AdamConfig::adam() };
+//! let schedule = Schedule::alternating(DropRate::new(0.5)?);
+//! let mut trainer = Trainer::new(model, config)?.with_schedule(schedule)?;
 //! for _ in 0..10 {
-//!     let rate = schedule.drop_rate(trainer.epoch());
-//!     trainer.model.set_drop_rate(rate);
 //!     trainer.train_epoch::<1, 6, 6, 2>(&dev, &loader, &mut ())?;
 //! }
 //! let test = trainer.evaluate::<1, 6, 6, 2>(&dev, &loader)?;
@@ -32,6 +31,7 @@
 //! ```
 
 mod classifier;
+mod drop_rates;
 mod evaluate;
 mod report;
 mod trainer;

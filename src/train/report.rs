@@ -44,6 +44,8 @@ pub struct BatchReport {
     pub loss: f64,
     /// The largest drop rate of the sparse layers; 0 if all are dense.
     pub drop_rate: DropRate,
+    /// The mean drop rate of the sparse layers, each counted alike. 0 without any.
+    pub mean_drop_rate: f64,
     /// The time that it took.
     pub seconds: Seconds,
 }
@@ -59,12 +61,15 @@ pub struct EpochReport {
     pub images: usize,
     /// The mean loss of the images, each at the time when it was seen. 0 without images.
     pub loss: f64,
-    /// The largest drop rate of the sparse layers; 0 if all are dense.
+    /// The largest drop rate of a sparse layer in a training step; 0 if all were dense.
     pub drop_rate: DropRate,
+    /// The mean drop rate of the sparse layers, each counted alike, over the training steps. 0
+    /// without any.
+    pub mean_drop_rate: f64,
     /// The time that it took.
     pub seconds: Seconds,
     /// Backward FLOPs, as [`flops`](crate::sparsity::flops) counts them, with each layer's own drop
-    /// rate.
+    /// rate in each training step.
     pub backward_flops: f64,
 }
 

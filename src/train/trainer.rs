@@ -1,6 +1,5 @@
 //! A model in training.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -10,20 +9,22 @@ use dfdx::tensor::{Gradients, Trace};
 use dfdx::tensor_ops::Backward;
 
 use super::classifier::{ImageClassifier, Images, Logits};
+use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, Evaluation};
 use super::report::{BatchReport, EpochReport, Observer, Seconds};
 use crate::backend::Backend;
 use crate::checkpoint::{load_training, save_training, Metadata};
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
-use crate::nn::ModelCost;
+use crate::nn::{ModelCost, SchedulePlan, VisitSparse};
 use crate::optim::{Adam, AdamConfig, AdamKernel};
 use crate::sparsity::DropRate;
 
 /// The key of the number of epochs done in a checkpoint's metadata.
 const EPOCH: &str = "epoch";
 
-/// A model, its optimizer, and the number of epochs done.
+/// A model, its optimizer, the number of epochs done, and the schedule of the drop rates, if it is
+/// the trainer that sets them.
 #[derive(Debug)]
 pub struct Trainer<M, D: Backend<f32>> {
     /// The model.
@@ -31,6 +32,7 @@ pub struct Trainer<M, D: Backend<f32>> {
     /// Its optimizer.
     pub optimizer: Adam<M, f32, D>,
     epoch: u64,
+    schedule: Option<SchedulePlan>,
     /// Zeros between two steps, in the memory of the last gradients.
     grads: Option<Gradients<f32, D>>,
 }
@@ -50,8 +52,29 @@ where
             model,
             optimizer,
             epoch: 0,
+            schedule: None,
             grads: None,
         })
+    }
+
+    /// The same with drop rates that [`train_epoch`](Self::train_epoch) sets itself: a
+    /// [`Schedule`](crate::sparsity::Schedule) for all sparse layers, or a [`SchedulePlan`].
+    ///
+    /// # Errors
+    /// [`Error::UnmatchedLayers`] if a part of the plan holds none of the model's sparse layers.
+    pub fn with_schedule(mut self, schedule: impl Into<SchedulePlan>) -> Result<Self>
+    where
+        M: VisitSparse,
+    {
+        let schedule = schedule.into();
+        schedule.resolve_for(&mut self.model)?;
+        self.schedule = Some(schedule);
+        Ok(self)
+    }
+
+    /// The schedule of the drop rates; `None` if the caller sets them.
+    pub fn schedule(&self) -> Option<&SchedulePlan> {
+        self.schedule.as_ref()
     }
 
     /// The number of epochs done, which is the number of the next one.
@@ -62,10 +85,11 @@ where
     /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. The loss is the
     /// cross entropy.
     ///
-    /// The drop rates are the model's: set them before, with
+    /// With [a schedule](Self::with_schedule) the drop rates are set by it before every training
+    /// step. Without one they are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
-    /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer. They stay as they are, and
-    /// the report counts FLOPs by them. The device's cache of freed tensors is switched on.
+    /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer; they stay as they are. The
+    /// report counts FLOPs by them. The device's cache of freed tensors is switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -84,27 +108,28 @@ where
         // Each step frees and allocates the same tensors.
         dev.try_enable_cache().map_err(Error::device)?;
         let cost = ModelCost::of::<M>([C, H, W])?;
-        let mut drop_rates = HashMap::new();
-        self.model.visit_sparse(&mut |layer| {
-            drop_rates.insert(layer.path.to_owned(), layer.backward.drop_rate);
-        });
-        let rate_of = |path: &str| drop_rates.get(path).copied().unwrap_or(DropRate::DENSE);
-        let drop_rate =
-            drop_rates
-                .values()
-                .copied()
-                .fold(DropRate::DENSE, |a, b| if b > a { b } else { a });
+        let varies = self
+            .schedule
+            .as_ref()
+            .is_some_and(|plan| plan.varies_within(self.epoch));
+        self.apply_schedule(0)?;
+        let mut drop_rates = DropRates::of(&mut self.model);
         let mut report = EpochReport {
             epoch: self.epoch,
             batches: 0,
             images: 0,
             loss: 0.0,
-            drop_rate,
+            drop_rate: DropRate::DENSE,
+            mean_drop_rate: 0.0,
             seconds: Seconds::default(),
             backward_flops: 0.0,
         };
         let mut clock = Instant::now();
         for batch in loader.epoch(self.epoch) {
+            if varies && report.batches > 0 {
+                self.apply_schedule(report.batches as u64)?;
+                drop_rates = DropRates::of(&mut self.model);
+            }
             let (loss, seconds) =
                 self.step::<C, H, W, CLASSES>(dev, &batch, report.batches, &mut clock)?;
             observer.batch(&BatchReport {
@@ -113,19 +138,35 @@ where
                 batches: loader.len(),
                 images: batch.len(),
                 loss,
-                drop_rate,
+                drop_rate: drop_rates.largest(),
+                mean_drop_rate: drop_rates.mean(),
                 seconds,
             });
             report.batches += 1;
             report.images += batch.len();
             report.loss += loss * batch.len() as f64;
+            report.drop_rate = larger(report.drop_rate, drop_rates.largest());
+            report.mean_drop_rate += drop_rates.mean();
             report.seconds.add(&seconds);
-            report.backward_flops += cost.per_iteration_by_layer(batch.len(), rate_of);
+            report.backward_flops +=
+                cost.per_iteration_by_layer(batch.len(), |path| drop_rates.at(path));
         }
         report.loss /= report.images.max(1) as f64;
+        report.mean_drop_rate /= report.batches.max(1) as f64;
         self.epoch += 1;
         observer.epoch(&report);
         Ok(report)
+    }
+
+    /// Sets the drop rates for an iteration of the next epoch, if there is a schedule.
+    fn apply_schedule(&mut self, iteration: u64) -> Result<()>
+    where
+        M: VisitSparse,
+    {
+        match &self.schedule {
+            Some(plan) => plan.apply(&mut self.model, self.epoch, iteration),
+            None => Ok(()),
+        }
     }
 
     /// Trains on one batch; `clock` was read when its making began.
@@ -198,7 +239,7 @@ where
     /// `epoch` is replaced.
     ///
     /// What else decides how training goes on is the caller's: the seed of the batches, the
-    /// optimizer's hyperparameters, the schedule. A generator of random numbers in the device
+    /// optimizer's hyperparameters, the schedule (whose text can be part of `metadata`). A generator of random numbers in the device
     /// (dropout) is not saved.
     ///
     /// # Errors

@@ -1,0 +1,86 @@
+//! What the paper prints.
+
+use serde_json::Value;
+use ssprop::Error;
+
+/// Tables 4 to 7, as JSON.
+pub const TABLES: &str = include_str!("../../tests/fixtures/paper_tables.json");
+
+/// One training run of a table. A row of the paper has two: dense and with ssProp.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub table: u64,
+    pub task: String,
+    pub model: String,
+    /// Channels, height, width.
+    pub input: [usize; 3],
+    pub batch: usize,
+    pub epochs: u64,
+    /// Training and validation images.
+    pub images: usize,
+    /// Of the epochs, half of which are dense.
+    pub average_drop: f64,
+    /// The dropout layers' rate, where the networks have any.
+    pub dropout: Option<f64>,
+    /// 1e9 backward FLOPs of an iteration.
+    pub per_iteration: f64,
+    /// 1e15 backward FLOPs of the run.
+    pub total: f64,
+}
+
+/// The runs of all tables, in their order.
+pub fn runs(tables: &str) -> ssprop::Result<Vec<Run>> {
+    let tables: Value =
+        serde_json::from_str(tables).map_err(|err| wrong("the tables", &err.to_string()))?;
+    let rows = tables["rows"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut runs = Vec::new();
+    for row in rows {
+        // With ssProp, 80% are dropped in every second epoch where the row does not say otherwise.
+        let average = row["average_drop"].as_f64().unwrap_or(0.4);
+        for (part, average_drop) in [("dense", 0.0), ("ssprop", average)] {
+            if !row[part].is_null() {
+                runs.push(run(row, &row[part], average_drop)?);
+            }
+        }
+    }
+    match runs.is_empty() {
+        true => Err(wrong("the tables", "no rows")),
+        false => Ok(runs),
+    }
+}
+
+fn run(row: &Value, printed: &Value, average_drop: f64) -> ssprop::Result<Run> {
+    let whole = |key: &str| {
+        let value = row[key].as_u64();
+        value.ok_or_else(|| wrong(key, &format!("no whole number in {row}")))
+    };
+    let text = |key: &str| {
+        let value = row[key].as_str().map(str::to_owned);
+        value.ok_or_else(|| wrong(key, &format!("no text in {row}")))
+    };
+    let figure = |key: &str| {
+        let value = printed[key].as_f64();
+        value.ok_or_else(|| wrong(key, &format!("no number in {row}")))
+    };
+    Ok(Run {
+        table: whole("table")?,
+        task: text("task")?,
+        model: text("model")?,
+        input: serde_json::from_value(row["input"].clone())
+            .map_err(|err| wrong("input", &format!("{err} in {row}")))?,
+        batch: whole("batch")? as usize,
+        epochs: whole("epochs")?,
+        images: whole("images_counted")? as usize,
+        average_drop,
+        dropout: row["dropout"].as_f64(),
+        per_iteration: figure("flops_per_iter")?,
+        total: figure("total")?,
+    })
+}
+
+fn wrong(what: &str, why: &str) -> Error {
+    Error::Format {
+        path: "tests/fixtures/paper_tables.json".into(),
+        what: format!("{what}: {why}"),
+    }
+}

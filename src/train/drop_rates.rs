@@ -1,0 +1,56 @@
+//! The drop rates that a model trains with.
+
+use std::collections::HashMap;
+
+use crate::nn::VisitSparse;
+use crate::sparsity::DropRate;
+
+/// The drop rates of a model's sparse layers.
+pub(super) struct DropRates {
+    by_path: HashMap<String, DropRate>,
+    largest: DropRate,
+    mean: f64,
+}
+
+impl DropRates {
+    pub(super) fn of(model: &mut dyn VisitSparse) -> Self {
+        let mut by_path = HashMap::new();
+        let (mut largest, mut sum) = (DropRate::DENSE, 0.0);
+        model.visit_sparse(&mut |layer| {
+            let rate = layer.backward.drop_rate;
+            by_path.insert(layer.path.to_owned(), rate);
+            largest = larger(largest, rate);
+            sum += rate.rate();
+        });
+        let mean = sum / by_path.len().max(1) as f64;
+        Self {
+            by_path,
+            largest,
+            mean,
+        }
+    }
+
+    /// The rate of the layer at a path; 0 where none is sparse.
+    pub(super) fn at(&self, path: &str) -> DropRate {
+        self.by_path.get(path).copied().unwrap_or(DropRate::DENSE)
+    }
+
+    /// The largest rate of a layer; 0 without layers.
+    pub(super) fn largest(&self) -> DropRate {
+        self.largest
+    }
+
+    /// The mean of the layers' rates; 0 without layers.
+    pub(super) fn mean(&self) -> f64 {
+        self.mean
+    }
+}
+
+/// The larger of two rates.
+pub(super) fn larger(a: DropRate, b: DropRate) -> DropRate {
+    if b > a {
+        b
+    } else {
+        a
+    }
+}
