@@ -12,12 +12,13 @@ use dfdx::prelude::Cpu;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use ssprop::sparsity::DropRate;
+use ssprop::ops::Backward;
+use ssprop::sparsity::{DropRate, Masking};
 use ssprop::Backend;
-use support::{assert_close, at, Case, Conv, Geometry, Real};
+use support::{assert_close, Case, Conv, Geometry, Real};
 
-/// Cases of other layers and of other masks than the one over channels.
-const NOT_YET: [&str; 5] = ["only_weight", "mask_hw", "mask_all", "linear_a", "linear_b"];
+/// Cases of other layers.
+const NOT_YET: [&str; 2] = ["linear_a", "linear_b"];
 
 fn read(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -97,10 +98,25 @@ impl Fixture<'_> {
             dy: self.floats("dy"),
         };
         let drop_rate = DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap();
-        let kept = G::kept(&case, drop_rate).unwrap_or_else(|| (0..shape.c_out).collect());
-        assert_eq!(kept, self.kept(), "{}: kept channels", self.name());
+        let backward = Backward {
+            drop_rate,
+            masking: match self.case["masking"].as_str().unwrap() {
+                "channel" => Masking::Channels,
+                "drop_h_w" => Masking::Positions,
+                "drop_ch_h_w" => Masking::Elements,
+                other => panic!("masking {other}"),
+            },
+            only_weight_sparse: self.case["only_weight_grad_sparse"]
+                .as_bool()
+                .unwrap_or(false),
+            ..Backward::default()
+        };
+        if backward.masking == Masking::Channels {
+            let kept = G::kept(&case, backward).unwrap_or_else(|| (0..shape.c_out).collect());
+            assert_eq!(kept, self.kept(), "{}: kept channels", self.name());
+        }
 
-        let pass = G::pass(&case, at(drop_rate));
+        let pass = G::pass(&case, backward);
         let of = |what: &str| format!("{}: {what}", self.name());
         assert_close(&pass.y, &self.floats::<E>("y"), tolerance, &of("y"));
         assert_close(&pass.dx, &self.floats::<E>("dx"), tolerance, &of("dX"));
@@ -148,10 +164,13 @@ fn convolutions_agree_with_pytorch() {
             "k5s3p2": Conv<3, 7, 5, 3, 2, 1, 1>;
             "k3s1p0_keep_one": Conv<2, 4, 3, 1, 0, 1, 1>;
             "k3s1p1_dense": Conv<3, 6, 3, 1, 1, 1, 1>;
+            "only_weight": Conv<4, 10, 3, 1, 1, 1, 1>;
+            "mask_hw": Conv<4, 10, 3, 1, 1, 1, 1>;
+            "mask_all": Conv<4, 10, 3, 1, 1, 1, 1>;
             "dilated": Conv<4, 9, 3, 1, 2, 2, 1>;
             "grouped": Conv<6, 12, 3, 1, 1, 1, 3>;
             "depthwise_s2": Conv<8, 8, 3, 2, 1, 1, 8>;
         );
     }
-    assert_eq!((run, skipped), (10, NOT_YET.len()));
+    assert_eq!((run, skipped), (13, NOT_YET.len()));
 }

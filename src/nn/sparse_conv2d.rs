@@ -1,5 +1,7 @@
 //! The convolution whose backward pass is sparse.
 
+use std::sync::Arc;
+
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
@@ -13,8 +15,10 @@ use rand_distr::{Distribution, Normal};
 use super::visit_sparse::{SparseLayer, VisitSparse};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::conv2d::{conv2d, Backward, WeightShape};
+use crate::ops::conv2d::{conv2d_counted, WeightShape};
+use crate::ops::Backward;
 use crate::shape::ConvDim;
+use crate::sparsity::KeptCount;
 
 /// The architecture of the layers.
 pub mod builder {
@@ -92,8 +96,10 @@ macro_rules! sparse_conv2d {
                 /// (C_out)
                 pub $bias: Tensor<(Const<C_OUT>,), E, D>,
             )?
-            /// The drop rate of the next forward's backward pass, and whether it computes dX.
+            /// How the next forward's backward pass goes: its drop rate, above all.
             pub backward: Backward,
+            /// Is told how many channels each backward pass keeps. Clones share it.
+            pub kept_count: Option<Arc<KeptCount>>,
         }
 
         impl<
@@ -160,6 +166,7 @@ macro_rules! sparse_conv2d {
                         weight,
                         $($bias,)?
                         backward: Backward::default(),
+                        kept_count: None,
                     },
                 )
             }
@@ -193,11 +200,12 @@ macro_rules! sparse_conv2d {
             {
                 let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
                 $(let bias = bias.or(Some(&self.$bias));)?
-                conv2d::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+                conv2d_counted::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
                     x,
                     &self.weight,
                     bias,
                     self.backward,
+                    self.kept_count.clone(),
                 )
             }
         }
@@ -262,6 +270,7 @@ macro_rules! sparse_conv2d {
                     path,
                     channels: C_OUT,
                     backward: &mut self.backward,
+                    kept_count: &mut self.kept_count,
                 });
             }
         }

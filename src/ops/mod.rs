@@ -31,8 +31,11 @@ pub(crate) fn empty_grad<E, D: Storage<E>>(
 }
 
 pub mod add_relu;
+mod backward;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
 pub mod pool;
 pub mod relu;
+
+pub use backward::Backward;

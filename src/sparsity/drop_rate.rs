@@ -23,6 +23,9 @@ impl DropRate {
     /// Nothing is dropped.
     pub const DENSE: Self = Self(0.0);
 
+    /// The largest rate: one channel is left, of however many.
+    pub(super) const MOST: Self = Self(1.0 - f64::EPSILON);
+
     /// A drop rate in [0, 1).
     ///
     /// # Errors
@@ -63,6 +66,11 @@ impl DropRate {
     /// The share that is kept: 1 - rate.
     pub fn keep(self) -> f64 {
         1.0 - self.0
+    }
+
+    /// Half of it.
+    pub(crate) fn halved(self) -> Self {
+        Self(self.0 / 2.0)
     }
 
     /// Whether nothing is dropped.

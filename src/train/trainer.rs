@@ -86,7 +86,7 @@ where
         let cost = ModelCost::of::<M>([C, H, W])?;
         let mut drop_rates = HashMap::new();
         self.model.visit_sparse(&mut |layer| {
-            drop_rates.insert(layer.path.to_owned(), layer.backward.drop_rate);
+            drop_rates.insert(layer.path.to_owned(), layer.backward.counted_drop_rate());
         });
         let rate_of = |path: &str| drop_rates.get(path).copied().unwrap_or(DropRate::DENSE);
         let drop_rate =
@@ -104,7 +104,11 @@ where
             backward_flops: 0.0,
         };
         let mut clock = Instant::now();
+        // Counted through the run, also where it is resumed.
+        let first = self.epoch.wrapping_mul(loader.len() as u64);
         for batch in loader.epoch(self.epoch) {
+            let iteration = first.wrapping_add(report.batches as u64);
+            self.model.set_iteration(iteration);
             let (loss, seconds) =
                 self.step::<C, H, W, CLASSES>(dev, &batch, report.batches, &mut clock)?;
             observer.batch(&BatchReport {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
-use super::{channels, unfold, Conv2DGrads, Conv2DKernel};
+use super::{channels, masked, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::recycle::Recycle;
@@ -172,15 +172,7 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
     ) -> Result<<Self as Storage<E>>::Vec> {
         let batch = dy.len() / (channels * pixels).max(1);
         let len = batch * kept.len() * pixels;
-        // Everything is overwritten, so any buffer of the length will do.
-        let mut shrunk = match E::take_buffer(len) {
-            Some(buffer) => {
-                let mut shrunk = Storage::<E>::try_alloc_len(self, 0).map_err(Error::device)?;
-                *shrunk = buffer;
-                shrunk
-            }
-            None => Storage::<E>::try_alloc_len(self, len).map_err(Error::device)?,
-        };
+        let mut shrunk = overwritten::<E>(self, len)?;
         shrunk
             .par_chunks_mut((kept.len() * pixels).max(1))
             .zip(dy.par_chunks((channels * pixels).max(1)))
@@ -190,6 +182,30 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
                 }
             });
         Ok(shrunk)
+    }
+
+    fn column_importance(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        columns: usize,
+    ) -> Result<Vec<f64>> {
+        Ok(masked::importance(dy, columns))
+    }
+
+    fn mask_columns(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        columns: usize,
+        kept: &[usize],
+    ) -> Result<<Self as Storage<E>>::Vec> {
+        let mut left = overwritten::<E>(self, dy.len())?;
+        masked::mask(dy, columns, kept, &mut left);
+        Ok(left)
+    }
+
+    fn scale(&self, dy: &mut <Self as Storage<E>>::Vec, factor: f64) -> Result<()> {
+        masked::scale(dy, factor);
+        Ok(())
     }
 
     fn conv2d_backward<X: Shape, W: Shape>(
@@ -227,6 +243,18 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
             }
         }
         Ok(())
+    }
+}
+
+/// A buffer that is to be overwritten as a whole, so that any of the length will do.
+fn overwritten<E: Element>(dev: &Cpu, len: usize) -> Result<<Cpu as Storage<E>>::Vec> {
+    match E::take_buffer(len) {
+        Some(buffer) => {
+            let mut data = Storage::<E>::try_alloc_len(dev, 0).map_err(Error::device)?;
+            *data = buffer;
+            Ok(data)
+        }
+        None => Storage::<E>::try_alloc_len(dev, len).map_err(Error::device),
     }
 }
 
