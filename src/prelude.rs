@@ -15,9 +15,10 @@ pub use dfdx::prelude::*;
 pub use crate::checkpoint::{self, load_training, save_training};
 pub use crate::models::builders::{ResNet18, ResNet26, ResNet34, ResNet50};
 pub use crate::nn::builders::{
-    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
+    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, MaxPool2D, ReLU,
+    SparseConv2D, SparseLinear, UnbiasedSparseLinear,
 };
 pub use crate::nn::VisitSparse;
 pub use crate::optim::{Adam, AdamConfig};
-pub use crate::sparsity::{BarSchedule, DropRate};
+pub use crate::sparsity::{AdaptiveKeep, BarSchedule, DropRate, Masking, Selection};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

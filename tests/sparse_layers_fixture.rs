@@ -1,24 +1,26 @@
-//! Sparse convolutions against numbers computed with PyTorch (`fixtures/sparse_layers.*`).
+//! Sparse convolutions and linear layers against numbers computed with PyTorch
+//! (`fixtures/sparse_layers.*`).
 //!
 //! For each case of the JSON the safetensors hold x, weight, bias, y, the incoming gradient dy, the
 //! channels that are kept (the max(int(keep * C_out), 1) largest of mean |dy|) and the dense
-//! gradients of dy with the other channels zeroed.
+//! gradients of dy with the other channels zeroed. Some cases mask positions or elements instead, or
+//! take dx from the whole of dy; linear ones rank features by the sum of |dy|.
 
 mod support;
 
 use std::path::PathBuf;
 
-use dfdx::prelude::Cpu;
-use safetensors::{Dtype, SafeTensors};
+use ::safetensors::{Dtype as FileDtype, SafeTensors};
+use dfdx::prelude::*;
+use dfdx::tensor_ops::Backward as _;
 use serde_json::Value;
 
+use ssprop::nn::modules::SparseLinear;
+use ssprop::nn::VisitSparse;
 use ssprop::ops::Backward;
 use ssprop::sparsity::{DropRate, Masking};
 use ssprop::Backend;
 use support::{assert_close, Case, Conv, Geometry, Real};
-
-/// Cases of other layers.
-const NOT_YET: [&str; 2] = ["linear_a", "linear_b"];
 
 fn read(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -47,7 +49,7 @@ impl Fixture<'_> {
             .tensors
             .tensor(&format!("{}.{tensor}", self.name()))
             .unwrap();
-        assert_eq!(view.dtype(), Dtype::F32);
+        assert_eq!(view.dtype(), FileDtype::F32);
         let floats = view
             .data()
             .chunks(4)
@@ -60,7 +62,7 @@ impl Fixture<'_> {
             .tensors
             .tensor(&format!("{}.kept", self.name()))
             .unwrap();
-        assert_eq!(view.dtype(), Dtype::I64);
+        assert_eq!(view.dtype(), FileDtype::I64);
         let indices = view
             .data()
             .chunks(8)
@@ -125,10 +127,55 @@ impl Fixture<'_> {
             assert_close(&pass.db, &self.floats::<E>("dbias"), tolerance, &of("db"));
         }
     }
+
+    fn check_linear<const I: usize, const O: usize, E: Real>(&self, tolerance: f64)
+    where
+        Cpu: Backend<E>,
+    {
+        let batch = self.size("batch");
+        assert_eq!(
+            [I, O],
+            [self.size("in_features"), self.size("out_features")]
+        );
+        let dev = Cpu::default();
+        let features = (Const::<O>, Const::<I>);
+        let mut layer: SparseLinear<I, O, E, Cpu> = SparseLinear {
+            weight: dev.tensor_from_vec(self.floats("weight"), features),
+            bias: dev.tensor_from_vec(self.floats("bias"), (Const::<O>,)),
+            backward: Backward::default(),
+            kept_count: None,
+        };
+        layer.set_drop_rate(DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap());
+        let x = dev.tensor_from_vec(self.floats("x"), (batch, Const::<I>));
+        let dy = dev.tensor_from_vec(self.floats("dy"), (batch, Const::<O>));
+
+        let y = layer.forward(x.leaky_trace());
+        let of = |what: &str| format!("{}: {what}", self.name());
+        assert_close(&y.as_vec(), &self.floats::<E>("y"), tolerance, &of("y"));
+        let grads = (y * dy).sum().backward();
+        let expected = self.floats::<E>("dweight");
+        for (what, found, expected) in [
+            ("dX", grads.get(&x).as_vec(), self.floats::<E>("dx")),
+            ("dW", grads.get(&layer.weight).as_vec(), expected.clone()),
+            (
+                "db",
+                grads.get(&layer.bias).as_vec(),
+                self.floats::<E>("dbias"),
+            ),
+        ] {
+            assert_close(&found, &expected, tolerance, &of(what));
+        }
+        // Dropped rows are zero, not just small.
+        let dw = grads.get(&layer.weight).as_vec();
+        for (found, expected) in dw.chunks(I).zip(expected.chunks(I)) {
+            let dropped = |row: &[E]| row.iter().all(|g| g.is_zero());
+            assert_eq!(dropped(found), dropped(expected), "{}", self.name());
+        }
+    }
 }
 
 #[test]
-fn convolutions_agree_with_pytorch() {
+fn layers_agree_with_pytorch() {
     let (json, bytes) = (
         read("sparse_layers.json"),
         read("sparse_layers.safetensors"),
@@ -136,7 +183,7 @@ fn convolutions_agree_with_pytorch() {
     let cases: Vec<Value> = serde_json::from_slice(&json).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
 
-    let (mut run, mut skipped) = (0, 0);
+    let mut run = 0;
     for case in &cases {
         let fixture = Fixture {
             case,
@@ -151,7 +198,16 @@ fn convolutions_agree_with_pytorch() {
                         fixture.check::<$geometry, f64>(1e-6);
                         run += 1;
                     })*
-                    name if NOT_YET.contains(&name) => skipped += 1,
+                    "linear_a" => {
+                        fixture.check_linear::<6, 10, f32>(2e-6);
+                        fixture.check_linear::<6, 10, f64>(1e-6);
+                        run += 1;
+                    }
+                    "linear_b" => {
+                        fixture.check_linear::<9, 7, f32>(2e-6);
+                        fixture.check_linear::<9, 7, f64>(1e-6);
+                        run += 1;
+                    }
                     name => panic!("no test for the case {name}"),
                 }
             };
@@ -172,5 +228,6 @@ fn convolutions_agree_with_pytorch() {
             "depthwise_s2": Conv<8, 8, 3, 2, 1, 1, 8>;
         );
     }
-    assert_eq!((run, skipped), (13, NOT_YET.len()));
+    assert_eq!(run, 15);
+    assert_eq!(cases.len(), 15);
 }

@@ -35,6 +35,7 @@ mod backward;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
+pub mod linear;
 pub mod pool;
 pub mod relu;
 

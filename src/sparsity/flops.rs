@@ -11,7 +11,8 @@
 //!
 //! That is how Tables 4 and 7 come out to the last printed digit, with `keep` the share 1 - drop
 //! rate itself and not the rounded number of channels. Other layers (linear, activations, pooling,
-//! group norm) are not counted there, nor here. A multiplication and an addition are two FLOPs.
+//! group norm) are not counted there, nor here, but for linear layers whose backward pass is sparse
+//! ([`linear`]). A multiplication and an addition are two FLOPs.
 //!
 //! Counts are `f64`: those of long runs do not fit into a `u64`.
 
@@ -49,6 +50,12 @@ pub fn conv2d(m: usize, n: usize, c_out: usize, drop_rate: DropRate) -> f64 {
     } else {
         drop_rate.keep() * dense + importance(m, c_out)
     }
+}
+
+/// Backward FLOPs of a linear layer on `batch` rows: those of a 1x1 convolution of 1x1 images,
+/// [`conv2d`] with M = `batch` and N = `inputs`. (The paper gives none.)
+pub fn linear(batch: usize, inputs: usize, outputs: usize, drop_rate: DropRate) -> f64 {
+    conv2d(batch, inputs, outputs, drop_rate)
 }
 
 /// Backward FLOPs of a batch norm: 12 `m` `c` + 10 `c` (Eq. 7).

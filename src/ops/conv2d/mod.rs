@@ -14,7 +14,7 @@ mod masked;
 #[doc(hidden)]
 pub mod reference;
 mod shrunk;
-mod unfold;
+pub(crate) mod unfold;
 mod winograd;
 
 use std::sync::Arc;
