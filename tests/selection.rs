@@ -327,3 +327,23 @@ fn a_diverged_gradient_is_not_an_error() {
         }
     }
 }
+
+#[test]
+fn empty_batches_do_not_panic() {
+    type G = Conv<2, 6, 3, 1, 1, 1, 1>;
+    for masking in MASKINGS {
+        let adaptive = Selection::Adaptive(AdaptiveKeep::new(0.5).unwrap());
+        for selection in [Selection::TopK, random(1), adaptive] {
+            let backward = Backward {
+                drop_rate: rate(0.8),
+                selection,
+                masking,
+                only_weight_sparse: true,
+                ..Backward::default()
+            };
+            let case = Case::<f32>::random(G::shape(0, 4, 4), 1);
+            assert!(case.dy.is_empty());
+            G::kept(&case, backward);
+        }
+    }
+}

@@ -22,15 +22,6 @@ use crate::error::{Error, Result};
 /// let x: Tensor<Rank4<5, 3, 4, 4>, f32, _> = dev.sample_normal();
 /// let _: Tensor<Rank2<5, 48>, f32, _> = Flatten::<48>.forward(x);
 /// ```
-///
-/// ```compile_fail
-/// use dfdx::prelude::*;
-/// use ssprop::nn::builders::Flatten;
-///
-/// let dev = Cpu::default();
-/// let x: Tensor<Rank4<5, 3, 4, 4>, f32, _> = dev.sample_normal();
-/// let _: Tensor<Rank2<5, 47>, f32, _> = Flatten::<47>.forward(x);
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flatten<const N: usize>;
 

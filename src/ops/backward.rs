@@ -51,22 +51,24 @@ impl Default for Backward {
 }
 
 impl Backward {
-    /// The drop rate by which FLOPs are counted ([`flops`](crate::sparsity::flops)), before any
-    /// data are seen.
-    ///
-    /// That is `drop_rate`, but:
-    /// - under [`Selection::Adaptive`] the rate at the upper bound of the kept share
-    ///   ([`KeptCount`](crate::sparsity::KeptCount) tells what it was);
-    /// - half of either if only dW is sparse, for dX and dW cost the same.
-    ///
-    /// It does not know of the masking: kept positions and elements count as if the dropped ones
-    /// cost nothing, though the masked products here are dense. A random selection's is that of
-    /// top-k, whose ranking it does not need.
-    pub fn counted_drop_rate(&self) -> DropRate {
-        let rate = match self.selection {
+    /// The drop rate that is known before any data are seen: `drop_rate`, or under
+    /// [`Selection::Adaptive`] the one at the upper bound of the kept share.
+    /// ([`KeptCount`](crate::sparsity::KeptCount) tells afterwards what it was.)
+    pub fn planned_drop_rate(&self) -> DropRate {
+        match self.selection {
             Selection::TopK | Selection::Random { .. } => self.drop_rate,
             Selection::Adaptive(rule) => rule.least_drop_rate(),
-        };
+        }
+    }
+
+    /// The drop rate by which FLOPs are counted ([`flops`](crate::sparsity::flops)) before any data
+    /// are seen: the planned one, or half of it if only dW is sparse, for dX and dW cost the same.
+    ///
+    /// It does not know of the masking: kept positions and elements count as if the dropped ones
+    /// cost nothing, though the masked products here are dense. A random selection's includes the
+    /// ranking, which it does not need; that of an adaptive one without an upper bound does not.
+    pub fn counted_drop_rate(&self) -> DropRate {
+        let rate = self.planned_drop_rate();
         if self.only_weight_sparse {
             rate.halved()
         } else {
@@ -91,6 +93,7 @@ mod tests {
         backward.only_weight_sparse = true;
         let dense = flops::conv2d_dense(m, n, c);
         let expected = 0.5 * dense + 0.2 * 0.5 * dense + flops::importance(m, c);
+        assert_eq!(backward.planned_drop_rate(), backward.drop_rate);
         let counted = flops::conv2d(m, n, c, backward.counted_drop_rate());
         assert!((counted / expected - 1.0).abs() < 1e-12);
 

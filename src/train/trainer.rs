@@ -65,7 +65,10 @@ where
     /// The drop rates are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
     /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer. They stay as they are, and
-    /// the report counts FLOPs by them. The device's cache of freed tensors is switched on.
+    /// the report counts FLOPs by them (by what is known beforehand:
+    /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
+    /// each iteration's number, counted through the run. The device's cache of freed tensors is
+    /// switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -85,15 +88,15 @@ where
         dev.try_enable_cache().map_err(Error::device)?;
         let cost = ModelCost::of::<M>([C, H, W])?;
         let mut drop_rates = HashMap::new();
+        let mut drop_rate = DropRate::DENSE;
         self.model.visit_sparse(&mut |layer| {
             drop_rates.insert(layer.path.to_owned(), layer.backward.counted_drop_rate());
+            let planned = layer.backward.planned_drop_rate();
+            if planned > drop_rate {
+                drop_rate = planned;
+            }
         });
         let rate_of = |path: &str| drop_rates.get(path).copied().unwrap_or(DropRate::DENSE);
-        let drop_rate =
-            drop_rates
-                .values()
-                .copied()
-                .fold(DropRate::DENSE, |a, b| if b > a { b } else { a });
         let mut report = EpochReport {
             epoch: self.epoch,
             batches: 0,
