@@ -85,13 +85,17 @@ fn build(root: &Path) -> HashMap<String, String> {
 fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
     let programs = build(Path::new(env!("CARGO_MANIFEST_DIR")));
     // Each program, and what its errors have to name.
-    let expected: [(&str, &[&str]); 6] = [
+    let expected: [(&str, &[&str]); 7] = [
         ("fits", &[]),
         (
             "channels_between_layers",
             &["SparseConv2D<16, 32, 3", "SparseConv2D<3, 8, 3", "Const<8>"],
         ),
         ("channels_of_the_image", &["Const<3>", "Const<1>"]),
+        (
+            "elements_of_the_image",
+            &["N = C H W", "Flatten<784>", "Const<32>"],
+        ),
         (
             "no_compile_time_size",
             &["kernel 3, stride 3, padding 1", "Const<32>"],

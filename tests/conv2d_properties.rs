@@ -206,7 +206,7 @@ fn kept_channels_are_those_of_an_independent_ranking() {
         let case = Case::<E>::random(G::shape(batch, h, w), seed);
         let count = (((1.0 - share) * G::C_OUT as f64) as usize).max(1);
         let expected = case.ranked(count);
-        let kept = G::kept(&case, rate(share)).unwrap_or_else(|| (0..G::C_OUT).collect());
+        let kept = G::kept(&case, at(rate(share))).unwrap_or_else(|| (0..G::C_OUT).collect());
         assert_eq!(kept, expected);
         // And it is they whose filters change, all of them: x is random, so no kept row of dW is
         // zero unless its channel of dY is. db tells nothing, where dY may cancel.

@@ -1,23 +1,26 @@
-//! Sparse convolutions against numbers computed with PyTorch (`fixtures/sparse_layers.*`).
+//! Sparse convolutions and linear layers against numbers computed with PyTorch
+//! (`fixtures/sparse_layers.*`).
 //!
 //! For each case of the JSON the safetensors hold x, weight, bias, y, the incoming gradient dy, the
 //! channels that are kept (the max(int(keep * C_out), 1) largest of mean |dy|) and the dense
-//! gradients of dy with the other channels zeroed.
+//! gradients of dy with the other channels zeroed. Some cases mask positions or elements instead, or
+//! take dx from the whole of dy; linear ones rank features by the sum of |dy|.
 
 mod support;
 
 use std::path::PathBuf;
 
-use dfdx::prelude::Cpu;
-use safetensors::{Dtype, SafeTensors};
+use ::safetensors::{Dtype as FileDtype, SafeTensors};
+use dfdx::prelude::*;
+use dfdx::tensor_ops::Backward as _;
 use serde_json::Value;
 
-use ssprop::sparsity::DropRate;
+use ssprop::nn::modules::SparseLinear;
+use ssprop::nn::VisitSparse;
+use ssprop::ops::Backward;
+use ssprop::sparsity::{DropRate, Masking};
 use ssprop::Backend;
-use support::{assert_close, at, Case, Conv, Geometry, Real};
-
-/// Cases of other layers and of other masks than the one over channels.
-const NOT_YET: [&str; 5] = ["only_weight", "mask_hw", "mask_all", "linear_a", "linear_b"];
+use support::{assert_close, Case, Conv, Geometry, Real};
 
 fn read(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -46,7 +49,7 @@ impl Fixture<'_> {
             .tensors
             .tensor(&format!("{}.{tensor}", self.name()))
             .unwrap();
-        assert_eq!(view.dtype(), Dtype::F32);
+        assert_eq!(view.dtype(), FileDtype::F32);
         let floats = view
             .data()
             .chunks(4)
@@ -59,7 +62,7 @@ impl Fixture<'_> {
             .tensors
             .tensor(&format!("{}.kept", self.name()))
             .unwrap();
-        assert_eq!(view.dtype(), Dtype::I64);
+        assert_eq!(view.dtype(), FileDtype::I64);
         let indices = view
             .data()
             .chunks(8)
@@ -97,10 +100,25 @@ impl Fixture<'_> {
             dy: self.floats("dy"),
         };
         let drop_rate = DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap();
-        let kept = G::kept(&case, drop_rate).unwrap_or_else(|| (0..shape.c_out).collect());
-        assert_eq!(kept, self.kept(), "{}: kept channels", self.name());
+        let backward = Backward {
+            drop_rate,
+            masking: match self.case["masking"].as_str().unwrap() {
+                "channel" => Masking::Channels,
+                "drop_h_w" => Masking::Positions,
+                "drop_ch_h_w" => Masking::Elements,
+                other => panic!("masking {other}"),
+            },
+            only_weight_sparse: self.case["only_weight_grad_sparse"]
+                .as_bool()
+                .unwrap_or(false),
+            ..Backward::default()
+        };
+        if backward.masking == Masking::Channels {
+            let kept = G::kept(&case, backward).unwrap_or_else(|| (0..shape.c_out).collect());
+            assert_eq!(kept, self.kept(), "{}: kept channels", self.name());
+        }
 
-        let pass = G::pass(&case, at(drop_rate));
+        let pass = G::pass(&case, backward);
         let of = |what: &str| format!("{}: {what}", self.name());
         assert_close(&pass.y, &self.floats::<E>("y"), tolerance, &of("y"));
         assert_close(&pass.dx, &self.floats::<E>("dx"), tolerance, &of("dX"));
@@ -109,10 +127,55 @@ impl Fixture<'_> {
             assert_close(&pass.db, &self.floats::<E>("dbias"), tolerance, &of("db"));
         }
     }
+
+    fn check_linear<const I: usize, const O: usize, E: Real>(&self, tolerance: f64)
+    where
+        Cpu: Backend<E>,
+    {
+        let batch = self.size("batch");
+        assert_eq!(
+            [I, O],
+            [self.size("in_features"), self.size("out_features")]
+        );
+        let dev = Cpu::default();
+        let features = (Const::<O>, Const::<I>);
+        let mut layer: SparseLinear<I, O, E, Cpu> = SparseLinear {
+            weight: dev.tensor_from_vec(self.floats("weight"), features),
+            bias: dev.tensor_from_vec(self.floats("bias"), (Const::<O>,)),
+            backward: Backward::default(),
+            kept_count: None,
+        };
+        layer.set_drop_rate(DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap());
+        let x = dev.tensor_from_vec(self.floats("x"), (batch, Const::<I>));
+        let dy = dev.tensor_from_vec(self.floats("dy"), (batch, Const::<O>));
+
+        let y = layer.forward(x.leaky_trace());
+        let of = |what: &str| format!("{}: {what}", self.name());
+        assert_close(&y.as_vec(), &self.floats::<E>("y"), tolerance, &of("y"));
+        let grads = (y * dy).sum().backward();
+        let expected = self.floats::<E>("dweight");
+        for (what, found, expected) in [
+            ("dX", grads.get(&x).as_vec(), self.floats::<E>("dx")),
+            ("dW", grads.get(&layer.weight).as_vec(), expected.clone()),
+            (
+                "db",
+                grads.get(&layer.bias).as_vec(),
+                self.floats::<E>("dbias"),
+            ),
+        ] {
+            assert_close(&found, &expected, tolerance, &of(what));
+        }
+        // Dropped rows are zero, not just small.
+        let dw = grads.get(&layer.weight).as_vec();
+        for (found, expected) in dw.chunks(I).zip(expected.chunks(I)) {
+            let dropped = |row: &[E]| row.iter().all(|g| g.is_zero());
+            assert_eq!(dropped(found), dropped(expected), "{}", self.name());
+        }
+    }
 }
 
 #[test]
-fn convolutions_agree_with_pytorch() {
+fn layers_agree_with_pytorch() {
     let (json, bytes) = (
         read("sparse_layers.json"),
         read("sparse_layers.safetensors"),
@@ -120,7 +183,7 @@ fn convolutions_agree_with_pytorch() {
     let cases: Vec<Value> = serde_json::from_slice(&json).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
 
-    let (mut run, mut skipped) = (0, 0);
+    let mut run = 0;
     for case in &cases {
         let fixture = Fixture {
             case,
@@ -135,7 +198,16 @@ fn convolutions_agree_with_pytorch() {
                         fixture.check::<$geometry, f64>(1e-6);
                         run += 1;
                     })*
-                    name if NOT_YET.contains(&name) => skipped += 1,
+                    "linear_a" => {
+                        fixture.check_linear::<6, 10, f32>(2e-6);
+                        fixture.check_linear::<6, 10, f64>(1e-6);
+                        run += 1;
+                    }
+                    "linear_b" => {
+                        fixture.check_linear::<9, 7, f32>(2e-6);
+                        fixture.check_linear::<9, 7, f64>(1e-6);
+                        run += 1;
+                    }
                     name => panic!("no test for the case {name}"),
                 }
             };
@@ -148,10 +220,14 @@ fn convolutions_agree_with_pytorch() {
             "k5s3p2": Conv<3, 7, 5, 3, 2, 1, 1>;
             "k3s1p0_keep_one": Conv<2, 4, 3, 1, 0, 1, 1>;
             "k3s1p1_dense": Conv<3, 6, 3, 1, 1, 1, 1>;
+            "only_weight": Conv<4, 10, 3, 1, 1, 1, 1>;
+            "mask_hw": Conv<4, 10, 3, 1, 1, 1, 1>;
+            "mask_all": Conv<4, 10, 3, 1, 1, 1, 1>;
             "dilated": Conv<4, 9, 3, 1, 2, 2, 1>;
             "grouped": Conv<6, 12, 3, 1, 1, 1, 3>;
             "depthwise_s2": Conv<8, 8, 3, 2, 1, 1, 8>;
         );
     }
-    assert_eq!((run, skipped), (10, NOT_YET.len()));
+    assert_eq!(run, 15);
+    assert_eq!(cases.len(), 15);
 }

@@ -7,7 +7,7 @@ use dfdx::prelude::*;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
 use ssprop::sparsity::DropRate;
-use support::{Case, Conv, Geometry};
+use support::{at, Case, Conv, Geometry};
 
 type Image<const B: usize, const C: usize, const S: usize> = Tensor<Rank4<B, C, S, S>, f32, Cpu>;
 
@@ -159,7 +159,7 @@ fn empty_batches_and_images_do_not_panic() {
         let case = Case::<f32>::random(G::shape(0, 6, 6), 1);
         let [dx, dw, db] = G::dense_kernels(&case);
         assert!(dx.is_empty() && dw.iter().chain(&db).all(|&g| g == 0.0));
-        let kept = G::kept(&case, DropRate::new(0.5).unwrap());
+        let kept = G::kept(&case, at(DropRate::new(0.5).unwrap()));
         assert_eq!(kept.unwrap().len(), G::C_OUT / 2);
     }
     backward::<Conv<8, 8, 3, 1, 1, 1, 1>>();

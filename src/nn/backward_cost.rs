@@ -19,6 +19,14 @@ pub type ImageSize = [usize; 3];
 pub enum LayerCost {
     /// A convolution of one image (`batch` is 1).
     Conv2D(Conv2DShape),
+    /// A linear layer whose backward pass can be sparse. It counts as a 1x1 convolution of a 1x1
+    /// image; the dense classifiers of the paper's networks do not count, there or here.
+    Linear {
+        /// Input features.
+        inputs: usize,
+        /// Output features.
+        outputs: usize,
+    },
     /// A batch norm of images of this size.
     BatchNorm2D(ImageSize),
     /// A dropout layer on images of this size.
@@ -49,6 +57,7 @@ impl LayerCost {
                 conv.c_out,
                 drop_rate,
             ),
+            &Self::Linear { inputs, outputs } => flops::linear(batch, inputs, outputs, drop_rate),
             &Self::BatchNorm2D([c, h, w]) => flops::batch_norm2d(batch * h * w, c),
             &Self::Dropout([c, h, w]) => flops::dropout(batch * h * w, c),
         }
@@ -425,6 +434,31 @@ mod tests {
         let mut paths = Vec::new();
         net.visit_sparse(&mut |layer| paths.push(layer.path.to_owned()));
         paths
+    }
+
+    #[test]
+    fn a_sparse_linear_layer_counts_as_a_pointwise_convolution() {
+        use dfdx::nn::modules::Linear;
+        type Net = (
+            modules::Flatten<48>,
+            modules::SparseLinear<48, 20, f32, Cpu>,
+            modules::ReLU,
+            modules::UnbiasedSparseLinear<20, 8, f32, Cpu>,
+            Linear<8, 3, f32, Cpu>,
+        );
+        let cost = ModelCost::of::<Net>([3, 4, 4]).unwrap();
+        let paths: Vec<_> = cost.layers.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["1", "3"]);
+        let dense = cost.per_iteration(10, DropRate::DENSE);
+        assert_eq!(dense, 4.0 * 10.0 * (48.0 * 20.0 + 20.0 * 8.0));
+        let sparse = cost.per_iteration(10, DropRate::new(0.75).unwrap());
+        assert_eq!(sparse, 0.25 * dense + 9.0 * 28.0);
+        assert!(ModelCost::of::<Net>([3, 4, 5]).is_err());
+        type Conv = modules::SparseConv2D<48, 20, 1, 1, 0, 1, 1, f32, Cpu>;
+        let conv = ModelCost::of::<Conv>([48, 1, 1]).unwrap();
+        let rate = DropRate::new(0.3).unwrap();
+        let linear = cost.layers[0].1.flops(7, rate);
+        assert_eq!(conv.per_iteration(7, rate), linear);
     }
 
     #[test]

@@ -7,11 +7,13 @@
 
 mod backward_cost;
 mod batch_norm2d;
+mod flatten;
 mod plan;
 mod pool;
 mod relu;
 mod run_cost;
 mod sparse_conv2d;
+mod sparse_linear;
 mod visit_sparse;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
@@ -23,15 +25,19 @@ pub use visit_sparse::{SparseLayer, VisitSparse};
 /// The layers themselves, with their parameters.
 pub mod modules {
     pub use super::batch_norm2d::BatchNorm2D;
+    pub use super::flatten::Flatten;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
     pub use super::sparse_conv2d::{BiasedSparseConv2D, Quotient, SparseConv2D};
+    pub use super::sparse_linear::{SparseLinear, UnbiasedSparseLinear};
 }
 
 /// The types that describe a network before it is built.
 pub mod builders {
     pub use super::batch_norm2d::builder::BatchNorm2D;
+    pub use super::flatten::Flatten;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
     pub use super::sparse_conv2d::builder::{BiasedSparseConv2D, SparseConv2D};
+    pub use super::sparse_linear::builder::{SparseLinear, UnbiasedSparseLinear};
 }

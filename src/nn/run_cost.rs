@@ -93,7 +93,7 @@ impl ModelCost {
         };
         for (path, layer) in &self.layers {
             let schedule = match layer {
-                LayerCost::Conv2D(_) => schedules.next(),
+                LayerCost::Conv2D(_) | LayerCost::Linear { .. } => schedules.next(),
                 _ => None,
             };
             let dense = layer_run(layer, &Schedule::DENSE, size);
@@ -109,16 +109,18 @@ impl ModelCost {
 
     /// The layers whose backward pass can be sparse.
     fn sparse_layers(&self) -> impl Iterator<Item = LayerInfo<'_>> {
-        let convs = self.layers.iter().filter_map(|(path, layer)| match layer {
-            LayerCost::Conv2D(conv) => Some((path, conv)),
+        let sparse = self.layers.iter().filter_map(|(path, layer)| match layer {
+            LayerCost::Conv2D(conv) => Some((path, conv.c_in, conv.c_out, Some(conv.op.kernel))),
+            &LayerCost::Linear { inputs, outputs } => Some((path, inputs, outputs, None)),
             _ => None,
         });
-        convs.enumerate().map(|(index, (path, conv))| LayerInfo {
+        let infos = sparse.enumerate();
+        infos.map(|(index, (path, c_in, channels, kernel))| LayerInfo {
             path,
             index,
-            c_in: conv.c_in,
-            channels: conv.c_out,
-            kernel: Some(conv.op.kernel),
+            c_in,
+            channels,
+            kernel,
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The convolution whose backward pass is sparse.
 
+use std::sync::Arc;
+
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
@@ -13,9 +15,11 @@ use rand_distr::{Distribution, Normal};
 use super::visit_sparse::{SparseLayer, VisitSparse};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::conv2d::{conv2d_linked, Backward, WeightShape};
+use crate::ops::conv2d::{conv2d_linked, WeightShape};
 use crate::ops::linked::Linked;
+use crate::ops::Backward;
 use crate::shape::ConvDim;
+use crate::sparsity::KeptCount;
 
 /// The architecture of the layers.
 pub mod builder {
@@ -93,8 +97,10 @@ macro_rules! sparse_conv2d {
                 /// (C_out)
                 pub $bias: Tensor<(Const<C_OUT>,), E, D>,
             )?
-            /// The drop rate of the next forward's backward pass, and whether it computes dX.
+            /// How the next forward's backward pass goes: its drop rate, above all.
             pub backward: Backward,
+            /// Is told how many channels each backward pass keeps. Clones share it.
+            pub kept_count: Option<Arc<KeptCount>>,
         }
 
         impl<
@@ -161,6 +167,7 @@ macro_rules! sparse_conv2d {
                         weight,
                         $($bias,)?
                         backward: Backward::default(),
+                        kept_count: None,
                     },
                 )
             }
@@ -211,6 +218,7 @@ macro_rules! sparse_conv2d {
                     &self.weight,
                     bias,
                     self.backward,
+                    self.kept_count.clone(),
                 )
             }
         }
@@ -277,6 +285,7 @@ macro_rules! sparse_conv2d {
                     channels: C_OUT,
                     kernel: Some(K),
                     backward: &mut self.backward,
+                    kept_count: &mut self.kept_count,
                 });
             }
         }

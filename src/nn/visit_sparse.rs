@@ -1,8 +1,10 @@
 //! How a schedule's drop rate reaches the sparse layers of a model.
 
+use std::sync::Arc;
+
 use super::plan::LayerInfo;
-use crate::ops::conv2d::Backward;
-use crate::sparsity::DropRate;
+use crate::ops::Backward;
+use crate::sparsity::{Draw, DropRate, KeptCount, Masking, Selection};
 
 /// A sparse layer, as a visitor of a model sees it.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub struct SparseLayer<'a> {
     pub kernel: Option<usize>,
     /// How its backward pass goes.
     pub backward: &'a mut Backward,
+    /// Is told how many channels each backward pass keeps, if there is one.
+    pub kept_count: &'a mut Option<Arc<KeptCount>>,
 }
 
 impl SparseLayer<'_> {
@@ -64,6 +68,63 @@ pub trait VisitSparse {
     /// Sets the drop rate of every sparse layer.
     fn set_drop_rate(&mut self, drop_rate: DropRate) {
         self.visit_sparse(&mut |layer| layer.backward.drop_rate = drop_rate);
+    }
+
+    /// Sets how every sparse layer chooses what it keeps.
+    fn set_selection(&mut self, selection: Selection) {
+        self.visit_sparse(&mut |layer| layer.backward.selection = selection);
+    }
+
+    /// Sets what every sparse layer keeps or drops as one.
+    fn set_masking(&mut self, masking: Masking) {
+        self.visit_sparse(&mut |layer| layer.backward.masking = masking);
+    }
+
+    /// Sets whether dX comes from the whole of dY in every sparse layer, so that only dW and db are
+    /// sparse.
+    fn set_only_weight_sparse(&mut self, only_weight: bool) {
+        self.visit_sparse(&mut |layer| layer.backward.only_weight_sparse = only_weight);
+    }
+
+    /// Tells every sparse layer the number of the iteration, before its forward pass: a random
+    /// selection draws by it, by the layer's path and by its seed, so that each layer and iteration
+    /// has a set of its own, and a run that is repeated or resumed has the same ones.
+    ///
+    /// [`Trainer`](crate::train::Trainer) does so itself; other selections do not need it.
+    ///
+    /// ```
+    /// use dfdx::{prelude::*, tensor_ops::Backward as _};
+    /// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+    /// use ssprop::sparsity::{DropRate, Selection};
+    ///
+    /// let dev = Cpu::default();
+    /// let mut conv = dev.build_module::<SparseConv2D<3, 32, 3>, f32>();
+    /// conv.set_drop_rate(DropRate::new(0.8)?);
+    /// conv.set_selection(Selection::Random { seed: 0, rescale: false });
+    /// let x: Tensor<Rank4<2, 3, 5, 5>, f32, _> = dev.sample_normal();
+    /// let mut kept_at = |iteration: u64| {
+    ///     conv.set_iteration(iteration);
+    ///     let dw = conv.forward(x.leaky_trace()).sum().backward().get(&conv.weight).as_vec();
+    ///     let kept = |row: &[f32]| row.iter().any(|&g| g != 0.0);
+    ///     dw.chunks(27).map(kept).collect::<Vec<_>>()
+    /// };
+    /// assert_eq!(kept_at(0), kept_at(0));
+    /// assert_ne!(kept_at(0), kept_at(1));
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    fn set_iteration(&mut self, iteration: u64) {
+        self.visit_sparse(&mut |layer| layer.backward.draw = Draw::new(layer.path, iteration));
+    }
+
+    /// Gives every sparse layer a new [`KeptCount`], and returns them with the layers' paths.
+    fn count_kept(&mut self) -> Vec<(String, Arc<KeptCount>)> {
+        let mut counts = Vec::new();
+        self.visit_sparse(&mut |layer| {
+            let count = Arc::<KeptCount>::default();
+            *layer.kept_count = Some(count.clone());
+            counts.push((layer.path.to_owned(), count));
+        });
+        counts
     }
 }
 

@@ -31,11 +31,14 @@ pub(crate) fn empty_grad<E, D: Storage<E>>(
 }
 
 pub mod add_relu;
+mod backward;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
+pub mod linear;
 pub(crate) mod linked;
 pub mod pool;
 pub mod relu;
 
+pub use backward::Backward;
 pub use linked::Fill;

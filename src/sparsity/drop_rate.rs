@@ -25,6 +25,8 @@ impl DropRate {
 
     /// What the paper drops in every second epoch: 0.8.
     pub const PAPER: Self = Self(0.8);
+    /// The largest rate: one channel is left, of however many.
+    pub(super) const MOST: Self = Self(1.0 - f64::EPSILON);
 
     /// A drop rate in [0, 1).
     ///
@@ -76,6 +78,11 @@ impl DropRate {
         }
         let (low, high) = (self.0.min(other.0), self.0.max(other.0));
         Self((self.0 + (other.0 - self.0) * share).clamp(low, high))
+    }
+
+    /// Half of it.
+    pub(crate) fn halved(self) -> Self {
+        Self(self.0 / 2.0)
     }
 
     /// Whether nothing is dropped.

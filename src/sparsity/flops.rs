@@ -11,7 +11,8 @@
 //!
 //! That is how Tables 4 and 7 come out to the last printed digit, with `keep` the share 1 - drop
 //! rate itself and not the rounded number of channels. Other layers (linear, activations, pooling,
-//! group norm) are not counted there, nor here. A multiplication and an addition are two FLOPs.
+//! group norm) are not counted there, nor here, but for linear layers whose backward pass is sparse
+//! ([`linear`]). A multiplication and an addition are two FLOPs.
 //!
 //! A drop rate saves FLOPs from [`least_useful_drop_rate`] on (Eq. 10). An iteration costs the sum
 //! over the layers, and a run the sum over its iterations (Eq. 11):
@@ -88,6 +89,12 @@ pub fn least_useful_drop_rate(m: usize, n: usize) -> f64 {
         return 0.0;
     }
     (m - 1) as f64 / (4.0 * m as f64 * n as f64)
+}
+
+/// Backward FLOPs of a linear layer on `batch` rows: those of a 1x1 convolution of 1x1 images,
+/// [`conv2d`] with M = `batch` and N = `inputs`. (The paper gives none.)
+pub fn linear(batch: usize, inputs: usize, outputs: usize, drop_rate: DropRate) -> f64 {
+    conv2d(batch, inputs, outputs, drop_rate)
 }
 
 /// Backward FLOPs of a batch norm: 12 `m` `c` + 10 `c` (Eq. 7).

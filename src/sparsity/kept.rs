@@ -1,6 +1,29 @@
 //! The output channels that a backward pass keeps.
 
+use std::cmp::Ordering;
+
 use crate::error::{Error, Result};
+
+/// Larger before smaller, NaN before any number.
+pub(super) fn descending(a: f64, b: f64) -> Ordering {
+    b.is_nan()
+        .cmp(&a.is_nan())
+        .then(b.partial_cmp(&a).unwrap_or(Ordering::Equal))
+}
+
+/// The indices of the `count` largest, ascending, in O(n); the lower index first among equals.
+pub(super) fn largest(importance: &[f64], count: usize) -> Vec<usize> {
+    let n = importance.len();
+    if count == 0 || count >= n {
+        return (0..count.min(n)).collect();
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    let rank = |&a: &usize, &b: &usize| descending(importance[a], importance[b]).then(a.cmp(&b));
+    order.select_nth_unstable_by(count - 1, rank);
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
 
 /// The kept ones of `C_OUT` output channels: ascending, without repetition, at least one.
 ///
@@ -65,20 +88,7 @@ impl<const C_OUT: usize> KeptChannels<C_OUT> {
                 "at least 1 and at most the number of channels",
             ));
         }
-        let mut order: Vec<usize> = (0..C_OUT).collect();
-        let rank = |&a: &usize, &b: &usize| {
-            let (x, y) = (importance[a], importance[b]);
-            y.is_nan()
-                .cmp(&x.is_nan())
-                .then(y.partial_cmp(&x).unwrap_or(std::cmp::Ordering::Equal))
-                .then(a.cmp(&b))
-        };
-        order.select_nth_unstable_by(count - 1, rank);
-        let mut is_kept = vec![false; C_OUT];
-        for &channel in &order[..count] {
-            is_kept[channel] = true;
-        }
-        let indices = (0..C_OUT).filter(|&channel| is_kept[channel]).collect();
+        let indices = largest(importance, count);
         Ok(Self { indices })
     }
 

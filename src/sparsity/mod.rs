@@ -2,11 +2,21 @@
 //!
 //! Nothing here knows of tensors; the convolution uses it from its backward hook.
 
+mod adaptive;
+mod draw;
 mod drop_rate;
 pub mod flops;
 mod kept;
+mod kept_count;
+mod masking;
 mod schedule;
+mod selection;
 
+pub use adaptive::AdaptiveKeep;
+pub use draw::Draw;
 pub use drop_rate::DropRate;
 pub use kept::KeptChannels;
+pub use kept_count::KeptCount;
+pub use masking::Masking;
 pub use schedule::{Curve, Schedule, Span};
+pub use selection::Selection;

@@ -17,10 +17,10 @@ impl DropRates {
         let mut by_path = HashMap::new();
         let (mut largest, mut sum) = (DropRate::DENSE, 0.0);
         model.visit_sparse(&mut |layer| {
-            let rate = layer.backward.drop_rate;
-            by_path.insert(layer.path.to_owned(), rate);
-            largest = larger(largest, rate);
-            sum += rate.rate();
+            by_path.insert(layer.path.to_owned(), layer.backward.counted_drop_rate());
+            let planned = layer.backward.planned_drop_rate();
+            largest = larger(largest, planned);
+            sum += planned.rate();
         });
         let mean = sum / by_path.len().max(1) as f64;
         Self {
@@ -30,7 +30,7 @@ impl DropRates {
         }
     }
 
-    /// The rate of the layer at a path; 0 where none is sparse.
+    /// The rate by which the FLOPs of the layer at a path are counted; 0 where none is sparse.
     pub(super) fn at(&self, path: &str) -> DropRate {
         self.by_path.get(path).copied().unwrap_or(DropRate::DENSE)
     }

@@ -89,7 +89,10 @@ where
     /// step. Without one they are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
     /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer; they stay as they are. The
-    /// report counts FLOPs by them. The device's cache of freed tensors is switched on.
+    /// report counts FLOPs by them (by what is known beforehand:
+    /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
+    /// each iteration's number, counted through the run. The device's cache of freed tensors is
+    /// switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -125,11 +128,15 @@ where
             backward_flops: 0.0,
         };
         let mut clock = Instant::now();
+        // Counted through the run, also where it is resumed.
+        let first = self.epoch.wrapping_mul(loader.len() as u64);
         for batch in loader.epoch(self.epoch) {
             if varies && report.batches > 0 {
                 self.apply_schedule(report.batches as u64)?;
                 drop_rates = DropRates::of(&mut self.model);
             }
+            let iteration = first.wrapping_add(report.batches as u64);
+            self.model.set_iteration(iteration);
             let (loss, seconds) =
                 self.step::<C, H, W, CLASSES>(dev, &batch, report.batches, &mut clock)?;
             observer.batch(&BatchReport {

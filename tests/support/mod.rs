@@ -227,7 +227,7 @@ pub trait Geometry {
     fn quadratic(case: &Case<f64>) -> (f64, [Vec<f64>; 3]);
 
     /// The channels that the library keeps; `None` for all.
-    fn kept<E: Real>(case: &Case<E>, drop_rate: DropRate) -> Option<Vec<usize>>
+    fn kept<E: Real>(case: &Case<E>, backward: Backward) -> Option<Vec<usize>>
     where
         Cpu: Backend<E>;
 
@@ -392,12 +392,12 @@ impl<
         (value, all)
     }
 
-    fn kept<E: Real>(case: &Case<E>, drop_rate: DropRate) -> Option<Vec<usize>>
+    fn kept<E: Real>(case: &Case<E>, backward: Backward) -> Option<Vec<usize>>
     where
         Cpu: Backend<E>,
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
-        BackwardGradient::<C_OUT, _>::new::<E, Cpu>(&dev, &case.shape, dy, drop_rate)
+        BackwardGradient::<C_OUT, _>::new::<E, Cpu>(&dev, &case.shape, dy, &backward)
             .unwrap()
             .as_grad()
             .kept
@@ -409,6 +409,6 @@ impl<
 pub fn at(drop_rate: DropRate) -> Backward {
     Backward {
         drop_rate,
-        input_gradient: true,
+        ..Backward::default()
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
-use super::{channels, unfold, Conv2DGrads, Conv2DKernel};
+use super::{channels, masked, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::Fill;
@@ -198,6 +198,30 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
                 }
             });
         Ok(shrunk)
+    }
+
+    fn column_importance(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        columns: usize,
+    ) -> Result<Vec<f64>> {
+        Ok(masked::importance(dy, columns))
+    }
+
+    fn mask_columns(
+        &self,
+        dy: &<Self as Storage<E>>::Vec,
+        columns: usize,
+        kept: &[usize],
+    ) -> Result<<Self as Storage<E>>::Vec> {
+        let mut left = Recycle::<E>::alloc_buffer(self, dy.len())?;
+        masked::mask(dy, columns, kept, &mut left);
+        Ok(left)
+    }
+
+    fn scale(&self, dy: &mut <Self as Storage<E>>::Vec, factor: f64) -> Result<()> {
+        masked::scale(dy, factor);
+        Ok(())
     }
 
     fn conv2d_backward<X: Shape, W: Shape>(

@@ -3,29 +3,36 @@
 //! Forward, y = conv(x, weight) + bias, is an ordinary convolution. Backward ranks the output
 //! channels by mean |dY| over batch, height and width, keeps the best, copies them into a
 //! [`ShrunkGradient`], and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
-//! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing.
+//! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing. [`Backward`]
+//! has the variants: other choices, other masks, dX from the whole of dY.
 
 mod channels;
 pub(crate) mod cpu;
 mod geometry;
+mod gradient;
+mod masked;
 #[doc(hidden)]
 pub mod reference;
 mod shrunk;
-mod unfold;
+pub(crate) mod unfold;
 mod winograd;
+
+use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{Storage, Tape, Tensor};
 
+pub use crate::ops::Backward;
 pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
-pub use shrunk::{BackwardGradient, ShrunkGradient};
+pub use gradient::BackwardGradient;
+pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::shape::ConvDim;
-use crate::sparsity::DropRate;
+use crate::sparsity::KeptCount;
 
 /// Which gradient [`Conv2DKernel::conv2d_backward`] adds to.
 #[derive(Debug)]
@@ -76,6 +83,25 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         kept: &[usize],
     ) -> Result<Self::Vec>;
 
+    /// Mean |dY| of each of `columns` columns of `dy` (rows, columns): with H_out W_out columns the
+    /// rows are the batch's channels, with C_out H_out W_out its images.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn column_importance(&self, dy: &Self::Vec, columns: usize) -> Result<Vec<f64>>;
+
+    /// `dy` (rows, columns) with zeros where the column is not in `kept`, which is ascending.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn mask_columns(&self, dy: &Self::Vec, columns: usize, kept: &[usize]) -> Result<Self::Vec>;
+
+    /// Multiplies every element of `dy` by `factor`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn scale(&self, dy: &mut Self::Vec, factor: f64) -> Result<()>;
+
     /// Adds the gradient of the input, the weight or the bias to what is there, or overwrites that
     /// of the input.
     ///
@@ -89,24 +115,6 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         dy: OutputGrad<'_, Self::Vec>,
         grads: Conv2DGrads<'_, Self::Vec>,
     ) -> Result<()>;
-}
-
-/// How a convolution's backward pass goes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backward {
-    /// Share of the output channels that are dropped.
-    pub drop_rate: DropRate,
-    /// Whether dX is computed. A network's first layer has no use for it.
-    pub input_gradient: bool,
-}
-
-impl Default for Backward {
-    fn default() -> Self {
-        Self {
-            drop_rate: DropRate::DENSE,
-            input_gradient: true,
-        }
-    }
 }
 
 /// A weight's shape: (C_out, C_in / groups, K, K).
@@ -137,7 +145,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// let x: Tensor<Rank4<2, 3, 8, 8>, f32, _> = dev.sample_normal();
 /// let w: Tensor<Rank4<10, 3, 3, 3>, f32, _> = dev.sample_normal();
 /// let b: Tensor<Rank1<10>, f32, _> = dev.zeros();
-/// let backward = Backward { drop_rate: DropRate::new(0.8)?, input_gradient: true };
+/// let backward = Backward { drop_rate: DropRate::new(0.8)?, ..Backward::default() };
 /// let y = conv2d::<3, 10, 3, 1, 1, 1, 1, _, _, _, _, _, _, _>(x.leaky_trace(), &w, Some(&b), backward)?;
 /// let _: &Rank4<2, 10, 8, 8> = y.shape();
 ///
@@ -168,16 +176,49 @@ pub fn conv2d<
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     backward: Backward,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
+    conv2d_counted::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+        x, weight, bias, backward, None,
+    )
+}
+
+/// [`conv2d`], whose backward pass tells `count` how many channels it kept.
+///
+/// # Errors
+/// Those of [`conv2d`].
+#[allow(clippy::type_complexity)]
+pub fn conv2d_counted<
+    const C_IN: usize,
+    const C_OUT: usize,
+    const K: usize,
+    const STRIDE: usize,
+    const PADDING: usize,
+    const DILATION: usize,
+    const GROUPS: usize,
+    B: Dim,
+    H: ConvDim<K, STRIDE, PADDING, DILATION>,
+    W: ConvDim<K, STRIDE, PADDING, DILATION>,
+    GroupIn: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+>(
+    x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
+    weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
+    bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    backward: Backward,
+    count: Option<Arc<KeptCount>>,
+) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     conv2d_linked::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
         x.into(),
         weight,
         bias,
         backward,
+        count,
     )
     .map(Linked::into_tensor)
 }
 
-/// [`conv2d`] between operations of this crate.
+/// [`conv2d_counted`] between operations of this crate.
 pub(crate) fn conv2d_linked<
     const C_IN: usize,
     const C_OUT: usize,
@@ -198,6 +239,7 @@ pub(crate) fn conv2d_linked<
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     backward: Backward,
+    count: Option<Arc<KeptCount>>,
 ) -> Result<Linked<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     let op = Conv2DOp {
         kernel: K,
@@ -233,10 +275,17 @@ pub(crate) fn conv2d_linked<
             let Some(dy) = y_link.take() else {
                 return Ok(());
             };
-            let dy = BackwardGradient::<C_OUT, _>::new(&dev, &shape, dy, backward.drop_rate)
+            let dy = BackwardGradient::<C_OUT, _>::new(&dev, &shape, dy, &backward)
                 .map_err(D::device_error)?;
+            if let Some(count) = count {
+                dy.count(&count);
+            }
             let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
-                dev.conv2d_backward(&shape, &x, &weight, dy.as_grad(), into)
+                let dy = match into {
+                    Conv2DGrads::Input(..) => dy.for_input(),
+                    _ => dy.as_grad(),
+                };
+                dev.conv2d_backward(&shape, &x, &weight, dy, into)
                     .map_err(D::device_error)
             };
             if let Some(bias) = &bias_ghost {
@@ -248,7 +297,7 @@ pub(crate) fn conv2d_linked<
                 let dx = |dx: &mut _, fill| add(Conv2DGrads::Input(dx, fill));
                 add_grad!(dev, grads, &x_ghost, x_link, len, dx);
             }
-            dev.recycle(dy.into_data());
+            dy.recycle(&dev);
             Ok(())
         });
     }

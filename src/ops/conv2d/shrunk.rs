@@ -1,13 +1,11 @@
 //! The gradient of a convolution's output, shrunk to the channels that are kept.
 
 use dfdx::dtypes::Dtype;
-use dfdx::tensor::Storage;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::Conv2DKernel;
 use crate::error::{Error, Result};
-use crate::recycle::Recycle;
-use crate::sparsity::{DropRate, KeptChannels};
+use crate::sparsity::KeptChannels;
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out).
 ///
@@ -54,6 +52,23 @@ impl<const C_OUT: usize, V> ShrunkGradient<C_OUT, V> {
         }
     }
 
+    /// Multiplies every element by `factor`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn scale<E: Dtype, D: Conv2DKernel<E, Vec = V>>(
+        &mut self,
+        dev: &D,
+        factor: f64,
+    ) -> Result<()> {
+        dev.scale(&mut self.data, factor)
+    }
+
+    /// The buffer, for another use.
+    pub fn into_data(self) -> V {
+        self.data
+    }
+
     /// The channels.
     pub fn kept(&self) -> &KeptChannels<C_OUT> {
         &self.kept
@@ -66,57 +81,5 @@ fn check_len(found: usize, shape: &Conv2DShape, channels: usize) -> Result<()> {
         Ok(())
     } else {
         Err(Error::shape("shrunk gradient", "elements", expected, found))
-    }
-}
-
-/// What a backward pass computes with: the whole of dY, or what is left of it.
-#[derive(Debug)]
-pub enum BackwardGradient<const C_OUT: usize, V> {
-    /// Every channel is kept.
-    Whole(V),
-    /// Some are dropped.
-    Shrunk(ShrunkGradient<C_OUT, V>),
-}
-
-impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
-    /// `dy` (B, C_OUT, H_out, W_out), shrunk to the channels of the largest mean |dY| over batch,
-    /// height and width if the drop rate leaves fewer than all.
-    ///
-    /// # Errors
-    /// Those of [`ShrunkGradient::gather`] and of the device.
-    pub fn new<E: Dtype, D>(
-        dev: &D,
-        shape: &Conv2DShape,
-        dy: V,
-        drop_rate: DropRate,
-    ) -> Result<Self>
-    where
-        D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
-    {
-        let count = drop_rate.kept_of(C_OUT);
-        if count == C_OUT {
-            return Ok(Self::Whole(dy));
-        }
-        let importance = dev.channel_importance(&dy, C_OUT, shape.output_pixels())?;
-        let kept = KeptChannels::largest(&importance, count)?;
-        let shrunk = ShrunkGradient::gather(dev, shape, &dy, kept)?;
-        dev.recycle(dy);
-        Ok(Self::Shrunk(shrunk))
-    }
-
-    /// The buffer and its channels, for the kernels.
-    pub fn as_grad(&self) -> OutputGrad<'_, V> {
-        match self {
-            Self::Whole(data) => OutputGrad { data, kept: None },
-            Self::Shrunk(shrunk) => shrunk.as_grad(),
-        }
-    }
-
-    /// The buffer, for another use.
-    pub fn into_data(self) -> V {
-        match self {
-            Self::Whole(data) => data,
-            Self::Shrunk(shrunk) => shrunk.data,
-        }
     }
 }

@@ -9,7 +9,7 @@
 //! Blocks of images do not depend on the number of threads, nor does the order of sums.
 
 mod fold;
-mod product;
+pub mod product;
 
 use std::borrow::Cow;
 use std::ops::Range;

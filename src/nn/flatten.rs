@@ -1,0 +1,80 @@
+//! From images to features.
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{Module, NonMutableModule, ZeroSizedModule};
+use dfdx::shapes::{Const, Dim, HasShape};
+use dfdx::tensor::{Tape, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use super::backward_cost::{BackwardCost, ImageSize, LayerCost};
+use super::visit_sparse::{SparseLayer, VisitSparse};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+
+/// (B, C, H, W) to (B, N), where N = C H W, which the compiler checks. (dfdx's own `Flatten2D`
+/// needs a nightly compiler.)
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::nn::builders::Flatten;
+///
+/// let dev = Cpu::default();
+/// let x: Tensor<Rank4<5, 3, 4, 4>, f32, _> = dev.sample_normal();
+/// let _: Tensor<Rank2<5, 48>, f32, _> = Flatten::<48>.forward(x);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flatten<const N: usize>;
+
+impl<const N: usize> ZeroSizedModule for Flatten<N> {}
+impl<const N: usize> NonMutableModule for Flatten<N> {}
+
+impl<
+        const N: usize,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        B: Dim,
+        E: Dtype,
+        D: Backend<E>,
+        T: Tape<E, D>,
+    > Module<Tensor<(B, Const<C>, Const<H>, Const<W>), E, D, T>> for Flatten<N>
+{
+    type Output = Tensor<(B, Const<N>), E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(
+        &self,
+        x: Tensor<(B, Const<C>, Const<H>, Const<W>), E, D, T>,
+    ) -> Result<Self::Output, D::Err> {
+        const {
+            assert!(
+                C * H * W == N,
+                "the features are the image's elements: N = C H W"
+            )
+        }
+        let batch = x.shape().0;
+        x.try_reshape_like(&(batch, Const))
+    }
+}
+
+impl<const N: usize> VisitSparse for Flatten<N> {
+    fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
+}
+
+impl<const N: usize> BackwardCost for Flatten<N> {
+    fn visit_cost(
+        _: &str,
+        [c, h, w]: ImageSize,
+        _: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        match c.checked_mul(h).and_then(|n| n.checked_mul(w)) == Some(N) {
+            true => Ok([N, 1, 1]),
+            false => Err(Error::shape(
+                "flatten",
+                "elements of an image",
+                N,
+                [c, h, w],
+            )),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The linear layer whose backward pass is sparse.
+
+use std::sync::Arc;
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{
+    BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
+    TensorOptions,
+};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{Storage, Tape, Tensor};
+use dfdx::tensor_ops::Device;
+use rand_distr::{Distribution, Uniform};
+
+use super::backward_cost::{BackwardCost, ImageSize, LayerCost};
+use super::visit_sparse::{SparseLayer, VisitSparse};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::ops::linear::linear;
+use crate::ops::Backward;
+use crate::sparsity::KeptCount;
+
+/// The architecture of the layers.
+pub mod builder {
+    /// A linear layer with bias. See [`super::SparseLinear`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct SparseLinear<const I: usize, const O: usize>;
+
+    /// A linear layer without bias. See [`super::UnbiasedSparseLinear`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct UnbiasedSparseLinear<const I: usize, const O: usize>;
+}
+
+/// Uniform between -1 / sqrt(I) and 1 / sqrt(I), as dfdx's and PyTorch's linear layers start.
+fn uniform<E: Dtype>(inputs: usize) -> impl Distribution<E> {
+    let bound = 1.0 / (inputs as f64).sqrt();
+    Uniform::new(-bound, bound).map(|x: f64| E::from_f64(x).expect("floats convert"))
+}
+
+macro_rules! sparse_linear {
+    ($(#[$doc:meta])* $name:ident { $($bias:ident)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name<const I: usize, const O: usize, E: Dtype, D: Storage<E>> {
+            /// (O, I)
+            pub weight: Tensor<(Const<O>, Const<I>), E, D>,
+            $(
+                /// (O)
+                pub $bias: Tensor<(Const<O>,), E, D>,
+            )?
+            /// How the next forward's backward pass goes: its drop rate, above all.
+            pub backward: Backward,
+            /// Is told how many features each backward pass keeps. Clones share it.
+            pub kept_count: Option<Arc<KeptCount>>,
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+            for builder::$name<I, O>
+        where
+            $name<I, O, E, D>: BuildModule<D, E>,
+        {
+            type Built = $name<I, O, E, D>;
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
+            for $name<I, O, E, D>
+        {
+            type To<E2: Dtype, D2: Device<E2>> = $name<I, O, E2, D2>;
+
+            fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+                visitor: &mut V,
+            ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+                const { assert!(I > 0 && O > 0, "a linear layer needs features on either side") }
+                visitor.visit_fields(
+                    (
+                        Self::tensor(
+                            "weight",
+                            |s| &s.weight,
+                            |s| &mut s.weight,
+                            TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I))),
+                        ),
+                        $(Self::tensor(
+                            stringify!($bias),
+                            |s| &s.$bias,
+                            |s| &mut s.$bias,
+                            TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I))),
+                        ),)?
+                    ),
+                    |(weight, $($bias,)?)| $name {
+                        weight,
+                        $($bias,)?
+                        backward: Backward::default(),
+                        kept_count: None,
+                    },
+                )
+            }
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Backend<E>> $name<I, O, E, D> {
+            /// x (B, I) to (B, O), with the whole error.
+            ///
+            /// # Errors
+            /// Those of [`linear`].
+            pub fn try_apply<B: Dim, T: Tape<E, D>>(
+                &self,
+                x: Tensor<(B, Const<I>), E, D, T>,
+            ) -> Result<Tensor<(B, Const<O>), E, D, T>> {
+                let bias: Option<&Tensor<(Const<O>,), E, D>> = None;
+                $(let bias = bias.or(Some(&self.$bias));)?
+                linear(x, &self.weight, bias, self.backward, self.kept_count.clone())
+            }
+        }
+
+        impl<const I: usize, const O: usize, B: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
+            Module<Tensor<(B, Const<I>), E, D, T>> for $name<I, O, E, D>
+        {
+            type Output = Tensor<(B, Const<O>), E, D, T>;
+            type Error = D::Err;
+
+            fn try_forward(
+                &self,
+                x: Tensor<(B, Const<I>), E, D, T>,
+            ) -> Result<Self::Output, D::Err> {
+                self.try_apply(x).map_err(D::device_error)
+            }
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> NonMutableModule
+            for $name<I, O, E, D>
+        {
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> VisitSparse
+            for $name<I, O, E, D>
+        {
+            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+                f(SparseLayer {
+                    path,
+                    c_in: I,
+                    channels: O,
+                    kernel: None,
+                    backward: &mut self.backward,
+                    kept_count: &mut self.kept_count,
+                });
+            }
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> BackwardCost
+            for $name<I, O, E, D>
+        {
+            fn visit_cost(
+                path: &str,
+                [c, h, w]: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                if c.checked_mul(h).and_then(|n| n.checked_mul(w)) != Some(I) {
+                    return Err(Error::shape("linear", "input features", I, [c, h, w]));
+                }
+                f(path, LayerCost::Linear { inputs: I, outputs: O });
+                Ok([O, 1, 1])
+            }
+        }
+    };
+}
+
+sparse_linear!(
+    /// A linear layer: y (B, O) = x (B, I) weightT + bias.
+    ///
+    /// Forward is an ordinary linear layer; at a drop rate above 0 the backward pass keeps the
+    /// output features of the largest sum of |dY| over the batch, max(floor(keep * O), 1) of them.
+    /// Weight and bias start uniform in +-1 / sqrt(I). `backward` is not part of a checkpoint, and
+    /// goes back to its default where dfdx rebuilds the module (`to_device`, `to_dtype`).
+    ///
+    /// ```
+    /// use dfdx::prelude::*;
+    /// use ssprop::nn::{builders::SparseLinear, VisitSparse};
+    /// use ssprop::sparsity::DropRate;
+    ///
+    /// let dev = Cpu::default();
+    /// type Net = (SparseLinear<6, 32>, Tanh, SparseLinear<32, 10>);
+    /// let mut net = dev.build_module::<Net, f32>();
+    /// net.set_drop_rate(DropRate::new(0.8)?);
+    ///
+    /// let x: Tensor<Rank2<4, 6>, f32, _> = dev.sample_normal();
+    /// let y: Tensor<Rank2<4, 10>, f32, _, _> = net.forward(x.leaky_trace());
+    /// let db = y.square().mean().backward().get(&net.2.bias).array();
+    /// assert_eq!(db.iter().filter(|&&g| g != 0.0).count(), 2);
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    SparseLinear { bias }
+);
+
+sparse_linear!(
+    /// A linear layer without bias: y (B, O) = x (B, I) weightT. Otherwise as [`SparseLinear`].
+    UnbiasedSparseLinear {}
+);

@@ -1,0 +1,105 @@
+//! The options of a sparse backward pass.
+
+use crate::sparsity::{Draw, DropRate, Masking, Selection};
+
+/// How the backward pass of a layer goes: what is dropped, and which gradients are computed.
+///
+/// ```
+/// use ssprop::ops::Backward;
+/// use ssprop::sparsity::{DropRate, Masking, Selection};
+///
+/// // A panel of the paper's sensitivity analysis: random positions instead of the best channels.
+/// let backward = Backward {
+///     drop_rate: DropRate::new(0.8)?,
+///     selection: Selection::Random { seed: 0, rescale: true },
+///     masking: Masking::Positions,
+///     ..Backward::default()
+/// };
+/// assert!(!backward.only_weight_sparse);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backward {
+    /// Share of the output channels (or positions, or elements) that are dropped.
+    pub drop_rate: DropRate,
+    /// Whether dX is computed. A network's first layer has no use for it.
+    pub input_gradient: bool,
+    /// How those that are kept are chosen.
+    pub selection: Selection,
+    /// What is kept or dropped as one.
+    pub masking: Masking,
+    /// Whether dX comes from the whole of dY, and only dW and db from what is kept.
+    pub only_weight_sparse: bool,
+    /// What tells a random selection's draws from each other. Each iteration needs another:
+    /// [`set_iteration`](crate::nn::VisitSparse::set_iteration).
+    pub draw: Draw,
+}
+
+impl Default for Backward {
+    /// Dense, with dX; and once there is a drop rate, the paper's method: the channels of the
+    /// largest mean |dY|.
+    fn default() -> Self {
+        Self {
+            drop_rate: DropRate::DENSE,
+            input_gradient: true,
+            selection: Selection::default(),
+            masking: Masking::default(),
+            only_weight_sparse: false,
+            draw: Draw::default(),
+        }
+    }
+}
+
+impl Backward {
+    /// The drop rate that is known before any data are seen: `drop_rate`, or under
+    /// [`Selection::Adaptive`] the one at the upper bound of the kept share.
+    /// ([`KeptCount`](crate::sparsity::KeptCount) tells afterwards what it was.)
+    pub fn planned_drop_rate(&self) -> DropRate {
+        match self.selection {
+            Selection::TopK | Selection::Random { .. } => self.drop_rate,
+            Selection::Adaptive(rule) => rule.least_drop_rate(),
+        }
+    }
+
+    /// The drop rate by which FLOPs are counted ([`flops`](crate::sparsity::flops)) before any data
+    /// are seen: the planned one, or half of it if only dW is sparse, for dX and dW cost the same.
+    ///
+    /// It does not know of the masking: kept positions and elements count as if the dropped ones
+    /// cost nothing, though the masked products here are dense. A random selection's includes the
+    /// ranking, which it does not need; that of an adaptive one without an upper bound does not.
+    pub fn counted_drop_rate(&self) -> DropRate {
+        let rate = self.planned_drop_rate();
+        if self.only_weight_sparse {
+            rate.halved()
+        } else {
+            rate
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sparsity::{flops, AdaptiveKeep};
+
+    #[test]
+    fn flops_are_counted_by_what_is_sparse() {
+        let (m, n, c) = (128 * 64, 9 * 16, 32);
+        let mut backward = Backward {
+            drop_rate: DropRate::new(0.8).unwrap(),
+            ..Backward::default()
+        };
+        assert_eq!(backward.counted_drop_rate(), backward.drop_rate);
+        backward.only_weight_sparse = true;
+        let dense = flops::conv2d_dense(m, n, c);
+        let expected = 0.5 * dense + 0.2 * 0.5 * dense + flops::importance(m, c);
+        assert_eq!(backward.planned_drop_rate(), backward.drop_rate);
+        let counted = flops::conv2d(m, n, c, backward.counted_drop_rate());
+        assert!((counted / expected - 1.0).abs() < 1e-12);
+
+        let rule = AdaptiveKeep::new(0.9).unwrap().with_bounds(0.1, 0.4);
+        backward.selection = Selection::Adaptive(rule.unwrap());
+        backward.only_weight_sparse = false;
+        assert!((backward.counted_drop_rate().keep() - 0.4).abs() < 1e-12);
+    }
+}

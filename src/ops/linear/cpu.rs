@@ -1,0 +1,254 @@
+//! Linear maps on the CPU, as matrix products.
+//!
+//! Each task computes a block of rows, the whole sum of each element, so that results do not depend
+//! on the number of threads. The batch is the products' contiguous side where W is a factor, so
+//! that W is read once and never copied whole.
+
+use std::borrow::Cow;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Cpu, Storage, Tensor};
+use rayon::prelude::*;
+
+use super::{LinearGrads, LinearKernel, LinearShape};
+use crate::element::Element;
+use crate::error::{Error, Result};
+use crate::ops::conv2d::unfold::product::{product, Left, Product, Right, PAD};
+use crate::ops::conv2d::OutputGrad;
+use crate::recycle::Recycle;
+use crate::storage;
+use crate::workspace::Workspace;
+
+/// Rows of a product that a task computes.
+const ROWS: usize = 16;
+
+/// `data` (rows, cols) as (cols, rows), its rows padded with zeros to whole vectors; and their
+/// length.
+fn transposed<E: Element>(data: &[E], rows: usize, cols: usize) -> (Workspace<E>, usize) {
+    let row = rows.next_multiple_of(PAD);
+    let mut copy = Workspace::take(cols * row);
+    copy.par_chunks_mut((ROWS * row).max(1))
+        .enumerate()
+        .for_each(|(block, copy)| {
+            for (r, from) in data.chunks_exact(cols).enumerate() {
+                let from = &from[block * ROWS..];
+                for (to, &value) in copy.chunks_exact_mut(row).zip(from) {
+                    to[r] = value;
+                }
+            }
+            for to in copy.chunks_exact_mut(row) {
+                to[rows..].fill(E::zero());
+            }
+        });
+    (copy, row)
+}
+
+/// `data` (rows, cols) with its rows padded with zeros to whole vectors.
+fn padded<E: Element>(data: &[E], cols: usize) -> (Cow<'_, [E]>, usize) {
+    let row = cols.next_multiple_of(PAD);
+    if row == cols {
+        return (data.into(), row);
+    }
+    let mut copy = vec![E::zero(); data.len() / cols * row];
+    for (to, from) in copy.chunks_exact_mut(row).zip(data.chunks_exact(cols)) {
+        to[..cols].copy_from_slice(from);
+    }
+    (copy.into(), row)
+}
+
+/// C (rows, cols) = A (rows, depth) B (depth, cols), a block of rows a task.
+fn multiply<E: Product>(
+    [rows, cols, depth]: [usize; 3],
+    a: Left<'_, E>,
+    b: Right<'_, E>,
+) -> Workspace<E> {
+    let mut c = Workspace::take(rows * cols);
+    c.par_chunks_mut((ROWS * cols).max(1))
+        .enumerate()
+        .for_each(|(block, c)| {
+            let a = Left {
+                data: &a.data[block * ROWS * a.row..],
+                ..a
+            };
+            product([c.len() / cols, cols, depth], a, b, c, cols, false);
+        });
+    c
+}
+
+/// y (B, O) = x (B, I) wT (I, O) + bias
+fn forward<E: Product>(shape: &LinearShape, x: &[E], w: &[E], bias: Option<&[E]>, y: &mut [E]) {
+    let (columns, row) = transposed(x, shape.batch, shape.inputs);
+    let filters = Left {
+        data: w,
+        row: shape.inputs,
+        col: 1,
+    };
+    let columns = Right {
+        data: &columns,
+        row,
+    };
+    // (O, I) x (I, B) -> (O, B)
+    let sums = multiply([shape.outputs, row, shape.inputs], filters, columns);
+    y.par_chunks_mut(shape.outputs)
+        .enumerate()
+        .for_each(|(b, y)| {
+            for (o, y) in y.iter_mut().enumerate() {
+                *y = sums[o * row + b] + bias.map_or(E::zero(), |bias| bias[o]);
+            }
+        });
+}
+
+/// dX (B, I) += dY (B, kept) w (kept, I)
+fn backward_input<E: Product>(shape: &LinearShape, w: &[E], dy: OutputGrad<'_, [E]>, dx: &mut [E]) {
+    let (inputs, kept) = (shape.inputs, dy.channels(shape.outputs));
+    let filters: Cow<'_, [E]> = match dy.kept {
+        None => w.into(),
+        Some(kept) => {
+            let rows = kept.iter().flat_map(|&o| &w[o * inputs..(o + 1) * inputs]);
+            rows.copied().collect()
+        }
+    };
+    let (grad, row) = transposed(dy.data, shape.batch, kept);
+    let filters = Left {
+        data: &filters,
+        row: 1,
+        col: inputs,
+    };
+    let grad = Right { data: &grad, row };
+    // (I, kept) x (kept, B) -> (I, B)
+    let sums = multiply([inputs, row, kept], filters, grad);
+    dx.par_chunks_mut(inputs).enumerate().for_each(|(b, dx)| {
+        for (i, dx) in dx.iter_mut().enumerate() {
+            *dx += sums[i * row + b];
+        }
+    });
+}
+
+/// dW (O, I) += dYT (kept, B) x (B, I), in the rows of kept features
+fn backward_weight<E: Product>(
+    shape: &LinearShape,
+    x: &[E],
+    dy: OutputGrad<'_, [E]>,
+    dw: &mut [E],
+) {
+    let (inputs, kept) = (shape.inputs, dy.channels(shape.outputs));
+    let (x, row) = padded(x, inputs);
+    let grad = Left {
+        data: dy.data,
+        row: 1,
+        col: kept,
+    };
+    // (kept, B) x (B, I) -> (kept, I)
+    let sums = multiply([kept, row, shape.batch], grad, Right { data: &x, row });
+    for (slot, sum) in sums.chunks_exact(row).enumerate() {
+        let o = dy.kept.map_or(slot, |kept| kept[slot]);
+        for (dw, &sum) in dw[o * inputs..(o + 1) * inputs].iter_mut().zip(sum) {
+            *dw += sum;
+        }
+    }
+}
+
+/// db (O) += sum of dY (B, kept) over the batch, of kept features
+fn backward_bias<E: Element>(dy: OutputGrad<'_, [E]>, db: &mut [E]) {
+    let channels = dy.channels(db.len());
+    let mut sums = vec![0.0; channels];
+    for row in dy.data.chunks_exact(channels) {
+        for (sum, g) in sums.iter_mut().zip(row) {
+            *sum += g.to_f64().unwrap_or(f64::NAN);
+        }
+    }
+    for (slot, sum) in sums.into_iter().enumerate() {
+        db[dy.kept.map_or(slot, |kept| kept[slot])] += crate::simd::from_f64::<E>(sum);
+    }
+}
+
+impl<E: Dtype + Product> LinearKernel<E> for Cpu {
+    fn linear_forward<X: Shape, W: Shape, B: Shape, Y: Shape>(
+        &self,
+        shape: &LinearShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        bias: Option<&Tensor<B, E, Self>>,
+        y: Y,
+    ) -> Result<Tensor<Y, E, Self>> {
+        let x = storage::as_slice("linear: x", x)?;
+        let weight = storage::as_slice("linear: weight", weight)?;
+        let bias = bias
+            .map(|bias| storage::as_slice("linear: bias", bias))
+            .transpose()?;
+        check("x", x.len(), [shape.batch, shape.inputs])?;
+        check("weight", weight.len(), [shape.outputs, shape.inputs])?;
+        if let Some(bias) = bias {
+            check("bias", bias.len(), [shape.outputs, 1])?;
+        }
+        let mut y = self.alloc_output(y)?;
+        let out = storage::as_mut_slice("linear: y", &mut y)?;
+        check("y", out.len(), [shape.batch, shape.outputs])?;
+        if !out.is_empty() {
+            forward(shape, x, weight, bias, out);
+        }
+        Ok(y)
+    }
+
+    fn linear_backward<X: Shape, W: Shape>(
+        &self,
+        shape: &LinearShape,
+        x: &Tensor<X, E, Self>,
+        weight: &Tensor<W, E, Self>,
+        dy: OutputGrad<'_, <Self as Storage<E>>::Vec>,
+        grads: LinearGrads<'_, <Self as Storage<E>>::Vec>,
+    ) -> Result<()> {
+        let x = storage::as_slice("linear: x", x)?;
+        let weight = storage::as_slice("linear: weight", weight)?;
+        let dy = OutputGrad {
+            data: &dy.data[..],
+            kept: dy.kept,
+        };
+        check("x", x.len(), [shape.batch, shape.inputs])?;
+        check("weight", weight.len(), [shape.outputs, shape.inputs])?;
+        let kept = dy.channels(shape.outputs);
+        check("dy", dy.data.len(), [shape.batch, kept])?;
+        if let Some(&out) = dy
+            .kept
+            .and_then(|kept| kept.iter().find(|&&o| o >= shape.outputs))
+        {
+            return Err(Error::parameter(
+                "kept feature",
+                out,
+                "less than the number of output features",
+            ));
+        }
+        if dy.data.is_empty() {
+            return Ok(());
+        }
+        match grads {
+            LinearGrads::Input(dx) => {
+                check("dx", dx.len(), [shape.batch, shape.inputs])?;
+                backward_input(shape, weight, dy, dx);
+            }
+            LinearGrads::Weight(dw) => {
+                check("dw", dw.len(), [shape.outputs, shape.inputs])?;
+                backward_weight(shape, x, dy, dw);
+            }
+            LinearGrads::Bias(db) => {
+                check("db", db.len(), [shape.outputs, 1])?;
+                backward_bias(dy, db);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// That a tensor's storage has as many elements as its shape asks for.
+fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Result<()> {
+    if Some(found) == shape[0].checked_mul(shape[1]) {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "linear",
+        what,
+        expected: format!("{shape:?}"),
+        found: format!("{found} elements"),
+    })
+}

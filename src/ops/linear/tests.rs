@@ -1,0 +1,222 @@
+use dfdx::prelude::*;
+use dfdx::tensor_ops::Backward as _;
+use num_traits::Float;
+use proptest::prelude::*;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+
+use super::*;
+use crate::ops::Backward;
+use crate::sparsity::{AdaptiveKeep, DropRate, Selection};
+
+fn close<E: Float>(found: &[E], expected: &[E], tolerance: f64, what: &str) {
+    let wide = |v: &[E]| v.iter().map(|v| v.to_f64().unwrap()).collect::<Vec<_>>();
+    let (found, expected) = (wide(found), wide(expected));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let scale = expected.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+        assert!(
+            ((f - e) / scale).abs() <= tolerance,
+            "{what}[{i}]: {f}, not {e}"
+        );
+    }
+}
+
+/// Forward, and the backward pass of what `backward` keeps, against plain loops.
+fn check<const I: usize, const O: usize, E: Dtype + Float>(
+    batch: usize,
+    backward: Backward,
+    seed: u64,
+    tolerance: f64,
+) where
+    Cpu: Backend<E>,
+{
+    let dev = Cpu::default();
+    let mut rng = StdRng::seed_from_u64(seed);
+    // Whole quarters in dY, so that importances have no rounding error.
+    let mut numbers = |len: usize, unit: f64| -> Vec<E> {
+        let number = |_| E::from_f64((rng.gen_range(-9.0..9.0f64) / unit).trunc() * unit).unwrap();
+        (0..len).map(number).collect()
+    };
+    let (x, w) = (numbers(batch * I, 1e-3), numbers(O * I, 1e-3));
+    let (b, dy) = (numbers(O, 1e-3), numbers(batch * O, 0.25));
+    let shape = LinearShape {
+        batch,
+        inputs: I,
+        outputs: O,
+    };
+    let xt = dev.tensor_from_vec(x.clone(), (batch, Const::<I>));
+    let wt = dev.tensor_from_vec(w.clone(), (Const::<O>, Const::<I>));
+    let bt = dev.tensor_from_vec(b.clone(), (Const::<O>,));
+    let dyt = dev.tensor_from_vec(dy.clone(), (batch, Const::<O>));
+
+    let y = linear(xt.leaky_trace(), &wt, Some(&bt), backward, None).unwrap();
+    let expected = reference::forward(&shape, &x, &w, Some(&b));
+    close(&y.as_vec(), &expected, tolerance, "y");
+    let unbiased = linear(xt.clone(), &wt, None, backward, None).unwrap();
+    let expected = reference::forward(&shape, &x, &w, None);
+    close(&unbiased.as_vec(), &expected, tolerance, "y without bias");
+
+    let importance = || {
+        let sum = |o| {
+            dy.iter()
+                .skip(o)
+                .step_by(O)
+                .map(|g| g.to_f64().unwrap().abs())
+                .sum()
+        };
+        Ok((0..O).map(sum).collect())
+    };
+    let (rate, draw) = (backward.drop_rate, backward.draw);
+    let kept = backward
+        .selection
+        .choose(O, rate, draw, importance)
+        .unwrap();
+    let kept = kept.unwrap_or_else(|| (0..O).collect());
+    let scale = E::from_f64(backward.selection.scale(kept.len(), O)).unwrap();
+    let factor = |o: usize| if kept.contains(&o) { scale } else { E::zero() };
+    let masked: Vec<E> = dy
+        .iter()
+        .enumerate()
+        .map(|(i, &g)| g * factor(i % O))
+        .collect();
+    let [mut dx, dw, db] = reference::backward(&shape, &x, &w, &masked);
+    if backward.only_weight_sparse {
+        [dx, ..] = reference::backward(&shape, &x, &w, &dy);
+    }
+    let grads = (y * dyt).sum::<Rank0, _>().backward();
+    close(&grads.get(&xt).as_vec(), &dx, tolerance, "dX");
+    close(&grads.get(&wt).as_vec(), &dw, tolerance, "dW");
+    close(&grads.get(&bt).as_vec(), &db, tolerance, "db");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn both_passes_equal_the_plain_loops(
+        batch in 1..40usize, rate in 0.0..0.99f64, seed: u64, only_weight_sparse: bool, which in 0..4,
+    ) {
+        let selection = match which {
+            0 => Selection::Random { seed, rescale: false },
+            1 => Selection::Random { seed, rescale: true },
+            2 => Selection::Adaptive(AdaptiveKeep::new(1.0 - rate).unwrap()),
+            _ => Selection::TopK,
+        };
+        let backward = Backward {
+            drop_rate: DropRate::new(rate).unwrap(),
+            selection,
+            only_weight_sparse,
+            ..Backward::default()
+        };
+        check::<1, 1, f32>(batch, backward, seed, 1e-5);
+        check::<9, 7, f32>(batch, backward, seed, 1e-5);
+        check::<16, 33, f32>(batch, backward, seed, 1e-5);
+        check::<70, 48, f32>(batch, backward, seed, 1e-5);
+        check::<9, 7, f64>(batch, backward, seed, 1e-13);
+        check::<32, 20, f64>(batch, backward, seed, 1e-13);
+    }
+}
+
+#[test]
+fn masks_over_positions_mask_features() {
+    let backward = Backward {
+        drop_rate: DropRate::new(0.5).unwrap(),
+        masking: Masking::Positions,
+        ..Backward::default()
+    };
+    check::<5, 8, f32>(6, backward, 1, 1e-5);
+}
+
+/// (dfdx itself cannot sum an empty tensor, so not on a tape.)
+#[test]
+fn an_empty_batch_has_no_gradient() {
+    let dev = Cpu::default();
+    let shape = LinearShape {
+        batch: 0,
+        inputs: 3,
+        outputs: 4,
+    };
+    let x = dev.tensor_from_vec(Vec::<f32>::new(), (0usize, Const::<3>));
+    let w: Tensor<Rank2<4, 3>, f32, _> = dev.sample_normal();
+    let b: Tensor<Rank1<4>, f32, _> = dev.sample_normal();
+    let y = linear(x.clone(), &w, Some(&b), Backward::default(), None).unwrap();
+    assert_eq!(*y.shape(), (0, Const));
+
+    let alloc = |len| Storage::<f32>::try_alloc_len(&dev, len).unwrap();
+    let (mut dx, mut dw, mut db) = (alloc(0), alloc(12), alloc(4));
+    let half = Backward {
+        drop_rate: DropRate::new(0.5).unwrap(),
+        ..Backward::default()
+    };
+    let conv = shape.conv().unwrap();
+    let dy = BackwardGradient::<4, _>::new::<f32, _>(&dev, &conv, alloc(0), &half).unwrap();
+    for grads in [
+        LinearGrads::Input(&mut dx),
+        LinearGrads::Weight(&mut dw),
+        LinearGrads::Bias(&mut db),
+    ] {
+        dev.linear_backward(&shape, &x, &w, dy.as_grad(), grads)
+            .unwrap();
+    }
+    assert!(dw.iter().chain(db.iter()).all(|&g| g == 0.0));
+}
+
+#[test]
+fn buffers_of_the_wrong_size_are_errors() {
+    let dev = Cpu::default();
+    let shape = LinearShape {
+        batch: 2,
+        inputs: 3,
+        outputs: 4,
+    };
+    let x: Tensor<Rank2<2, 3>, f32, _> = dev.zeros();
+    let w: Tensor<Rank2<4, 3>, f32, _> = dev.zeros();
+    let alloc = |len| Storage::<f32>::try_alloc_len(&dev, len).unwrap();
+    let try_backward = |dy: usize, kept: Option<&[usize]>, dw: usize| {
+        let (dy, mut dw) = (alloc(dy), alloc(dw));
+        let dy = OutputGrad { data: &dy, kept };
+        let dw = LinearGrads::Weight(&mut dw);
+        let result = dev.linear_backward(&shape, &x, &w, dy, dw);
+        result.map_err(|err| err.to_string())
+    };
+    try_backward(8, None, 12).unwrap();
+    try_backward(4, Some(&[0, 3]), 12).unwrap();
+    assert!(try_backward(7, None, 12).unwrap_err().contains("dy"));
+    assert!(try_backward(8, None, 11).unwrap_err().contains("dw"));
+    assert!(try_backward(8, Some(&[0, 3]), 12).is_err());
+    let err = try_backward(4, Some(&[0, 4]), 12).unwrap_err();
+    assert!(err.contains("kept feature = 4"), "{err}");
+    let wide: Tensor<Rank2<2, 4>, f32, _> = dev.zeros();
+    let no_bias: Option<&Tensor<Rank1<4>, f32, Cpu>> = None;
+    assert!(dev
+        .linear_forward(&shape, &wide, &w, no_bias, (2usize, Const::<4>))
+        .is_err());
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let pass = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| {
+            let dev = Cpu::seed_from_u64(4);
+            let x: Tensor<Rank2<50, 90>, f32, _> = dev.sample_normal();
+            let w: Tensor<Rank2<120, 90>, f32, _> = dev.sample_normal();
+            let b: Tensor<Rank1<120>, f32, _> = dev.sample_normal();
+            let backward = Backward {
+                drop_rate: DropRate::new(0.6).unwrap(),
+                ..Backward::default()
+            };
+            let y = linear(x.leaky_trace(), &w, Some(&b), backward, None).unwrap();
+            let out = y.as_vec();
+            let grads = y.square().sum::<Rank0, _>().backward();
+            let (dx, dw) = (grads.get(&x).as_vec(), grads.get(&w).as_vec());
+            let all = out
+                .into_iter()
+                .chain(dx)
+                .chain(dw)
+                .chain(grads.get(&b).as_vec());
+            all.map(f32::to_bits).collect::<Vec<_>>()
+        })
+    };
+    let first = pass(1);
+    assert!(first == pass(2) && first == pass(5));
+}
