@@ -13,7 +13,7 @@ pub use dfdx::prelude::*;
 
 // By name where dfdx has one of the same name: ours is then the one that is meant.
 pub use crate::checkpoint::{self, load_training, save_training};
-pub use crate::models::builders::{ResNet18, ResNet26, ResNet34, ResNet50};
+pub use crate::models::builders::{Cnn, ResNet18, ResNet26, ResNet34, ResNet50};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
 };

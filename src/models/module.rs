@@ -13,7 +13,7 @@ macro_rules! network {
         $name:ident [$(const $param:ident: usize),*] {
             $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
         }
-        $(first $first:ident)?
+        $(first $first:ident $(. $inner:ident)*)?
         $(beside $beside:ident)?
     ) => {
         $(#[$doc])*
@@ -49,7 +49,7 @@ macro_rules! network {
                     |network!(@nest $($field)*)| {
                         #[allow(unused_mut)]
                         let mut network = $name { $($field,)* };
-                        $(network.$first.backward.input_gradient = false;)?
+                        $(network.$first $(.$inner)* .backward.input_gradient = false;)?
                         network
                     },
                 )

@@ -7,11 +7,11 @@ use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor, WithEmptyTape};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
-use super::down::Same;
-use super::forward::{forward, Images};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::models::forward::{forward, Images};
 use crate::models::module::network;
+use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};

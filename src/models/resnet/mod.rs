@@ -13,13 +13,10 @@
 
 mod basic;
 mod bottleneck;
-mod down;
-mod forward;
 mod networks;
 
 pub use basic::{BasicBlock, DownBlock};
 pub use bottleneck::{Bottleneck, ProjectionBottleneck};
-pub use down::{Down, Same};
 pub use networks::{ResNet18, ResNet26, ResNet34, ResNet50};
 
 /// The architectures.
