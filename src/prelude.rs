@@ -17,7 +17,7 @@ pub use crate::models::builders::{Cnn, ResNet18, ResNet26, ResNet34, ResNet50};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, GlobalAvgPool, MaxPool2D, ReLU, SparseConv2D,
 };
-pub use crate::nn::VisitSparse;
+pub use crate::nn::{VisitDropout, VisitSparse};
 pub use crate::optim::{Adam, AdamConfig};
 pub use crate::sparsity::{BarSchedule, DropRate};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

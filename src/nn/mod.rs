@@ -7,12 +7,16 @@
 
 mod backward_cost;
 mod batch_norm2d;
+mod dropout;
 mod pool;
 mod relu;
 mod sparse_conv2d;
+mod visit_dropout;
 mod visit_sparse;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
+pub use dropout::Dropout;
+pub use visit_dropout::{DropoutLayer, VisitDropout};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 

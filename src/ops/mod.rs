@@ -34,5 +34,6 @@ pub mod add_relu;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
+pub mod dropout;
 pub mod pool;
 pub mod relu;

@@ -1,6 +1,6 @@
 //! A model in training.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -65,7 +65,9 @@ where
     /// The drop rates are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
     /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer. They stay as they are, and
-    /// the report counts FLOPs by them. The device's cache of freed tensors is switched on.
+    /// the report counts FLOPs by them. So with dropout, which
+    /// [`set_dropout`](crate::nn::VisitDropout::set_dropout) switches on: its masks follow from its
+    /// seed, the epoch and the batch's number. The device's cache of freed tensors is switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -83,7 +85,15 @@ where
     {
         // Each step frees and allocates the same tensors.
         dev.try_enable_cache().map_err(Error::device)?;
-        let cost = ModelCost::of::<M>([C, H, W])?;
+        let mut dropped = HashSet::new();
+        let epoch = self.epoch;
+        self.model.visit_dropout(&mut |layer| {
+            layer.dropout.start_epoch(epoch);
+            if layer.dropout.is_on() {
+                dropped.insert(layer.path.to_owned());
+            }
+        });
+        let cost = ModelCost::of::<M>([C, H, W])?.with_dropout(|path| dropped.contains(path));
         let mut drop_rates = HashMap::new();
         self.model.visit_sparse(&mut |layer| {
             drop_rates.insert(layer.path.to_owned(), layer.backward.drop_rate);
@@ -198,8 +208,8 @@ where
     /// `epoch` is replaced.
     ///
     /// What else decides how training goes on is the caller's: the seed of the batches, the
-    /// optimizer's hyperparameters, the schedule. A generator of random numbers in the device
-    /// (dropout) is not saved.
+    /// optimizer's hyperparameters, the schedule, the dropout's rate and seed. A generator of random
+    /// numbers in the device (that of dfdx's own dropout) is not saved.
     ///
     /// # Errors
     /// As [`save_training`].

@@ -13,7 +13,9 @@ use crate::models::forward::{forward, Images};
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::batch_norm::Activation::ReLU;
 
 /// The architecture.

@@ -20,7 +20,9 @@ use super::sizes::Halves;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::nn::modules::MaxPool2D;
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::pool::{try_global_avg_pool2d, try_max_pool2d};
 
 pub use block::ConvBlock;

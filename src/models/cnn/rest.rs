@@ -8,7 +8,9 @@ use rand_distr::uniform::SampleUniform;
 
 use super::{ConvBlock, WIDTH};
 use crate::error::{Error, Result};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 
 type Block<E, D> = ConvBlock<WIDTH, WIDTH, E, D>;
 
@@ -78,6 +80,12 @@ where
 impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitSparse for Rest<LAYERS, E, D> {
     fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
         self.blocks.visit_sparse_at(path, f);
+    }
+}
+
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitDropout for Rest<LAYERS, E, D> {
+    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+        self.blocks.visit_dropout_at(path, f);
     }
 }
 

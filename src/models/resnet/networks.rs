@@ -16,7 +16,9 @@ use crate::models::forward::{forward, Images};
 use crate::models::module::network;
 use crate::models::sizes::Down;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::batch_norm::Activation::ReLU;
 use crate::ops::pool::try_global_avg_pool2d;
 
