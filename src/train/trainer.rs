@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Instant;
 
-use dfdx::losses::cross_entropy_with_logits_loss;
+use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
 use dfdx::nn::{ModuleMut, TensorCollection, ZeroGrads};
 use dfdx::tensor::{Gradients, Trace};
 use dfdx::tensor_ops::Backward;
@@ -60,7 +60,8 @@ where
     }
 
     /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. The loss is the
-    /// cross entropy.
+    /// cross entropy, or for a multi-label data set the binary cross entropy, its mean over images
+    /// and labels.
     ///
     /// The drop rates are the model's: set them before, with
     /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
@@ -71,7 +72,7 @@ where
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
-    /// [`Batch::image_tensor`] and [`Batch::one_hot`] if the data do not fit the model; those of
+    /// [`Batch::image_tensor`] and [`Batch::targets`] if the data do not fit the model; those of
     /// the model and the optimizer. The epoch then counts as not done, though the batches before
     /// have changed the model.
     pub fn train_epoch<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
@@ -159,7 +160,7 @@ where
         };
         let mut seconds = Seconds::default();
         let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
-        let target: Logits<CLASSES, D, _> = batch.one_hot(dev)?;
+        let target: Logits<CLASSES, D, _> = batch.targets(dev)?;
         let grads = match self.grads.take() {
             Some(grads) => grads,
             None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
@@ -168,7 +169,11 @@ where
 
         let logits =
             ModuleMut::try_forward_mut(&mut self.model, x.traced(grads)).map_err(Into::into)?;
-        let loss = cross_entropy_with_logits_loss(logits, target);
+        let loss = if batch.is_multi_label() {
+            binary_cross_entropy_with_logits_loss(logits, target)
+        } else {
+            cross_entropy_with_logits_loss(logits, target)
+        };
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap()?;
         if !value.is_finite() {
