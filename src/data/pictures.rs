@@ -139,7 +139,7 @@ mod tests {
         let jpeg = jpeg.into_inner();
         let read = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            read_squares(&[path.clone()], ImageShape::new(3, 8, 8), 1.0)
+            read_squares(std::slice::from_ref(&path), ImageShape::new(3, 8, 8), 1.0)
         };
         assert!(read(&jpeg).is_ok());
         // Cut off at every byte, and not a picture at all.
@@ -149,7 +149,8 @@ mod tests {
             assert!(message.contains("face.jpg"), "{message}");
         }
         std::fs::remove_file(&path).unwrap();
-        let e = read_squares(&[path.clone()], ImageShape::new(3, 8, 8), 1.0).unwrap_err();
+        let e =
+            read_squares(std::slice::from_ref(&path), ImageShape::new(3, 8, 8), 1.0).unwrap_err();
         assert!(e.to_string().contains("face.jpg"), "{e}");
     }
 }
