@@ -8,6 +8,7 @@ use crate::error::DeviceError;
 use crate::ops::add_relu::AddReLUKernel;
 use crate::ops::batch_norm::BatchNorm2DKernel;
 use crate::ops::conv2d::Conv2DKernel;
+use crate::ops::dropout::DropoutKernel;
 use crate::ops::linear::LinearKernel;
 use crate::ops::pool::Pool2DKernel;
 use crate::ops::relu::ReLUKernel;
@@ -27,6 +28,7 @@ pub trait Backend<E: Dtype>:
     + AddReLUKernel<E>
     + BatchNorm2DKernel<E>
     + Conv2DKernel<E>
+    + DropoutKernel<E>
     + LinearKernel<E>
     + Pool2DKernel<E>
     + ReLUKernel<E>
@@ -42,6 +44,7 @@ impl<E: Dtype, D> Backend<E> for D where
         + AddReLUKernel<E>
         + BatchNorm2DKernel<E>
         + Conv2DKernel<E>
+        + DropoutKernel<E>
         + LinearKernel<E>
         + Pool2DKernel<E>
         + ReLUKernel<E>

@@ -13,12 +13,12 @@ pub use dfdx::prelude::*;
 
 // By name where dfdx has one of the same name: ours is then the one that is meant.
 pub use crate::checkpoint::{self, load_training, save_training};
-pub use crate::models::builders::{ResNet18, ResNet26, ResNet34, ResNet50, MLP};
+pub use crate::models::builders::{Cnn, ResNet18, ResNet26, ResNet34, ResNet50, MLP};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, MaxPool2D, ReLU,
     SparseConv2D, SparseLinear, UnbiasedSparseLinear,
 };
-pub use crate::nn::{SchedulePlan, VisitSparse};
+pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
 pub use crate::optim::{Adam, AdamConfig};
 pub use crate::sparsity::{AdaptiveKeep, DropRate, Masking, Schedule, Selection, Span};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

@@ -77,6 +77,35 @@ fn networks_cost_what_tables_4_and_7_say() {
     }
 }
 
+/// Table 6's iterations have dropout after every norm, the stem's and the shortcuts' too, at twice
+/// what Eq. 8 says: 4 FLOPs an element.
+#[test]
+fn iterations_cost_what_table_6_says() {
+    for (cost, row) in rows(6) {
+        let batch = whole(&row, "batch");
+        let average = row["average_drop"].as_f64().unwrap();
+        let bar = Schedule::alternating(DropRate::new(2.0 * average).unwrap());
+        let mean = |cost: &ModelCost| {
+            let rates = [bar.drop_rate(0, 0), bar.drop_rate(1, 0)];
+            let [a, b] = rates.map(|rate| cost.per_iteration(batch, rate) / 1e9);
+            (a + b) / 2.0
+        };
+        let without = mean(&cost);
+        let dropout = mean(&cost.clone().with_dropout(|_| true)) - without;
+        let printed = match average {
+            0.0 => &row["dense"],
+            _ => &row["ssprop"],
+        };
+        assert_printed(without + 2.0 * dropout, &printed["flops_per_iter"], &row);
+
+        // The stem's alone would show.
+        let others = cost.clone().with_dropout(|path| path != "bn1");
+        let dropout = mean(&others) - without;
+        let found = without + 2.0 * dropout;
+        assert!((found - printed["flops_per_iter"].as_f64().unwrap()).abs() > 0.02);
+    }
+}
+
 /// The totals of Table 6, which leave its dropout layers out.
 #[test]
 fn runs_cost_what_table_6_says() {

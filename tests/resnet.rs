@@ -268,3 +268,63 @@ fn a_block_equals_its_layers_one_after_the_other() {
     same!(shortcut.0.weight);
     same!(shortcut.1.weight);
 }
+
+/// All that training asks for, at the paper's image sizes and classes, without running it.
+#[test]
+fn networks_are_classifiers_of_the_papers_images() {
+    fn is<const C: usize, const S: usize, const CLASSES: usize, M>()
+    where
+        M: ssprop::train::ImageClassifier<C, S, S, CLASSES, Cpu>,
+    {
+    }
+    macro_rules! check {
+        ($($net:ident),*) => {$(
+            is::<1, 28, 10, modules::$net<10, 1, f32, Cpu>>();
+            is::<3, 32, 100, modules::$net<100, 3, f32, Cpu>>();
+            is::<3, 64, 40, modules::$net<40, 3, f32, Cpu>>();
+            is::<3, 224, 1000, modules::$net<1000, 3, f32, Cpu>>();
+        )*};
+    }
+    check!(ResNet18, ResNet26, ResNet34, ResNet50);
+}
+
+#[test]
+fn stages_halve_the_papers_images_rounding_up() {
+    use ssprop::nn::{BackwardCost, ImageSize, LayerCost, ModelCost};
+    /// The sides of the images that the stem and the last norm of each stage put out.
+    fn sides<M: BackwardCost>(input: ImageSize, last: [&str; 4]) -> Vec<usize> {
+        let cost = ModelCost::of::<M>(input).unwrap();
+        let of = |path: &str| match cost.layers.iter().find(|(p, _)| p == path).unwrap().1 {
+            LayerCost::BatchNorm2D([_, h, w]) if h == w => h,
+            other => panic!("{path}: {other:?}"),
+        };
+        std::iter::once("bn1").chain(last).map(of).collect()
+    }
+    let basic = [
+        "layer1.1.bn2",
+        "layer2.1.bn2",
+        "layer3.1.bn2",
+        "layer4.1.bn2",
+    ];
+    let wide = [
+        "layer1.2.bn3",
+        "layer2.3.bn3",
+        "layer3.5.bn3",
+        "layer4.2.bn3",
+    ];
+    type Basic<const K: usize, const C: usize> = modules::ResNet18<K, C, f32, Cpu>;
+    type Wide<const K: usize, const C: usize> = modules::ResNet50<K, C, f32, Cpu>;
+    assert_eq!(
+        sides::<Basic<10, 1>>([1, 28, 28], basic),
+        [28, 28, 14, 7, 4]
+    );
+    assert_eq!(sides::<Wide<10, 1>>([1, 28, 28], wide), [28, 28, 14, 7, 4]);
+    assert_eq!(
+        sides::<Basic<40, 3>>([3, 64, 64], basic),
+        [64, 64, 32, 16, 8]
+    );
+    assert_eq!(
+        sides::<Wide<1000, 3>>([3, 224, 224], wide),
+        [224, 224, 112, 56, 28]
+    );
+}

@@ -176,7 +176,7 @@ impl Batches<'_> {
         let plane = from.height * from.width;
 
         let mut images = Vec::with_capacity(indices.len() * to.channels * to.height * to.width);
-        let mut labels = Vec::with_capacity(indices.len());
+        let (mut labels, mut attributes) = (Vec::new(), Vec::new());
         for &index in indices {
             let pixels = &self.data.images()[index * from.channels * plane..];
             for channel in 0..to.channels {
@@ -196,11 +196,14 @@ impl Batches<'_> {
                 }
                 pad_rows(&mut images, to.height - from.height - top);
             }
-            labels.push(self.data.labels()[index].into());
+            labels.extend(self.data.label(index));
+            attributes.extend_from_slice(self.data.image_attributes(index).unwrap_or_default());
         }
         Batch {
             images,
             labels,
+            attributes,
+            multi_label: self.data.is_multi_label(),
             indices: indices.to_vec(),
             shape: to,
         }
@@ -234,6 +237,8 @@ impl FusedIterator for Batches<'_> {}
 pub struct Batch {
     images: Vec<f32>,
     labels: Vec<usize>,
+    attributes: Vec<bool>,
+    multi_label: bool,
     indices: Vec<usize>,
     shape: ImageShape,
 }
@@ -241,12 +246,17 @@ pub struct Batch {
 impl Batch {
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.indices.len()
     }
 
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.indices.is_empty()
+    }
+
+    /// Whether each image has a number of attributes instead of one class.
+    pub fn is_multi_label(&self) -> bool {
+        self.multi_label
     }
 
     /// The normalised pixels, (N, C, H, W).
@@ -254,9 +264,14 @@ impl Batch {
         &self.images
     }
 
-    /// The labels, (N).
+    /// The labels, (N). Empty if the batch is multi-label.
     pub fn labels(&self) -> &[usize] {
         &self.labels
+    }
+
+    /// The attributes, (N, classes). Empty unless the batch is multi-label.
+    pub fn attributes(&self) -> &[bool] {
+        &self.attributes
     }
 
     /// The images' places in the data set, (N).
@@ -302,8 +317,38 @@ impl Batch {
         Ok(tensor)
     }
 
+    /// The loss's targets, (N, CLASSES): [`one_hot`](Self::one_hot) labels, or of a multi-label
+    /// batch the attributes, 1 for one that the image has and 0 for another (for dfdx's
+    /// `binary_cross_entropy_with_logits_loss`).
+    ///
+    /// # Errors
+    /// As [`one_hot`](Self::one_hot); [`Error::Shape`] if there are not `CLASSES` attributes.
+    pub fn targets<const CLASSES: usize, E: Dtype, D: Device<E>>(
+        &self,
+        dev: &D,
+    ) -> Result<Tensor<(usize, Const<CLASSES>), E, D>> {
+        if !self.multi_label {
+            return self.one_hot(dev);
+        }
+        if self.attributes.len() != self.len() * CLASSES {
+            return Err(Error::shape(
+                "Batch::targets",
+                "attributes of an image",
+                CLASSES,
+                self.attributes.len() / self.len().max(1),
+            ));
+        }
+        let value = |&has: &bool| if has { E::ONE } else { E::default() };
+        let values: Vec<E> = self.attributes.iter().map(value).collect();
+        let mut tensor = dev
+            .try_zeros_like(&(self.len(), Const))
+            .map_err(Error::device)?;
+        tensor.copy_from(&values);
+        Ok(tensor)
+    }
+
     /// The labels as a tensor of shape (N, CLASSES), 1 at the label and 0 elsewhere: the targets
-    /// of dfdx's `cross_entropy_with_logits_loss`.
+    /// of dfdx's `cross_entropy_with_logits_loss`. Zeros if the batch is multi-label.
     ///
     /// # Errors
     /// [`DataError::ImageLabel`] if a label is not below `CLASSES`; [`Error::Device`] if memory
@@ -445,6 +490,27 @@ mod tests {
             }
             assert_eq!(channel[10..], black);
         }
+    }
+
+    #[test]
+    fn attributes_come_with_their_images_as_targets() {
+        let attributes: Vec<bool> = (0..5).flat_map(|i| [i % 2 == 0, i == 3]).collect();
+        let shape = ImageShape::new(1, 1, 1);
+        let data = ImageDataset::multi_label((0..5).collect(), attributes, shape, 2).unwrap();
+        let loader = BatchLoader::new(&data, 2).unwrap().shuffle(4);
+        let dev = Cpu::default();
+        let mut seen = 0;
+        for batch in loader.epoch(0) {
+            assert!(batch.is_multi_label() && batch.labels().is_empty());
+            let wanted = batch.indices().iter();
+            let wanted = wanted.flat_map(|&i| [i % 2 == 0, i == 3].map(|has| has as u8 as f32));
+            let targets = batch.targets::<2, f32, _>(&dev).unwrap();
+            assert_eq!(targets.as_vec(), wanted.collect::<Vec<f32>>());
+            let e = batch.targets::<3, f32, _>(&dev).unwrap_err().to_string();
+            assert!(e.contains("expected 3, found 2"), "{e}");
+            seen += batch.len();
+        }
+        assert_eq!(seen, 5);
     }
 
     #[test]

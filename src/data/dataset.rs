@@ -70,11 +70,20 @@ impl std::fmt::Display for ImageShape {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageDataset {
     images: Vec<u8>,
-    labels: Vec<u16>,
+    labels: Labels,
     shape: ImageShape,
     image_len: usize,
     classes: usize,
     class_names: Vec<String>,
+}
+
+/// What is known of the images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Labels {
+    /// The class of each, (N).
+    Class(Vec<u16>),
+    /// Whether each has each attribute, (N, classes).
+    Attributes(Vec<bool>),
 }
 
 impl ImageDataset {
@@ -113,7 +122,53 @@ impl ImageDataset {
         }
         Ok(Self {
             images,
-            labels,
+            labels: Labels::Class(labels),
+            shape,
+            image_len,
+            classes,
+            class_names: Vec::new(),
+        })
+    }
+
+    /// A multi-label data set: each image has or has not each of `classes` attributes, which
+    /// `attributes` tells image by image, (N, `classes`).
+    ///
+    /// ```
+    /// use ssprop::data::{ImageDataset, ImageShape};
+    ///
+    /// let attributes = vec![true, false, false, true, true, false];
+    /// let data = ImageDataset::multi_label(vec![0; 8], attributes, ImageShape::new(1, 2, 2), 3)?;
+    /// assert_eq!((data.len(), data.is_multi_label()), (2, true));
+    /// assert_eq!(data.image_attributes(1), Some(&[true, true, false][..]));
+    /// assert_eq!(data.class_counts(), [2, 1, 0]);
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a size in `shape` is 0 or `classes` is 0; [`Error::Shape`] if
+    /// `attributes` or `images` are not those of a whole number of images, the same for both.
+    pub fn multi_label(
+        images: Vec<u8>,
+        attributes: Vec<bool>,
+        shape: ImageShape,
+        classes: usize,
+    ) -> Result<Self> {
+        let image_len = shape.image_len()?;
+        if classes == 0 {
+            return Err(Error::parameter("classes", classes, "at least 1"));
+        }
+        let n = images.len() / image_len;
+        if images.len() != n * image_len || n.checked_mul(classes) != Some(attributes.len()) {
+            return Err(Error::shape(
+                "ImageDataset::multi_label",
+                "number of pixel values and attributes",
+                format_args!("{image_len} and {classes} times the same number of images"),
+                (images.len(), attributes.len()),
+            ));
+        }
+        Ok(Self {
+            images,
+            labels: Labels::Attributes(attributes),
             shape,
             image_len,
             classes,
@@ -144,12 +199,17 @@ impl ImageDataset {
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.images.len() / self.image_len
     }
 
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.images.is_empty()
+    }
+
+    /// Whether each image has a number of attributes instead of one class.
+    pub fn is_multi_label(&self) -> bool {
+        matches!(self.labels, Labels::Attributes(_))
     }
 
     /// The size of every image.
@@ -157,12 +217,12 @@ impl ImageDataset {
         self.shape
     }
 
-    /// Number of classes.
+    /// Number of classes, or of attributes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The names of the classes by label; empty if they are not known.
+    /// The names of the classes or attributes by label; empty if they are not known.
     pub fn class_names(&self) -> &[String] {
         &self.class_names
     }
@@ -172,9 +232,20 @@ impl ImageDataset {
         &self.images
     }
 
-    /// All labels, (N).
+    /// All labels, (N). Empty for a multi-label data set.
     pub fn labels(&self) -> &[u16] {
-        &self.labels
+        match &self.labels {
+            Labels::Class(labels) => labels,
+            Labels::Attributes(_) => &[],
+        }
+    }
+
+    /// All attributes, (N, classes). Empty unless the data set is multi-label.
+    pub fn attributes(&self) -> &[bool] {
+        match &self.labels {
+            Labels::Class(_) => &[],
+            Labels::Attributes(attributes) => attributes,
+        }
     }
 
     /// The pixels of one image, (C, H, W).
@@ -185,16 +256,26 @@ impl ImageDataset {
         self.images[index * self.image_len..].get(..self.image_len)
     }
 
-    /// The label of one image.
+    /// The label of one image. `None` for a multi-label data set.
     pub fn label(&self, index: usize) -> Option<usize> {
-        self.labels.get(index).map(|&l| l.into())
+        self.labels().get(index).map(|&l| l.into())
     }
 
-    /// Number of images of each class, by label.
+    /// The attributes of one image, (classes). `None` unless the data set is multi-label.
+    pub fn image_attributes(&self, index: usize) -> Option<&[bool]> {
+        self.attributes().chunks_exact(self.classes).nth(index)
+    }
+
+    /// Number of images of each class, or with each attribute, by label.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes];
-        for &label in &self.labels {
+        for &label in self.labels() {
             counts[usize::from(label)] += 1;
+        }
+        for attributes in self.attributes().chunks_exact(self.classes) {
+            for (count, &has) in counts.iter_mut().zip(attributes) {
+                *count += usize::from(has);
+            }
         }
         counts
     }
@@ -217,9 +298,13 @@ impl ImageDataset {
     /// The first `limit` images, or all if there are fewer.
     pub fn take(&self, limit: usize) -> Self {
         let n = limit.min(self.len());
+        let labels = match &self.labels {
+            Labels::Class(labels) => Labels::Class(labels[..n].to_vec()),
+            Labels::Attributes(all) => Labels::Attributes(all[..n * self.classes].to_vec()),
+        };
         Self {
             images: self.images[..n * self.image_len].to_vec(),
-            labels: self.labels[..n].to_vec(),
+            labels,
             class_names: self.class_names.clone(),
             ..*self
         }
@@ -229,11 +314,15 @@ impl ImageDataset {
     /// each class, in their order.
     ///
     /// The classes' counts differ by at most one (the lower labels have more), unless a class has
-    /// too few images: the others then make up for it.
+    /// too few images: the others then make up for it. Of a multi-label data set they are the
+    /// [first ones](Self::take).
     pub fn take_balanced(&self, limit: usize) -> Self {
+        if self.is_multi_label() {
+            return self.take(limit);
+        }
         let mut seen = vec![0usize; self.classes];
         let mut order: Vec<(usize, u16, usize)> = Vec::with_capacity(self.len());
-        for (index, &label) in self.labels.iter().enumerate() {
+        for (index, &label) in self.labels().iter().enumerate() {
             let rank = &mut seen[usize::from(label)];
             order.push((*rank, label, index));
             *rank += 1;
@@ -267,11 +356,18 @@ impl ImageDataset {
     /// The images at `indices`, which are all below `len`.
     fn select(&self, indices: &[usize]) -> Self {
         let mut images = Vec::with_capacity(indices.len() * self.image_len);
-        let mut labels = Vec::with_capacity(indices.len());
         for &index in indices {
             images.extend_from_slice(&self.images[index * self.image_len..][..self.image_len]);
-            labels.push(self.labels[index]);
         }
+        let labels = match &self.labels {
+            Labels::Class(labels) => Labels::Class(indices.iter().map(|&i| labels[i]).collect()),
+            Labels::Attributes(all) => {
+                let attributes = indices
+                    .iter()
+                    .map(|&i| &all[i * self.classes..][..self.classes]);
+                Labels::Attributes(attributes.flatten().copied().collect())
+            }
+        };
         Self {
             images,
             labels,
@@ -332,6 +428,39 @@ mod tests {
         // The product of the count and the image's length wraps around to 0.
         let m = message(0, &[0, 0], ImageShape::new(1, 1, 1 << 63), 2);
         assert!(m.contains("pixel values"), "{m}");
+    }
+
+    #[test]
+    fn attributes_follow_their_images() {
+        let shape = ImageShape::new(1, 1, 2);
+        let images: Vec<u8> = (0..8).collect();
+        // Image i has attribute 0 if i is odd and attribute 1 if i is at least 2.
+        let attributes: Vec<bool> = (0..4).flat_map(|i| [i % 2 == 1, i >= 2]).collect();
+        let data = ImageDataset::multi_label(images, attributes.clone(), shape, 2).unwrap();
+        assert!(data.is_multi_label() && data.labels().is_empty());
+        assert_eq!((data.label(0), data.image_attributes(4)), (None, None));
+        let of = |data: &ImageDataset| -> Vec<(u8, Vec<bool>)> {
+            let ids = ids(data).into_iter().enumerate();
+            ids.map(|(i, id)| (id, data.image_attributes(i).unwrap().to_vec()))
+                .collect()
+        };
+        for (id, found) in of(&data.shuffled(3)) {
+            assert_eq!(found, [id % 2 == 1, id >= 2]);
+        }
+        let (first, second) = data.split(0.25, 1).unwrap();
+        assert_eq!((first.len(), second.len()), (3, 1));
+        for (id, found) in of(&first).into_iter().chain(of(&second)) {
+            assert_eq!(found, [id % 2 == 1, id >= 2]);
+        }
+        assert_eq!(data.take(3).class_counts(), [1, 1]);
+        assert_eq!(data.take_balanced(3), data.take(3));
+
+        let bad = |images: usize, attributes: usize, classes| {
+            let attributes = vec![false; attributes];
+            ImageDataset::multi_label(vec![0; images], attributes, shape, classes).is_err()
+        };
+        assert!(bad(7, 8, 2) && bad(8, 7, 2) && bad(8, 8, 3) && bad(8, 0, 0));
+        assert!(!bad(8, 4, 1) && !bad(0, 0, 1));
     }
 
     #[test]

@@ -168,6 +168,44 @@ pub enum DataError {
         classes: usize,
     },
 
+    /// A line of a text file is not what it should be.
+    #[error("{}: line {line}: expected {expected}, found {found}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// A picture cannot be decoded.
+    #[error("{}: not a whole picture: {message}", .path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        message: String,
+    },
+
+    /// A data set is not where it was looked for.
+    #[error(
+        "{}: {title} is not there: obtain it from {home_page} and put there {files}",
+        .path.display()
+    )]
+    NotThere {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The data set.
+        title: &'static str,
+        /// Where its makers tell how to obtain it.
+        home_page: &'static str,
+        /// The files that are needed.
+        files: &'static str,
+    },
+
     /// The bundled data set is not where the crate's sources are.
     #[error(
         "{}: the bundled data set is missing: make it from a folder with the four files of \

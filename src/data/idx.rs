@@ -82,6 +82,10 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     if shape.channels != 1 {
         return Err(Error::parameter("channels", shape.channels, "1 in IDX"));
     }
+    if data.is_multi_label() {
+        let what = "attributes";
+        return Err(Error::parameter("labels", what, "classes in IDX"));
+    }
     if data.classes() > 256 {
         return Err(Error::parameter(
             "classes",

@@ -4,19 +4,26 @@
 //! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. A
 //! [`BatchLoader`] makes normalised batches of them, and a [`Batch`] makes tensors.
 //!
+//! A [`Task`] is one of the paper's classification tasks: it knows its images' size, classes and
+//! normalisation, says how to obtain its files, and reads them for training, validation and test.
+//!
 //! The readers take files for damaged until shown otherwise: none makes them panic, memory grows
 //! with the bytes that are there and not with what a header claims, and a [`DataError`] names the
 //! file, its archive and the byte.
 
 mod batch;
 mod bundled;
+mod celeba;
 mod cifar;
 mod dataset;
 mod error;
 mod idx;
+mod imagenet;
 mod names;
 mod normalization;
+mod pictures;
 mod source;
+mod task;
 #[cfg(test)]
 mod tests;
 
@@ -26,11 +33,14 @@ use std::str::FromStr;
 
 pub use batch::{Batch, BatchLoader, Batches};
 pub use bundled::bundled;
+pub use celeba::celeba;
 pub use cifar::{cifar10, cifar100, cifar100_coarse};
 pub use dataset::{ImageDataset, ImageShape};
 pub use error::{DataError, FileName};
 pub use idx::{encode_idx, idx, idx_files};
+pub use imagenet::imagenet;
 pub use normalization::Normalization;
+pub use task::{Limits, Splits, Task, TaskInfo};
 
 use crate::error::{Error, Result};
 

@@ -72,6 +72,14 @@ impl Normalization {
         this
     }
 
+    /// The given constants, which fit each other.
+    pub(super) fn constant(mean: &[f32], std: &[f32]) -> Self {
+        Self {
+            mean: mean.to_vec(),
+            std: std.to_vec(),
+        }
+    }
+
     /// Mean 0 and standard deviation 1: pixels become 0..=1.
     pub fn unit(channels: usize) -> Self {
         Self {

@@ -14,7 +14,9 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::models::module::network;
 use crate::nn::modules::{Flatten, SparseLinear};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::relu::try_relu;
 
 /// The architecture.

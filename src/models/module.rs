@@ -2,7 +2,8 @@
 
 /// Declares a network as a struct of named layers (module types, for elements `E` on a device
 /// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
-/// [`VisitSparse`](crate::nn::VisitSparse) and [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. The
+/// [`VisitSparse`](crate::nn::VisitSparse), [`VisitDropout`](crate::nn::VisitDropout) and
+/// [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. The
 /// `first` layer's input is the data, which needs no gradient. Each layer's input is the one before
 /// it, but that of the layer `beside` the others is the network's.
 macro_rules! network {
@@ -13,7 +14,7 @@ macro_rules! network {
         $name:ident [$(const $param:ident: usize),*] {
             $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
         }
-        $(first $first:ident)?
+        $(first $first:ident $(. $inner:ident)*)?
         $(beside $beside:ident)?
     ) => {
         $(#[$doc])*
@@ -49,7 +50,7 @@ macro_rules! network {
                     |network!(@nest $($field)*)| {
                         #[allow(unused_mut)]
                         let mut network = $name { $($field,)* };
-                        $(network.$first.backward.input_gradient = false;)?
+                        $(network.$first $(.$inner)* .backward.input_gradient = false;)?
                         network
                     },
                 )
@@ -61,6 +62,14 @@ macro_rules! network {
         {
             fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
                 $(self.$field.visit_sparse_at(&join(path, stringify!($field)), f);)*
+            }
+        }
+
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> VisitDropout
+            for $name<$($param,)* E, D>
+        {
+            fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+                $(self.$field.visit_dropout_at(&join(path, stringify!($field)), f);)*
             }
         }
 

@@ -6,10 +6,12 @@ use dfdx::nn::{
 };
 use dfdx::shapes::{Const, Dim, Rank1};
 use dfdx::tensor::{Merge, NoneTape, OwnedTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::Device;
+use dfdx::tensor_ops::{Device, TryAdd};
 
 use crate::backend::Backend;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::nn::Dropout;
+use crate::ops::add_relu::try_add_relu;
 use crate::ops::batch_norm::{
     eval_add_linked, eval_linked, train_add_linked, train_linked, Activation, BatchNorm2DOp,
     RunningStats,
@@ -37,8 +39,8 @@ pub mod builder {
 /// [`try_train_add`](Self::try_train_add) and [`try_eval_add`](Self::try_eval_add) do the residual
 /// sum and the ReLU at the end of a ResNet block in the same pass.
 ///
-/// The tensors have PyTorch's names in a checkpoint. `eps` and `momentum` are not part of it, and
-/// go back to their defaults where dfdx rebuilds the module (`to_device`, `to_dtype`).
+/// The tensors have PyTorch's names in a checkpoint. `eps`, `momentum` and `dropout` are not part of
+/// it, and go back to their defaults where dfdx rebuilds the module (`to_device`, `to_dtype`).
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -66,6 +68,9 @@ pub struct BatchNorm2D<const C: usize, E: Dtype, D: Storage<E>> {
     pub eps: f64,
     /// The share of a batch's statistics in the new running ones. 0.1 at first.
     pub momentum: f64,
+    /// The dropout after the norm, in training; as [`try_train`](BatchNorm2D::try_train) says. Off
+    /// at first.
+    pub dropout: Dropout,
 }
 
 impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
@@ -77,8 +82,8 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         }
     }
 
-    /// f(norm(x)) with the batch's statistics, f being the `activation`. Moves the running
-    /// statistics, with a tape and without.
+    /// f(dropout(norm(x))) with the batch's statistics, f being the `activation`. Moves the running
+    /// statistics and the dropout's step, with a tape and without.
     ///
     /// # Errors
     /// As [`try_batch_norm2d_train`](crate::ops::batch_norm::try_batch_norm2d_train).
@@ -91,7 +96,8 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         Ok(y.into_tensor())
     }
 
-    /// f(norm(x) + residual) with the batch's statistics. Moves the running statistics.
+    /// f(dropout(norm(x)) + residual) with the batch's statistics. Moves the running statistics and
+    /// the dropout's step.
     ///
     /// # Errors
     /// As [`try_batch_norm2d_train_add`](crate::ops::batch_norm::try_batch_norm2d_train_add).
@@ -142,7 +148,12 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        train_linked(x, &self.weight, &self.bias, running, op)
+        let y = train_linked(x, &self.weight, &self.bias, running, op)?;
+        if self.dropout.is_on() {
+            // A mask's factors are not negative, so it can come after the ReLU as well as before.
+            return self.dropout.try_apply(y.into_tensor()).map(Linked::from);
+        }
+        Ok(y)
     }
 
     pub(crate) fn train_add_linked<
@@ -157,6 +168,15 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         residual: Linked<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
     ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        if self.dropout.is_on() {
+            let y = self.train_linked(x, Activation::Identity)?.into_tensor();
+            let residual = residual.into_tensor();
+            let sum = match activation {
+                Activation::Identity => y.try_add(residual).map_err(Error::device)?,
+                Activation::ReLU => try_add_relu(y, residual)?,
+            };
+            return Ok(sum.into());
+        }
         let op = self.op(activation);
         let running = RunningStats {
             mean: &mut self.running_mean,
@@ -274,6 +294,7 @@ impl<const C: usize, E: Dtype, D: Device<E>> TensorCollection<E, D> for BatchNor
                     running_var,
                     eps,
                     momentum,
+                    dropout: Dropout::default(),
                 }
             },
         )

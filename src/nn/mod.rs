@@ -7,6 +7,7 @@
 
 mod backward_cost;
 mod batch_norm2d;
+mod dropout;
 mod flatten;
 mod plan;
 mod pool;
@@ -14,11 +15,14 @@ mod relu;
 mod run_cost;
 mod sparse_conv2d;
 mod sparse_linear;
+mod visit_dropout;
 mod visit_sparse;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
+pub use dropout::Dropout;
 pub use plan::{LayerInfo, Layers, SchedulePlan};
 pub use run_cost::{Cost, RunCost, RunSize};
+pub use visit_dropout::{DropoutLayer, VisitDropout};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 

@@ -103,7 +103,16 @@ impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Linked<S, E, D, T> {
         if T::OWNS_TAPE {
             let (dev, ghost) = (tensor.device().clone(), tensor.ghost());
             tape.add_backward_op(move |grads| {
-                link.put(take_grad!(dev, grads, &ghost));
+                let gradient = take_grad!(dev, grads, &ghost);
+                // Others of its users may have been linked.
+                match link.take() {
+                    None => link.put(gradient),
+                    Some(mut sum) => {
+                        D::accumulate(&mut sum, &gradient);
+                        link.put(sum);
+                        dev.recycle(gradient);
+                    }
+                }
                 Ok(())
             });
         }

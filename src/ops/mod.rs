@@ -35,6 +35,7 @@ mod backward;
 pub mod batch_norm;
 pub(crate) mod blocks;
 pub mod conv2d;
+pub mod dropout;
 pub mod linear;
 pub(crate) mod linked;
 pub mod pool;

@@ -6,7 +6,7 @@ use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::nn::{BackwardCost, VisitSparse};
+use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
 use crate::optim::AdamKernel;
 
 /// A batch of images, (B, C, H, W).
@@ -33,6 +33,7 @@ pub trait ImageClassifier<
     > + Module<Images<C, H, W, D, NoneTape>, Output = Logits<CLASSES, D, NoneTape>, Error: Into<Error>>
     + TensorCollection<f32, D>
     + VisitSparse
+    + VisitDropout
     + BackwardCost
 {
 }
@@ -51,6 +52,7 @@ where
             Error: Into<Error>,
         > + TensorCollection<f32, D>
         + VisitSparse
+        + VisitDropout
         + BackwardCost,
 {
 }

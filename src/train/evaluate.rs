@@ -13,24 +13,30 @@ use crate::optim::AdamKernel;
 pub struct Evaluation {
     /// Images seen.
     pub images: usize,
+    /// Decisions: one an image, or of a multi-label data set one a label and image.
+    pub decisions: usize,
     /// Images whose label has the largest logit. NaN is never the largest; of equal logits the
-    /// first is taken.
+    /// first is taken. Of a multi-label data set: labels that the image has with a logit above 0,
+    /// and labels that it has not with another (but not NaN).
     pub correct: usize,
-    /// The mean cross entropy of the images. 0 without images.
+    /// The mean cross entropy of the images, or of a multi-label data set the mean binary cross
+    /// entropy of images and labels. 0 without images.
     pub loss: f64,
 }
 
 impl Evaluation {
-    /// The share of the images that are classified correctly. 0 without images.
+    /// The share of the decisions that are correct: of a multi-label data set the mean accuracy over
+    /// the labels. 0 without images.
     pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.images.max(1) as f64
+        self.correct as f64 / self.decisions.max(1) as f64
     }
 }
 
 /// Classifies all images of `loader`, in evaluation mode.
 ///
 /// # Errors
-/// As [`Batch::image_tensor`](crate::data::Batch::image_tensor), and those of the model.
+/// As [`Batch::image_tensor`](crate::data::Batch::image_tensor), those of the model, and an error if
+/// the labels are not those of CLASSES classes.
 pub fn evaluate<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D>(
     model: &M,
     dev: &D,
@@ -45,17 +51,41 @@ where
     for batch in loader.epoch(0) {
         let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
         let logits = Module::try_forward(model, x).map_err(Into::<Error>::into)?;
-        for (logits, &label) in logits.as_vec().chunks(CLASSES).zip(batch.labels()) {
+        let logits = logits.as_vec();
+        if batch.is_multi_label() {
+            if batch.attributes().len() != logits.len() {
+                return Err(Error::shape(
+                    "evaluate",
+                    "attributes of an image",
+                    CLASSES,
+                    batch.attributes().len() / batch.len().max(1),
+                ));
+            }
+            for (&logit, &has) in logits.iter().zip(batch.attributes()) {
+                loss += binary_cross_entropy(logit, has);
+                done.correct += usize::from(if has { logit > 0.0 } else { logit <= 0.0 });
+            }
+            done.decisions += logits.len();
+        }
+        for (logits, &label) in logits.chunks(CLASSES).zip(batch.labels()) {
             let Some(&own) = logits.get(label) else {
                 return Err(Error::parameter("label", label, "below CLASSES"));
             };
             loss += log_sum_exp(logits) - f64::from(own);
             done.correct += usize::from(largest(logits) == Some(label));
+            done.decisions += 1;
         }
         done.images += batch.len();
     }
-    done.loss = loss / done.images.max(1) as f64;
+    done.loss = loss / done.decisions.max(1) as f64;
     Ok(done)
+}
+
+/// -log(sigmoid(x)) where the label holds, -log(1 - sigmoid(x)) where it does not
+fn binary_cross_entropy(x: f32, holds: bool) -> f64 {
+    let towards = f64::from(if holds { x } else { -x });
+    // Neither exponential can overflow.
+    (-towards).max(0.0) + (-towards.abs()).exp().ln_1p()
 }
 
 /// log(sum(exp(x)))
@@ -78,6 +108,18 @@ fn largest(x: &[f32]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binary_loss() {
+        for x in [-3.0f32, -0.5, 0.0, 2.0] {
+            let p = 1.0 / (1.0 + f64::from(-x).exp());
+            assert!((binary_cross_entropy(x, true) + p.ln()).abs() < 1e-12);
+            assert!((binary_cross_entropy(x, false) + (1.0 - p).ln()).abs() < 1e-12);
+        }
+        assert_eq!(binary_cross_entropy(-1000.0, true), 1000.0);
+        assert_eq!(binary_cross_entropy(1000.0, true), 0.0);
+        assert!(binary_cross_entropy(f32::NAN, true).is_nan());
+    }
 
     #[test]
     fn largest_logit_and_loss() {

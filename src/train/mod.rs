@@ -29,6 +29,10 @@
 //! assert_eq!(test.accuracy(), 1.0);
 //! # Ok::<(), ssprop::Error>(())
 //! ```
+//!
+//! A [multi-label data set](crate::data::ImageDataset::multi_label) is trained and evaluated by the
+//! same calls: the loss is then the binary cross entropy of each label, the accuracy its mean over
+//! the labels.
 
 mod classifier;
 mod drop_rates;

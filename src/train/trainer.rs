@@ -1,9 +1,10 @@
 //! A model in training.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use dfdx::losses::cross_entropy_with_logits_loss;
+use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
 use dfdx::nn::{ModuleMut, TensorCollection, ZeroGrads};
 use dfdx::tensor::{Gradients, Trace};
 use dfdx::tensor_ops::Backward;
@@ -83,7 +84,8 @@ where
     }
 
     /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. The loss is the
-    /// cross entropy.
+    /// cross entropy, or for a multi-label data set the binary cross entropy, its mean over images
+    /// and labels.
     ///
     /// With [a schedule](Self::with_schedule) the drop rates are set by it before every training
     /// step. Without one they are the model's: set them before, with
@@ -91,12 +93,13 @@ where
     /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer; they stay as they are. The
     /// report counts FLOPs by them (by what is known beforehand:
     /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
-    /// each iteration's number, counted through the run. The device's cache of freed tensors is
-    /// switched on.
+    /// each iteration's number, counted through the run. So with dropout, which
+    /// [`set_dropout`](crate::nn::VisitDropout::set_dropout) switches on: its masks follow from its
+    /// seed, the epoch and the batch's number. The device's cache of freed tensors is switched on.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
-    /// [`Batch::image_tensor`] and [`Batch::one_hot`] if the data do not fit the model; those of
+    /// [`Batch::image_tensor`] and [`Batch::targets`] if the data do not fit the model; those of
     /// the model and the optimizer. The epoch then counts as not done, though the batches before
     /// have changed the model.
     pub fn train_epoch<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
@@ -110,7 +113,15 @@ where
     {
         // Each step frees and allocates the same tensors.
         dev.try_enable_cache().map_err(Error::device)?;
-        let cost = ModelCost::of::<M>([C, H, W])?;
+        let mut dropped = HashSet::new();
+        let epoch = self.epoch;
+        self.model.visit_dropout(&mut |layer| {
+            layer.dropout.start_epoch(epoch);
+            if layer.dropout.is_on() {
+                dropped.insert(layer.path.to_owned());
+            }
+        });
+        let cost = ModelCost::of::<M>([C, H, W])?.with_dropout(|path| dropped.contains(path));
         let varies = self
             .schedule
             .as_ref()
@@ -197,7 +208,7 @@ where
         };
         let mut seconds = Seconds::default();
         let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
-        let target: Logits<CLASSES, D, _> = batch.one_hot(dev)?;
+        let target: Logits<CLASSES, D, _> = batch.targets(dev)?;
         let grads = match self.grads.take() {
             Some(grads) => grads,
             None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
@@ -206,7 +217,11 @@ where
 
         let logits =
             ModuleMut::try_forward_mut(&mut self.model, x.traced(grads)).map_err(Into::into)?;
-        let loss = cross_entropy_with_logits_loss(logits, target);
+        let loss = if batch.is_multi_label() {
+            binary_cross_entropy_with_logits_loss(logits, target)
+        } else {
+            cross_entropy_with_logits_loss(logits, target)
+        };
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap()?;
         if !value.is_finite() {
@@ -246,8 +261,9 @@ where
     /// `epoch` is replaced.
     ///
     /// What else decides how training goes on is the caller's: the seed of the batches, the
-    /// optimizer's hyperparameters, the schedule (whose text can be part of `metadata`). A generator of random numbers in the device
-    /// (dropout) is not saved.
+    /// optimizer's hyperparameters, the schedule (whose text can be part of `metadata`), the
+    /// dropout's rate and seed. A generator of random numbers in the device (that of dfdx's own
+    /// dropout) is not saved.
     ///
     /// # Errors
     /// As [`save_training`].

@@ -3,7 +3,9 @@
 mod cifar;
 mod damage;
 mod idx;
+mod pictures;
 mod source;
+mod task;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

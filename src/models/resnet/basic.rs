@@ -7,13 +7,15 @@ use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
-use super::down::{Down, Same};
-use super::forward::{forward, Images, LinkedImages};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::models::forward::{forward, Images, LinkedImages};
 use crate::models::module::network;
+use crate::models::sizes::{Down, Same};
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
 use crate::ops::linked::Linked;
 

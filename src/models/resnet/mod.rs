@@ -10,16 +10,17 @@
 //! | ResNet-26 | 2, 3, 5, 2 | basic |
 //! | ResNet-34 | 3, 4, 6, 3 | basic |
 //! | ResNet-50 | 3, 4, 6, 3 | bottleneck |
+//!
+//! [`set_dropout`](crate::nn::VisitDropout::set_dropout) puts dropout after every norm, those of the
+//! stem and of the shortcuts too: that is what Table 6 counts. In a block it comes before the sum
+//! with the shortcut.
 
 mod basic;
 mod bottleneck;
-mod down;
-mod forward;
 mod networks;
 
 pub use basic::{BasicBlock, DownBlock};
 pub use bottleneck::{Bottleneck, ProjectionBottleneck};
-pub use down::{Down, Same};
 pub use networks::{ResNet18, ResNet26, ResNet34, ResNet50};
 
 /// The architectures.

@@ -10,13 +10,15 @@ use rand_distr::uniform::SampleUniform;
 
 use super::basic::{BasicBlock, DownBlock};
 use super::bottleneck::{Bottleneck, ProjectionBottleneck};
-use super::down::Down;
-use super::forward::{forward, Images};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::models::forward::{forward, Images};
 use crate::models::module::network;
+use crate::models::sizes::Down;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitSparse};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
 use crate::ops::batch_norm::Activation::ReLU;
 use crate::ops::linked::Linked;
 use crate::ops::pool::global_avg_pool2d_linked;

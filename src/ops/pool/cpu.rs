@@ -275,12 +275,18 @@ impl<E: Dtype + Float> Pool2DKernel<E> for Cpu {
         argmax: &Vec<u32>,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()> {
         if !dy.is_empty() {
             let outputs = op.planes() * op.output_plane();
             dx.par_chunks_mut(op.planes() * op.input_plane())
                 .zip(dy.par_chunks(outputs).zip(argmax.par_chunks(outputs)))
-                .for_each(|(dx, (dy, argmax))| max_backward(op, argmax, dy, dx));
+                .for_each(|(dx, (dy, argmax))| {
+                    if fill == Fill::Overwrite {
+                        dx.fill(E::zero());
+                    }
+                    max_backward(op, argmax, dy, dx);
+                });
         }
         Ok(())
     }

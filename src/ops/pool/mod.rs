@@ -10,7 +10,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::ops::linked::{add_grad, Fill, Linked};
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::shape::ConvDim;
 
 /// A square window that moves over an image, and the sizes before and after.
@@ -45,7 +45,8 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
         keep: bool,
     ) -> Result<Self::Argmax>;
 
-    /// Adds each element of `dy` to the element of `dx` that was its window's maximum.
+    /// Adds each element of `dy` to the element of `dx` that was its window's maximum; `dx` may
+    /// have to be overwritten.
     ///
     /// # Errors
     /// Those of the device.
@@ -54,6 +55,7 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
         argmax: &Self::Argmax,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()>;
 
     /// Writes each window's average to `y`, the padding's zeros included.
@@ -147,6 +149,33 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
+    max_pool2d_linked::<K, S, P, _, _, _, _, _, _, _>(x.into()).map(Linked::into_tensor)
+}
+
+/// [`try_max_pool2d`] between operations of this crate.
+pub(crate) fn max_pool2d_linked<
+    const K: usize,
+    const S: usize,
+    const P: usize,
+    B,
+    C,
+    H,
+    W,
+    E,
+    D,
+    T,
+>(
+    x: Linked<(B, C, H, W), E, D, T>,
+) -> Result<Linked<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
     let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
     let elements = op.input[0] * op.input[1];
     if u32::try_from(elements).is_err() {
@@ -157,19 +186,25 @@ where
             elements,
         ));
     }
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
     let mut y = dev.alloc_output(shape)?;
     let argmax = D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)?;
-    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    let y_link = Link::new();
+    let (x_ghost, link) = (x.ghost(), y_link.clone());
+    let len = x.shape().num_elements();
     tape.add_backward_op(move |grads| {
-        let dy = take_grad!(dev, grads, &y_ghost);
-        let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::max_pool2d_backward(&op, &argmax, &dy, dx).map_err(D::device_error)?;
+        let Some(dy) = link.take() else {
+            return Ok(());
+        };
+        let dx = |dx: &mut _, fill| {
+            D::max_pool2d_backward(&op, &argmax, &dy, dx, fill).map_err(D::device_error)
+        };
+        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
         dev.recycle(dy);
         Ok(())
     });
-    Ok(y.put_tape(tape))
+    Ok(Linked::new(y, y_link, tape))
 }
 
 /// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and

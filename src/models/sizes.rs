@@ -1,8 +1,8 @@
-//! The heights and widths that residual blocks work on.
+//! The heights and widths that models work on.
 
 use dfdx::shapes::Const;
 
-use crate::shape::{ConvDim, HalfUp};
+use crate::shape::{ConvDim, HalfDown, HalfUp};
 
 /// A height or width that the kernels of stride 1 of a residual block, 3x3 and 1x1, leave as it is:
 /// any `usize` and any `Const<N>`.
@@ -29,6 +29,24 @@ impl Down for usize {
 impl<const N: usize, const HALF: usize> Down for Const<N>
 where
     Const<N>: HalfUp<Out = Const<HALF>>,
+{
+    type Half = Const<HALF>;
+}
+
+/// A height or width that a 3x3 convolution of stride 1 leaves as it is and a 2x2 pool of stride 2
+/// halves (rounding down). Any `usize`, and `Const<N>` for N in 2..=513.
+pub trait Halves: Same + ConvDim<2, 2, 0, 1, Out = <Self as Halves>::Half> {
+    /// Half of it, rounded down.
+    type Half: Same;
+}
+
+impl Halves for usize {
+    type Half = usize;
+}
+
+impl<const N: usize, const HALF: usize> Halves for Const<N>
+where
+    Const<N>: HalfDown<Out = Const<HALF>>,
 {
     type Half = Const<HALF>;
 }

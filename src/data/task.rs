@@ -1,0 +1,274 @@
+//! The paper's classification tasks: what their data sets are called, look like and consist of.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use super::celeba::celeba;
+use super::dataset::{ImageDataset, ImageShape};
+use super::error::DataError;
+use super::imagenet::imagenet;
+use super::normalization::Normalization;
+use super::{load, Kind};
+use crate::error::{Error, Result};
+
+/// A classification task of arXiv 2408.12561 (Table 1).
+///
+/// Each has a name, for [`FromStr`] and [`Display`](fmt::Display), so that it can be an argument of
+/// a program.
+///
+/// ```
+/// use ssprop::data::{Limits, Task};
+///
+/// let task: Task = "celeba".parse()?;
+/// assert_eq!((task.info().classes, task.info().multi_label), (40, true));
+/// // What to do if it is not there.
+/// let err = task.load("no/such/folder", Limits::default(), 0).unwrap_err().to_string();
+/// assert!(err.contains("no/such/folder") && err.contains("list_attr_celeba.txt"));
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// `mnist`
+    Mnist,
+    /// `fashion-mnist`
+    FashionMnist,
+    /// `cifar10`
+    Cifar10,
+    /// `cifar100`
+    Cifar100,
+    /// `celeba`
+    CelebA,
+    /// `imagenet`
+    ImageNet,
+}
+
+/// What there is to know about a task's data set without its files.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// The name in arguments.
+    pub name: &'static str,
+    /// The name in print.
+    pub title: &'static str,
+    /// Where its makers tell how to obtain it.
+    pub home_page: &'static str,
+    /// The files that [`Task::load`] looks for.
+    pub files: &'static str,
+    /// The images' size, after resizing for CelebA and ImageNet.
+    pub shape: ImageShape,
+    /// Classes, or attributes.
+    pub classes: usize,
+    /// Whether each image has attributes instead of one class.
+    pub multi_label: bool,
+    /// The usual mean of each channel, in units of p / 255.
+    pub mean: &'static [f32],
+    /// The usual standard deviation of each channel.
+    pub std: &'static [f32],
+}
+
+const IDX_FILES: &str = "train-images-idx3-ubyte, train-labels-idx1-ubyte, \
+    t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each as it is or with .gz)";
+
+const MNIST: TaskInfo = TaskInfo {
+    name: "mnist",
+    title: "MNIST",
+    home_page: "http://yann.lecun.com/exdb/mnist",
+    files: IDX_FILES,
+    shape: ImageShape::new(1, 28, 28),
+    classes: 10,
+    multi_label: false,
+    mean: &[0.1307],
+    std: &[0.3081],
+};
+
+const FASHION_MNIST: TaskInfo = TaskInfo {
+    name: "fashion-mnist",
+    title: "Fashion-MNIST",
+    home_page: "https://github.com/zalandoresearch/fashion-mnist",
+    mean: &[0.2860],
+    std: &[0.3530],
+    ..MNIST
+};
+
+const CIFAR10: TaskInfo = TaskInfo {
+    name: "cifar10",
+    title: "CIFAR-10",
+    home_page: "https://www.cs.toronto.edu/~kriz/cifar.html",
+    files: "data_batch_1.bin to data_batch_5.bin and test_batch.bin \
+        (the binary version, unpacked or cifar-10-binary.tar.gz itself)",
+    shape: ImageShape::new(3, 32, 32),
+    classes: 10,
+    multi_label: false,
+    mean: &[0.4914, 0.4822, 0.4465],
+    std: &[0.2470, 0.2435, 0.2616],
+};
+
+const CIFAR100: TaskInfo = TaskInfo {
+    name: "cifar100",
+    title: "CIFAR-100",
+    files: "train.bin and test.bin \
+        (the binary version, unpacked or cifar-100-binary.tar.gz itself)",
+    classes: 100,
+    mean: &[0.5071, 0.4865, 0.4409],
+    std: &[0.2673, 0.2564, 0.2762],
+    ..CIFAR10
+};
+
+const CELEBA: TaskInfo = TaskInfo {
+    name: "celeba",
+    title: "CelebA",
+    home_page: "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    files: "the folder img_align_celeba with the aligned JPEGs (unzipped), list_attr_celeba.txt \
+        and list_eval_partition.txt",
+    shape: super::celeba::SHAPE,
+    classes: 40,
+    multi_label: true,
+    mean: &[0.5; 3],
+    std: &[0.5; 3],
+};
+
+const IMAGENET: TaskInfo = TaskInfo {
+    name: "imagenet",
+    title: "ImageNet-1k",
+    home_page: "https://www.image-net.org",
+    files: "the folders train and val, each with a folder of JPEGs for each class (n01440764, ...)",
+    shape: super::imagenet::SHAPE,
+    classes: 1000,
+    multi_label: false,
+    mean: &[0.485, 0.456, 0.406],
+    std: &[0.229, 0.224, 0.225],
+};
+
+/// How many images to read. Unless told otherwise: all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// At most as many for training and validation together.
+    pub train: Option<usize>,
+    /// At most as many for testing.
+    pub test: Option<usize>,
+}
+
+/// The three parts of a task's images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Splits {
+    /// To train on.
+    pub train: ImageDataset,
+    /// To choose by: the best epoch, hyperparameters.
+    pub validation: ImageDataset,
+    /// To report.
+    pub test: ImageDataset,
+}
+
+/// The share of the training images that is held out for validation.
+pub(super) const VALIDATION: f64 = 0.2;
+
+impl Task {
+    /// All tasks.
+    pub const ALL: [Self; 6] = [
+        Self::Mnist,
+        Self::FashionMnist,
+        Self::Cifar10,
+        Self::Cifar100,
+        Self::CelebA,
+        Self::ImageNet,
+    ];
+
+    /// What there is to know about its data set.
+    pub fn info(self) -> &'static TaskInfo {
+        match self {
+            Self::Mnist => &MNIST,
+            Self::FashionMnist => &FASHION_MNIST,
+            Self::Cifar10 => &CIFAR10,
+            Self::Cifar100 => &CIFAR100,
+            Self::CelebA => &CELEBA,
+            Self::ImageNet => &IMAGENET,
+        }
+    }
+
+    /// The usual normalisation of its images. ([`Normalization::of`] computes that of a data set.)
+    pub fn normalization(self) -> Normalization {
+        let info = self.info();
+        Normalization::constant(info.mean, info.std)
+    }
+
+    /// Reads the data set at `path`: a folder, or for the first four an archive too.
+    ///
+    /// A fifth of the training images, drawn by `seed`, is for validation; CelebA brings its own
+    /// validation images. With a limit, the classes are as balanced as they can be. Everything that
+    /// is read lies in memory: limit the images of ImageNet, each of which takes 150 kB.
+    ///
+    /// # Errors
+    /// [`DataError::NotThere`], which says how to obtain the data set, if `path` does not exist;
+    /// [`Error::Data`] if a file is missing, damaged or not of the data set's format.
+    pub fn load(self, path: impl AsRef<Path>, limits: Limits, seed: u64) -> Result<Splits> {
+        let path = path.as_ref();
+        if !path.exists() {
+            let info = self.info();
+            return Err(DataError::NotThere {
+                path: path.into(),
+                title: info.title,
+                home_page: info.home_page,
+                files: info.files,
+            }
+            .into());
+        }
+        let kind = match self {
+            Self::CelebA => return celeba(path, limits),
+            Self::ImageNet => {
+                let (train, test) = imagenet(path, limits)?;
+                return Splits::new(train, test, seed);
+            }
+            Self::Mnist => Kind::Mnist,
+            Self::FashionMnist => Kind::FashionMnist,
+            Self::Cifar10 => Kind::Cifar10,
+            Self::Cifar100 => Kind::Cifar100,
+        };
+        let (train, test) = load(path, kind)?;
+        let limited = |data: ImageDataset, limit: Option<usize>| match limit {
+            Some(limit) => data.take_balanced(limit),
+            None => data,
+        };
+        Splits::new(
+            limited(train, limits.train),
+            limited(test, limits.test),
+            seed,
+        )
+    }
+}
+
+impl Splits {
+    /// Holds a fifth of `train` out for validation, drawn by `seed`, as the paper does.
+    ///
+    /// # Errors
+    /// None for any data set.
+    pub fn new(train: ImageDataset, test: ImageDataset, seed: u64) -> Result<Self> {
+        let (train, validation) = train.split(VALIDATION, seed)?;
+        Ok(Self {
+            train,
+            validation,
+            test,
+        })
+    }
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.info().name)
+    }
+}
+
+impl FromStr for Task {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|task| task.info().name == name);
+        found.ok_or_else(|| {
+            Error::parameter(
+                "task",
+                name,
+                "mnist, fashion-mnist, cifar10, cifar100, celeba or imagenet",
+            )
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! The N-layer CNN: a plain chain of 3x3 convolutions with 128 channels (arXiv 2408.12561, Fig. 4).
+//!
+//! The paper gives the depths (2 to 11) and the channels; the 2x2 max pools after the first and the
+//! second layer are ours, so that the depth does not change the size of the deeper layers' images.
+
+mod block;
+mod rest;
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::modules::Linear;
+use dfdx::nn::{BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor};
+use dfdx::tensor_ops::Device;
+use rand_distr::uniform::SampleUniform;
+
+use super::forward::{forward, Images};
+use super::module::network;
+use super::sizes::Halves;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::nn::modules::MaxPool2D;
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
+use crate::ops::linked::Linked;
+use crate::ops::pool::{global_avg_pool2d_linked, max_pool2d_linked};
+
+pub use block::ConvBlock;
+pub use rest::Rest;
+
+/// Channels of every convolution's output.
+const WIDTH: usize = 128;
+
+/// The architectures.
+pub mod builder {
+    pub use super::block::builder::ConvBlock;
+
+    /// See [`super::Cnn`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Cnn<const LAYERS: usize, const CLASSES: usize, const C_IN: usize = 3>;
+}
+
+network!(
+    /// A CNN of LAYERS convolutions: logits (B, CLASSES) of x (B, C_IN, H, W).
+    ///
+    /// | layer | output |
+    /// |---|---|
+    /// | 3x3 convolution, batch norm, ReLU, 2x2 max pool | 128 x H/2 x W/2 |
+    /// | 3x3 convolution, batch norm, ReLU, 2x2 max pool | 128 x H/4 x W/4 |
+    /// | LAYERS - 2 times 3x3 convolution, batch norm, ReLU | 128 x H/4 x W/4 |
+    /// | global average pool, linear | CLASSES |
+    ///
+    /// LAYERS is at least 2 (fewer do not compile), H and W at least 4; halves round down. It has
+    /// 1152 C_IN + 147,456 (LAYERS - 1) + 256 LAYERS + 129 CLASSES parameters.
+    ///
+    /// `forward_mut` of a traced tensor trains (batch statistics), `forward` of one without a tape
+    /// infers (running statistics). The first layer computes no gradient for its input.
+    ///
+    /// ```
+    /// use ssprop::prelude::*;
+    ///
+    /// let dev = Cpu::default();
+    /// let mut net = dev.build_module::<Cnn<5, 10, 1>, f32>();
+    /// net.set_drop_rate(DropRate::new(0.8)?);
+    /// let x: Tensor<Rank4<2, 1, 28, 28>, f32, _> = dev.sample_normal();
+    /// let logits = net.try_forward_mut(x.trace(net.alloc_grads()))?;
+    /// let _: &Rank2<2, 10> = logits.shape();
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    Cnn [const LAYERS: usize, const CLASSES: usize, const C_IN: usize] {
+        /// C_IN to 128.
+        layer1: ConvBlock<C_IN, WIDTH, E, D>,
+        /// Halves the image.
+        pool1: MaxPool2D<2, 2>,
+        /// 128 to 128.
+        layer2: ConvBlock<WIDTH, WIDTH, E, D>,
+        /// Halves the image.
+        pool2: MaxPool2D<2, 2>,
+        /// 128 to 128, LAYERS - 2 times.
+        rest: Rest<LAYERS, E, D>,
+        /// 128 to CLASSES.
+        linear: Linear<WIDTH, CLASSES, E, D>,
+    }
+    first layer1.conv
+);
+
+forward!(
+    tensor Cnn [const LAYERS: usize, const CLASSES: usize, const C_IN: usize],
+    C_IN -> (B, Const<CLASSES>),
+    [
+        H: Halves<Half: Halves>,
+        W: Halves<Half: Halves>,
+    ],
+    |this, x, conv, norm, norm_add, next| {
+        let x = next!(this.layer1, x);
+        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = next!(this.layer2, x);
+        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = next!(this.rest, x);
+        let x = global_avg_pool2d_linked(x)?;
+        this.linear.try_forward(x).map_err(Error::device)
+    }
+);

@@ -1,0 +1,80 @@
+//! Dropout, with masks that are computed where they are needed instead of stored.
+
+mod cpu;
+mod mask;
+pub mod reference;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{HasShape, Shape};
+use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+
+pub use mask::DropoutMask;
+pub(crate) use mask::{check_rate, mix};
+
+/// A device's kernels for dropout.
+pub trait DropoutKernel<E: Dtype>: Storage<E> {
+    /// Writes `y`: x / (1 - rate) where `mask` keeps the element, 0 elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the device.
+    fn dropout_forward<S: Shape>(
+        mask: &DropoutMask,
+        x: &Tensor<S, E, Self>,
+        y: &mut Tensor<S, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds to `dx` dy / (1 - rate) where `mask` keeps the element.
+    fn dropout_backward(mask: &DropoutMask, dy: &Self::Vec, dx: &mut Self::Vec);
+}
+
+/// y = x / (1 - rate) where `mask` keeps the element, 0 elsewhere ([Srivastava et al.,
+/// 2014](https://jmlr.org/papers/v15/srivastava14a.html), scaled in training so that inference
+/// needs nothing).
+///
+/// Nothing is kept for the backward pass: it computes the mask again. At rate 0 x is handed on as
+/// it is.
+///
+/// # Errors
+/// [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::dropout::{try_dropout, DropoutMask};
+///
+/// let dev = Cpu::default();
+/// let x: Tensor<Rank1<1000>, f32, _> = dev.ones();
+/// let y = try_dropout(x.leaky_trace(), DropoutMask::new(0.5, 7)?)?;
+/// let kept = y.as_vec();
+/// assert!(kept.iter().all(|&v| v == 0.0 || v == 2.0));
+/// // The gradient passes where the values did.
+/// assert_eq!(y.sum::<Rank0, _>().backward().get(&x).as_vec(), kept);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub fn try_dropout<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Tensor<S, E, D, T>,
+    mask: DropoutMask,
+) -> Result<Tensor<S, E, D, T>> {
+    if mask.rate() == 0.0 {
+        return Ok(x);
+    }
+    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
+    let dev = x.device().clone();
+    let mut y = dev.alloc_output(*x.shape())?;
+    D::dropout_forward(&mask, &x, &mut y)?;
+    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
+    drop(x);
+    tape.add_backward_op(move |grads| {
+        let dy = take_grad!(dev, grads, &y_ghost);
+        D::dropout_backward(&mask, &dy, grads.get_or_alloc_mut(&x_ghost)?);
+        dev.recycle(dy);
+        Ok(())
+    });
+    Ok(y.put_tape(tape))
+}
+
+#[cfg(test)]
+mod tests;
