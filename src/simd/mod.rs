@@ -86,6 +86,17 @@ impl Isa {
             Self::Avx2 | Self::Portable => 8,
         }
     }
+
+    /// [`Simd::TILE_ROWS`] of this instruction set.
+    pub fn tile_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::Avx512::TILE_ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => x86::Avx2::TILE_ROWS,
+            _ => Portable::TILE_ROWS,
+        }
+    }
 }
 
 /// Runs `kernel` with the instruction set `isa`.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
-use super::{channels, masked, unfold, Conv2DGrads, Conv2DKernel};
+use super::{channels, indirect, masked, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::Fill;
@@ -58,8 +58,8 @@ impl CpuConv2D for f64 {
 enum Algorithm {
     /// Minimal filtering: a quarter of the multiplications.
     Winograd,
-    /// Products with the unfolded image: every geometry.
-    Unfold,
+    /// Products with shifted copies of the image: every geometry.
+    Indirect,
 }
 
 /// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
@@ -73,7 +73,7 @@ fn algorithm(shape: &Conv2DShape) -> Algorithm {
     if same_3x3 && wide && large {
         Algorithm::Winograd
     } else {
-        Algorithm::Unfold
+        Algorithm::Indirect
     }
 }
 
@@ -93,7 +93,7 @@ impl CpuConv2D for f32 {
                 };
                 winograd::conv(Isa::detect(), planes, x, filters, y, Write::Bias(bias));
             }
-            Algorithm::Unfold => unfold::forward(shape, x, w, bias, y),
+            Algorithm::Indirect => indirect::forward(Isa::detect(), shape, x, w, bias, y),
         }
     }
 
@@ -123,7 +123,9 @@ impl CpuConv2D for f32 {
                 };
                 winograd::conv(Isa::detect(), planes, dy.data, filters, dx, write);
             }
-            Algorithm::Unfold => unfold::backward_input(shape, w, dy, dx, fill),
+            Algorithm::Indirect => {
+                indirect::backward_input(Isa::detect(), shape, w, dy, dx, fill);
+            }
         }
     }
 
@@ -138,7 +140,7 @@ impl CpuConv2D for f32 {
                 };
                 winograd::gradient(Isa::detect(), planes, x, dy.data, dy.kept, dw);
             }
-            Algorithm::Unfold => unfold::backward_weight(shape, x, dy, dw),
+            Algorithm::Indirect => indirect::backward_weight(Isa::detect(), shape, x, dy, dw),
         }
     }
 }

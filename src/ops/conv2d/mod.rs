@@ -10,6 +10,7 @@ mod channels;
 pub(crate) mod cpu;
 mod geometry;
 mod gradient;
+mod indirect;
 mod masked;
 #[doc(hidden)]
 pub mod reference;
