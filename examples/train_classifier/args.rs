@@ -337,10 +337,8 @@ impl What {
                 let rule = AdaptiveKeep::new(share)?;
                 Selection::Adaptive(match (self.min_keep, self.max_keep) {
                     (None, None) => rule,
-                    // The smallest positive share is one channel of however many.
-                    (min, max) => {
-                        rule.with_bounds(min.unwrap_or(f64::MIN_POSITIVE), max.unwrap_or(1.0))?
-                    }
+                    // So small a share is one channel of however many.
+                    (min, max) => rule.with_bounds(min.unwrap_or(1e-9), max.unwrap_or(1.0))?,
                 })
             }
         })

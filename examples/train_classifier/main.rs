@@ -12,6 +12,7 @@ mod args;
 #[path = "../common/mod.rs"]
 mod common;
 mod data;
+mod kept;
 mod networks;
 mod paper;
 mod run;

@@ -14,6 +14,7 @@ use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
 use crate::any_size::AnySize;
+use crate::kept::Kept;
 
 /// A network in training.
 pub trait Network {
@@ -49,6 +50,20 @@ pub enum Model {
 
 /// The depths of the CNN.
 pub const DEPTHS: RangeInclusive<usize> = 2..=11;
+
+impl Model {
+    /// Its value of --model.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::ResNet18 => "resnet18",
+            Self::ResNet26 => "resnet26",
+            Self::ResNet34 => "resnet34",
+            Self::ResNet50 => "resnet50",
+            Self::Cnn(_) => "cnn",
+            Self::Mlp => "mlp",
+        }
+    }
+}
 
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,8 +122,14 @@ impl<
         loader: &BatchLoader,
         observer: &mut dyn Observer,
     ) -> ssprop::Result<EpochReport> {
-        self.trainer
-            .train_epoch::<C, H, W, CLASSES>(&self.dev, loader, observer)
+        let kept = Kept::of(&mut self.trainer.model);
+        let report = self
+            .trainer
+            .train_epoch::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
+        Ok(match kept {
+            Some(kept) => kept.correct(report, &self.cost()?),
+            None => report,
+        })
     }
 
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation> {
@@ -176,76 +197,133 @@ impl Settings {
     }
 }
 
-/// Builds `model` for the images and classes of `task`.
+/// That a network is compiled for a task. Each pair costs compile time, so that those which the
+/// paper does not have are fewer.
+///
+/// # Errors
+/// [`Error::Parameter`] with the network.
+pub fn check(task: Task, model: Model) -> ssprop::Result<()> {
+    let range = match (task, model) {
+        (_, Model::Cnn(layers)) if !DEPTHS.contains(&layers) => {
+            return Err(Error::parameter("--layers", layers, "in 2..=11"));
+        }
+        (Task::Mnist | Task::FashionMnist | Task::Cifar10, _) => return Ok(()),
+        (_, Model::ResNet18 | Model::ResNet50) => return Ok(()),
+        (Task::Cifar100, Model::Cnn(_)) => "another than cnn with --task cifar100",
+        (Task::Cifar100, _) => return Ok(()),
+        (Task::CelebA, _) => "resnet18 or resnet50 with --task celeba",
+        (Task::ImageNet, _) => "resnet18 or resnet50 with --task imagenet",
+    };
+    Err(Error::parameter("--model", model.flag(), range))
+}
+
+/// Builds `model` for the images and classes of `task`. (Tests are spared all but two networks.)
+///
+/// # Errors
+/// As [`check`], and those of settings that do not fit the network.
 pub fn network(task: Task, model: Model, settings: &Settings) -> ssprop::Result<Box<dyn Network>> {
+    check(task, model)?;
     match task {
-        Task::Mnist | Task::FashionMnist => small::<1, 28, 28, 784, 10>(model, settings),
-        Task::Cifar10 => small::<3, 32, 32, 3072, 10>(model, settings),
-        Task::Cifar100 => small::<3, 32, 32, 3072, 100>(model, settings),
-        Task::CelebA => resnet::<3, 64, 64, 40>(model, settings),
-        Task::ImageNet => resnet::<3, 224, 224, 1000>(model, settings),
+        Task::Mnist | Task::FashionMnist => match model {
+            Model::Mlp => build::<builders::MLP<10, 784>, 1, 28, 28, 10>(settings),
+            Model::Cnn(layers) => cnn::<1, 28, 28>(layers, settings),
+            _ => resnet::<1, 28, 28, 10>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::Cifar10 => match model {
+            Model::Mlp => build::<builders::MLP<10, 3072>, 3, 32, 32, 10>(settings),
+            Model::Cnn(layers) => cnn::<3, 32, 32>(layers, settings),
+            _ => resnet::<3, 32, 32, 10>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::Cifar100 => match model {
+            Model::Mlp => build::<builders::MLP<100, 3072>, 3, 32, 32, 100>(settings),
+            _ => resnet::<3, 32, 32, 100>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::CelebA => large::<3, 64, 64, 40>(model, settings),
+        #[cfg(not(test))]
+        Task::ImageNet => large::<3, 224, 224, 1000>(model, settings),
+        #[cfg(test)]
+        _ => not_compiled(model),
     }
 }
 
-/// Any of the networks; PIXELS is C * H * W.
-fn small<
-    const C: usize,
-    const H: usize,
-    const W: usize,
-    const PIXELS: usize,
-    const CLASSES: usize,
->(
-    model: Model,
+/// A CNN for 10 classes.
+fn cnn<const C: usize, const H: usize, const W: usize>(
+    layers: usize,
     settings: &Settings,
-) -> ssprop::Result<Box<dyn Network>>
-where
-    Const<PIXELS>: Dim,
-    builders::MLP<CLASSES, PIXELS>: BuildOnDevice<Cpu, f32>,
-    <builders::MLP<CLASSES, PIXELS> as BuildOnDevice<Cpu, f32>>::Built:
-        ImageClassifier<C, H, W, CLASSES, Cpu> + 'static,
-{
-    macro_rules! cnn {
-        ($layers:literal) => {
-            build::<AnySize<builders::Cnn<$layers, CLASSES, C>>, C, H, W, CLASSES>(settings)
+) -> ssprop::Result<Box<dyn Network>> {
+    macro_rules! depths {
+        ($($(#[$cfg:meta])? $layers:literal),*) => {
+            match layers {
+                $(
+                    $(#[$cfg])?
+                    $layers => build::<AnySize<builders::Cnn<$layers, 10, C>>, C, H, W, 10>(settings),
+                )*
+                _ => not_compiled(Model::Cnn(layers)),
+            }
         };
     }
-    match model {
-        Model::Mlp => build::<builders::MLP<CLASSES, PIXELS>, C, H, W, CLASSES>(settings),
-        Model::Cnn(2) => cnn!(2),
-        Model::Cnn(3) => cnn!(3),
-        Model::Cnn(4) => cnn!(4),
-        Model::Cnn(5) => cnn!(5),
-        Model::Cnn(6) => cnn!(6),
-        Model::Cnn(7) => cnn!(7),
-        Model::Cnn(8) => cnn!(8),
-        Model::Cnn(9) => cnn!(9),
-        Model::Cnn(10) => cnn!(10),
-        Model::Cnn(11) => cnn!(11),
-        _ => resnet::<C, H, W, CLASSES>(model, settings),
-    }
+    depths!(
+        2,
+        #[cfg(not(test))]
+        3,
+        #[cfg(not(test))]
+        4,
+        #[cfg(not(test))]
+        5,
+        #[cfg(not(test))]
+        6,
+        #[cfg(not(test))]
+        7,
+        #[cfg(not(test))]
+        8,
+        #[cfg(not(test))]
+        9,
+        #[cfg(not(test))]
+        10,
+        #[cfg(not(test))]
+        11
+    )
 }
 
+macro_rules! resnets {
+    ($model:expr, $settings:expr, $($name:ident),*) => {
+        match $model {
+            $(
+                #[cfg(not(test))]
+                Model::$name => {
+                    build::<AnySize<builders::$name<CLASSES, C>>, C, H, W, CLASSES>($settings)
+                }
+            )*
+            model => not_compiled(model),
+        }
+    };
+}
+
+/// Any of the ResNets.
+#[cfg_attr(test, allow(unused_variables))]
 fn resnet<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
     model: Model,
     settings: &Settings,
 ) -> ssprop::Result<Box<dyn Network>> {
-    macro_rules! resnet {
-        ($name:ident) => {
-            build::<AnySize<builders::$name<CLASSES, C>>, C, H, W, CLASSES>(settings)
-        };
-    }
-    match model {
-        Model::ResNet18 => resnet!(ResNet18),
-        Model::ResNet26 => resnet!(ResNet26),
-        Model::ResNet34 => resnet!(ResNet34),
-        Model::ResNet50 => resnet!(ResNet50),
-        Model::Cnn(layers) if !DEPTHS.contains(&layers) => {
-            Err(Error::parameter("--layers", layers, "in 2..=11"))
-        }
-        Model::Cnn(_) | Model::Mlp => Err(Error::parameter(
-            "--model",
-            model,
-            "a ResNet for celeba and imagenet",
-        )),
-    }
+    resnets!(model, settings, ResNet18, ResNet26, ResNet34, ResNet50)
+}
+
+/// The ResNets of the paper's largest tasks.
+#[cfg(not(test))]
+fn large<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    model: Model,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    resnets!(model, settings, ResNet18, ResNet50)
+}
+
+fn not_compiled(model: Model) -> ssprop::Result<Box<dyn Network>> {
+    Err(Error::parameter(
+        "--model",
+        model.flag(),
+        "one that is compiled for the task",
+    ))
 }
