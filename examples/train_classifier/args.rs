@@ -21,7 +21,7 @@ pub struct Args {
     /// The data set's folder, or archive [default: data/TASK; for fashion-mnist the bundled part]
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Network; cnn and mlp are not for celeba and imagenet
+    /// Network; celeba and imagenet have resnet18 and resnet50 only, cifar100 has no cnn
     #[arg(long, value_enum, default_value = "resnet18")]
     pub model: Architecture,
     /// Convolutions of the cnn, in 2..=11 [default: 3]
@@ -44,11 +44,11 @@ pub struct Args {
     /// the next smaller ResNet that has one]
     #[arg(long, value_parser = count)]
     pub batch_size: Option<usize>,
-    /// Learning rate of Adam (the default is that of the authors' program)
+    /// Learning rate of Adam; the default is ours, as in the program of the paper's authors
     #[arg(long, default_value = "0.001", value_parser = lr)]
     pub lr: f64,
-    /// Images for training and validation, balanced over the classes; a fifth is for validation
-    /// [default: all]
+    /// Images for training and validation, balanced over the classes; a fifth is for validation,
+    /// but celeba brings its own. All lie in memory, 150 kB each of imagenet [default: all]
     #[arg(long, value_parser = count)]
     pub train_limit: Option<usize>,
     /// Test images, balanced over the classes [default: all]
