@@ -14,6 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use common::args::{self, Schedule};
 use common::history::{self, Record};
+use common::output::Output;
 use common::{curves, progress::Progress};
 use ssprop::checkpoint::{write_file, Metadata};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
@@ -95,7 +96,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
     }
     let start = Instant::now();
     // Before training, so that a folder that cannot be used does not cost an epoch.
-    let out = &out_folder(args)?;
+    let output = Output {
+        out: args.out.as_deref(),
+        overwrite: args.overwrite,
+        resume: args.resume.as_deref(),
+    };
+    let out = &output.folder(Path::new("runs/resnet18_cifar"), &RESULTS)?;
     println!("Results go to {}.", out.display());
     let (name, whole_train, whole_test) = read_data(args.data.as_deref())?;
     let limit = |set: &ImageDataset, wanted: Option<usize>, bundled| {
@@ -174,43 +180,6 @@ fn run(args: &Args) -> ssprop::Result<()> {
         start.elapsed().as_secs_f64(),
     );
     Ok(())
-}
-
-/// The folder of the results, made if it is not there: that of `--out`, else that of the run that
-/// is resumed, else the first of runs/resnet18_cifar, runs/resnet18_cifar-2, ... without results.
-fn out_folder(args: &Args) -> ssprop::Result<PathBuf> {
-    let is_used = |folder: &Path| RESULTS.iter().any(|name| folder.join(name).exists());
-    let out = match (&args.out, &args.resume) {
-        (Some(out), None) if is_used(out) && !args.overwrite => {
-            return Err(Error::Format {
-                path: out.clone(),
-                what: "has an earlier run's results: choose another --out, go on with --resume, \
-                       or replace them with --overwrite"
-                    .into(),
-            });
-        }
-        (Some(out), _) => out.clone(),
-        (None, Some(checkpoint)) => match checkpoint.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        },
-        (None, None) => first_free(Path::new("runs/resnet18_cifar"), is_used),
-    };
-    std::fs::create_dir_all(&out).map_err(|err| Error::io(&out, "create the folder", err))?;
-    Ok(out)
-}
-
-/// `base`, or the first of `base`-2, `base`-3, ... that is not used.
-fn first_free(base: &Path, is_used: impl Fn(&Path) -> bool) -> PathBuf {
-    let numbered = |n: usize| match n {
-        1 => base.to_owned(),
-        n => PathBuf::from(format!("{}-{n}", base.display())),
-    };
-    let mut n = 1;
-    while is_used(&numbered(n)) {
-        n += 1;
-    }
-    numbered(n)
 }
 
 /// The data set's name, its training and its test images.
@@ -313,33 +282,6 @@ mod tests {
             assert!(text.contains(flag), "{text}");
             assert_eq!(err.exit_code(), 2);
         }
-    }
-
-    #[test]
-    fn the_first_unused_folder_is_taken() {
-        let free = |used: &[&str]| {
-            first_free(Path::new("a/b"), |f| used.iter().any(|u| f == Path::new(u)))
-        };
-        assert_eq!(free(&[]), Path::new("a/b"));
-        assert_eq!(free(&["a/b", "a/b-2", "a/b-4"]), Path::new("a/b-3"));
-    }
-
-    #[test]
-    fn results_are_replaced_only_on_request() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = format!("--out={}", folder.path().display());
-        let parse = |more: &[&str]| {
-            Args::try_parse_from(["resnet18_cifar", &out].iter().chain(more)).unwrap()
-        };
-        assert_eq!(out_folder(&parse(&[])).unwrap(), folder.path());
-        std::fs::write(folder.path().join("metrics.csv"), "").unwrap();
-        let err = out_folder(&parse(&[])).unwrap_err().to_string();
-        assert!(
-            err.contains("--overwrite") && err.contains("--resume"),
-            "{err}"
-        );
-        assert_eq!(out_folder(&parse(&["--overwrite"])).unwrap(), folder.path());
-        assert_eq!(out_folder(&parse(&["--resume=x"])).unwrap(), folder.path());
     }
 
     #[test]

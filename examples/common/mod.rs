@@ -1,7 +1,8 @@
-//! What the training examples share: progress, records of epochs, curves.
+//! What the training examples share: progress, records of epochs, curves, folders.
 #![allow(dead_code)] // Not every example needs everything.
 
 pub mod args;
 pub mod curves;
 pub mod history;
+pub mod output;
 pub mod progress;

@@ -1,0 +1,97 @@
+//! Networks that are compiled once for images of all sizes.
+
+use dfdx::nn::{BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
+use dfdx::prelude::*;
+use ssprop::nn::{BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer};
+use ssprop::prelude::{VisitDropout, VisitSparse};
+use ssprop::train::Images;
+use ssprop::Error;
+
+/// A batch of images whose size is known at run time only.
+type Sized<const C: usize, T> = Tensor<(usize, Const<C>, usize, usize), f32, Cpu, T>;
+
+/// A network behind images of sizes that the compiler knows, which it is not told: what is compiled
+/// for one task is then used by all.
+///
+/// To its parent it looks like the network itself; its tensors have the same names.
+#[derive(Clone, Debug)]
+pub struct AnySize<M>(pub M);
+
+impl<D: Device<E>, E: Dtype, B: BuildOnDevice<D, E>> BuildOnDevice<D, E> for AnySize<B>
+where
+    AnySize<B::Built>: BuildModule<D, E>,
+{
+    type Built = AnySize<B::Built>;
+}
+
+fn any_size<const C: usize, const H: usize, const W: usize, T: Tape<f32, Cpu>>(
+    x: Images<C, H, W, Cpu, T>,
+) -> ssprop::Result<Sized<C, T>> {
+    let shape = *x.shape();
+    x.try_realize()
+        .map_err(|_| Error::shape("AnySize", "images", shape, "another size"))
+}
+
+impl<M, const C: usize, const H: usize, const W: usize> Module<Images<C, H, W, Cpu, NoneTape>>
+    for AnySize<M>
+where
+    M: Module<Sized<C, NoneTape>, Error: Into<Error>>,
+{
+    type Output = M::Output;
+    type Error = Error;
+
+    fn try_forward(&self, x: Images<C, H, W, Cpu, NoneTape>) -> ssprop::Result<M::Output> {
+        self.0.try_forward(any_size(x)?).map_err(Into::into)
+    }
+}
+
+impl<M, const C: usize, const H: usize, const W: usize>
+    ModuleMut<Images<C, H, W, Cpu, OwnedTape<f32, Cpu>>> for AnySize<M>
+where
+    M: ModuleMut<Sized<C, OwnedTape<f32, Cpu>>, Error: Into<Error>>,
+{
+    type Output = M::Output;
+    type Error = Error;
+
+    fn try_forward_mut(
+        &mut self,
+        x: Images<C, H, W, Cpu, OwnedTape<f32, Cpu>>,
+    ) -> ssprop::Result<M::Output> {
+        self.0.try_forward_mut(any_size(x)?).map_err(Into::into)
+    }
+}
+
+impl<E: Dtype, D: Device<E>, M: TensorCollection<E, D>> TensorCollection<E, D> for AnySize<M> {
+    type To<E2: Dtype, D2: Device<E2>> = AnySize<M::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        visitor.visit_fields(
+            Self::module("", |s: &Self| &s.0, |s: &mut Self| &mut s.0),
+            AnySize,
+        )
+    }
+}
+
+impl<M: VisitSparse> VisitSparse for AnySize<M> {
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        self.0.visit_sparse_at(path, f);
+    }
+}
+
+impl<M: VisitDropout> VisitDropout for AnySize<M> {
+    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+        self.0.visit_dropout_at(path, f);
+    }
+}
+
+impl<M: BackwardCost> BackwardCost for AnySize<M> {
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> ssprop::Result<ImageSize> {
+        M::visit_cost(path, input, f)
+    }
+}

@@ -1,0 +1,329 @@
+//! The networks, each of a type of its own, behind one trait without type parameters.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use dfdx::nn::BuildOnDevice;
+use ssprop::checkpoint::{self, Metadata};
+use ssprop::data::{BatchLoader, Task};
+use ssprop::models::builders;
+use ssprop::nn::{Layers, ModelCost};
+use ssprop::prelude::*;
+use ssprop::train::ImageClassifier;
+use ssprop::Error;
+
+use crate::any_size::AnySize;
+use crate::kept::Kept;
+
+/// A network in training.
+pub trait Network {
+    /// Epochs done.
+    fn epoch(&self) -> u64;
+    fn train_epoch(
+        &mut self,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> ssprop::Result<EpochReport>;
+    fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation>;
+    /// The network, its optimizer's state and the number of epochs done.
+    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()>;
+    /// Goes back to what [`save`](Self::save) saved.
+    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata>;
+    /// The network alone, from any checkpoint of it.
+    fn load(&mut self, path: &Path) -> ssprop::Result<Metadata>;
+    /// What its backward pass costs.
+    fn cost(&mut self) -> ssprop::Result<ModelCost>;
+}
+
+/// A network of the paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    ResNet18,
+    ResNet26,
+    ResNet34,
+    ResNet50,
+    /// Of this many convolutions.
+    Cnn(usize),
+    Mlp,
+}
+
+/// The depths of the CNN.
+pub const DEPTHS: RangeInclusive<usize> = 2..=11;
+
+impl Model {
+    /// Its value of --model.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::ResNet18 => "resnet18",
+            Self::ResNet26 => "resnet26",
+            Self::ResNet34 => "resnet34",
+            Self::ResNet50 => "resnet50",
+            Self::Cnn(_) => "cnn",
+            Self::Mlp => "mlp",
+        }
+    }
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ResNet18 => f.write_str("ResNet-18"),
+            Self::ResNet26 => f.write_str("ResNet-26"),
+            Self::ResNet34 => f.write_str("ResNet-34"),
+            Self::ResNet50 => f.write_str("ResNet-50"),
+            Self::Cnn(layers) => write!(f, "CNN of {layers} layers"),
+            Self::Mlp => f.write_str("MLP"),
+        }
+    }
+}
+
+/// How a network is trained.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub lr: f64,
+    /// Of the initialisation and of dropout.
+    pub seed: u64,
+    pub dropout: f64,
+    /// When which layers are sparse.
+    pub plan: SchedulePlan,
+    pub selection: Selection,
+    pub masking: Masking,
+    pub only_weight: bool,
+    /// Layers that `plan` leaves dense, and an adaptive selection should too.
+    pub dense_layers: Vec<Layers>,
+}
+
+struct Typed<
+    M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+> {
+    dev: Cpu,
+    trainer: Trainer<M, Cpu>,
+}
+
+impl<
+        M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        const CLASSES: usize,
+    > Network for Typed<M, C, H, W, CLASSES>
+{
+    fn epoch(&self) -> u64 {
+        self.trainer.epoch()
+    }
+
+    fn train_epoch(
+        &mut self,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> ssprop::Result<EpochReport> {
+        let kept = Kept::of(&mut self.trainer.model);
+        let report = self
+            .trainer
+            .train_epoch::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
+        Ok(match kept {
+            Some(kept) => kept.correct(report, &self.cost()?),
+            None => report,
+        })
+    }
+
+    fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation> {
+        self.trainer.evaluate::<C, H, W, CLASSES>(&self.dev, loader)
+    }
+
+    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()> {
+        self.trainer.save(path, metadata)
+    }
+
+    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata> {
+        self.trainer.resume(path)
+    }
+
+    fn load(&mut self, path: &Path) -> ssprop::Result<Metadata> {
+        checkpoint::load(path, &mut self.trainer.model)
+    }
+
+    fn cost(&mut self) -> ssprop::Result<ModelCost> {
+        let mut dropped = false;
+        self.trainer
+            .model
+            .visit_dropout(&mut |layer| dropped |= layer.dropout.is_on());
+        Ok(ModelCost::of::<M>([C, H, W])?.with_dropout(|_| dropped))
+    }
+}
+
+/// Builds a network for images of C x H x W and CLASSES classes.
+fn build<B, const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>>
+where
+    B: BuildOnDevice<Cpu, f32>,
+    B::Built: ImageClassifier<C, H, W, CLASSES, Cpu> + 'static,
+{
+    let dev = Cpu::seed_from_u64(settings.seed);
+    let mut model = dev.build_module::<B, f32>();
+    settings.apply(&mut model);
+    model.set_dropout(settings.dropout, settings.seed)?;
+    let config = AdamConfig {
+        lr: settings.lr,
+        ..AdamConfig::adam()
+    };
+    let trainer = Trainer::new(model, config)?.with_schedule(settings.plan.clone())?;
+    Ok(Box::new(Typed::<_, C, H, W, CLASSES> { dev, trainer }))
+}
+
+impl Settings {
+    fn apply(&self, model: &mut dyn VisitSparse) {
+        let mut index = 0;
+        model.visit_sparse(&mut |layer| {
+            let info = layer.info(index);
+            let dense = self
+                .dense_layers
+                .iter()
+                .any(|layers| layers.contains(&info));
+            index += 1;
+            // An adaptive rule takes no notice of the drop rate.
+            if !dense {
+                layer.backward.selection = self.selection;
+            }
+            layer.backward.masking = self.masking;
+            layer.backward.only_weight_sparse = self.only_weight;
+        });
+    }
+}
+
+/// That a network is compiled for a task. Each pair costs compile time, so that those which the
+/// paper does not have are fewer.
+///
+/// # Errors
+/// [`Error::Parameter`] with the network.
+pub fn check(task: Task, model: Model) -> ssprop::Result<()> {
+    let range = match (task, model) {
+        (_, Model::Cnn(layers)) if !DEPTHS.contains(&layers) => {
+            return Err(Error::parameter("--layers", layers, "in 2..=11"));
+        }
+        (Task::Mnist | Task::FashionMnist | Task::Cifar10, _) => return Ok(()),
+        (_, Model::ResNet18 | Model::ResNet50) => return Ok(()),
+        (Task::Cifar100, Model::Cnn(_)) => "another than cnn with --task cifar100",
+        (Task::Cifar100, _) => return Ok(()),
+        (Task::CelebA, _) => "resnet18 or resnet50 with --task celeba",
+        (Task::ImageNet, _) => "resnet18 or resnet50 with --task imagenet",
+    };
+    Err(Error::parameter("--model", model.flag(), range))
+}
+
+/// Builds `model` for the images and classes of `task`. (Tests are spared all but two networks.)
+///
+/// # Errors
+/// As [`check`], and those of settings that do not fit the network.
+pub fn network(task: Task, model: Model, settings: &Settings) -> ssprop::Result<Box<dyn Network>> {
+    check(task, model)?;
+    match task {
+        Task::Mnist | Task::FashionMnist => match model {
+            Model::Mlp => build::<builders::MLP<10, 784>, 1, 28, 28, 10>(settings),
+            Model::Cnn(layers) => cnn::<1, 28, 28>(layers, settings),
+            _ => resnet::<1, 28, 28, 10>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::Cifar10 => match model {
+            Model::Mlp => build::<builders::MLP<10, 3072>, 3, 32, 32, 10>(settings),
+            Model::Cnn(layers) => cnn::<3, 32, 32>(layers, settings),
+            _ => resnet::<3, 32, 32, 10>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::Cifar100 => match model {
+            Model::Mlp => build::<builders::MLP<100, 3072>, 3, 32, 32, 100>(settings),
+            _ => resnet::<3, 32, 32, 100>(model, settings),
+        },
+        #[cfg(not(test))]
+        Task::CelebA => large::<3, 64, 64, 40>(model, settings),
+        #[cfg(not(test))]
+        Task::ImageNet => large::<3, 224, 224, 1000>(model, settings),
+        #[cfg(test)]
+        _ => not_compiled(model),
+    }
+}
+
+/// A CNN for 10 classes.
+fn cnn<const C: usize, const H: usize, const W: usize>(
+    layers: usize,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    macro_rules! depths {
+        ($($(#[$cfg:meta])? $layers:literal),*) => {
+            match layers {
+                $(
+                    $(#[$cfg])?
+                    $layers => build::<AnySize<builders::Cnn<$layers, 10, C>>, C, H, W, 10>(settings),
+                )*
+                _ => not_compiled(Model::Cnn(layers)),
+            }
+        };
+    }
+    depths!(
+        2,
+        #[cfg(not(test))]
+        3,
+        #[cfg(not(test))]
+        4,
+        #[cfg(not(test))]
+        5,
+        #[cfg(not(test))]
+        6,
+        #[cfg(not(test))]
+        7,
+        #[cfg(not(test))]
+        8,
+        #[cfg(not(test))]
+        9,
+        #[cfg(not(test))]
+        10,
+        #[cfg(not(test))]
+        11
+    )
+}
+
+macro_rules! resnets {
+    ($model:expr, $settings:expr, $($name:ident),*) => {
+        match $model {
+            $(
+                #[cfg(not(test))]
+                Model::$name => {
+                    build::<AnySize<builders::$name<CLASSES, C>>, C, H, W, CLASSES>($settings)
+                }
+            )*
+            model => not_compiled(model),
+        }
+    };
+}
+
+/// Any of the ResNets.
+#[cfg_attr(test, allow(unused_variables))]
+fn resnet<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    model: Model,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    resnets!(model, settings, ResNet18, ResNet26, ResNet34, ResNet50)
+}
+
+/// The ResNets of the paper's largest tasks.
+#[cfg(not(test))]
+fn large<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    model: Model,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    resnets!(model, settings, ResNet18, ResNet50)
+}
+
+fn not_compiled(model: Model) -> ssprop::Result<Box<dyn Network>> {
+    Err(Error::parameter(
+        "--model",
+        model.flag(),
+        "one that is compiled for the task",
+    ))
+}

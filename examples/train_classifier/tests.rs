@@ -1,0 +1,325 @@
+use clap::Parser;
+use ssprop::prelude::*;
+
+use crate::args::Args;
+use crate::networks::{check, Model};
+use crate::run::{run, Outcome};
+
+fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+    Args::try_parse_from(["train_classifier"].iter().chain(flags))
+}
+
+/// What the flags' own check and then their check together say.
+fn error(flags: &[&str]) -> String {
+    let args = match parse(flags) {
+        Ok(args) => args,
+        Err(err) => return err.to_string(),
+    };
+    let together = args.model().and_then(|model| check(args.task, model));
+    let together = together.and_then(|()| args.settings().map(|_| ()));
+    together.expect_err(&format!("{flags:?}")).to_string()
+}
+
+fn plan(flags: &[&str]) -> String {
+    let args = parse(flags).unwrap();
+    args.settings().unwrap().plan.to_string()
+}
+
+#[test]
+fn values_out_of_range_are_named_with_their_flags() {
+    for (flag, value, range) in [
+        ("--task", "cifar11", "mnist, fashion-mnist, cifar10"),
+        ("--model", "resnet19", "resnet18"),
+        ("--drop-rate", "1", "at least 0 and less than 1"),
+        ("--start-rate", "-0.1", "at least 0 and less than 1"),
+        ("--dropout", "1", "at least 0 and less than 1"),
+        ("--dropout", "nan", "at least 0 and less than 1"),
+        ("--layers", "1", "in 2..=11"),
+        ("--layers", "12", "in 2..=11"),
+        ("--epochs", "0", "at least 1"),
+        ("--batch-size", "0", "at least 1"),
+        ("--period", "0", "at least 1"),
+        ("--lr", "0", "greater than 0"),
+        ("--curve", "zigzag", "constant, linear, cosine, bar"),
+        ("--selection", "best", "top-k, random, adaptive"),
+        ("--masking", "pixels", "channels, positions, elements"),
+        ("--mode", "sparse", "dense, ssprop"),
+        ("--schedule", "zigzag", "dense, paper, constant"),
+        ("--warm-up", "-1", "invalid digit"),
+    ] {
+        let text = error(&[&format!("{flag}={value}")]);
+        for part in [flag, value, range] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_named_with_their_values() {
+    for (flags, named, why) in [
+        (
+            "--mode=dense --drop-rate=0.5",
+            "--drop-rate = 0.5",
+            "--mode dense",
+        ),
+        (
+            "--mode=dense --selection=random",
+            "--selection = random",
+            "--mode dense",
+        ),
+        (
+            "--mode=dense --dense-layers=stem",
+            "--dense-layers = stem",
+            "--mode dense",
+        ),
+        (
+            "--mode=dense --schedule=paper",
+            "--schedule = constant",
+            "--mode dense",
+        ),
+        (
+            "--schedule=paper --curve=bar",
+            "--curve = bar",
+            "--schedule",
+        ),
+        (
+            "--schedule=paper --interleave",
+            "--interleave = true",
+            "--schedule",
+        ),
+        (
+            "--period=10",
+            "--period = 10",
+            "--curve linear, cosine or bar",
+        ),
+        (
+            "--curve=constant --start-rate=0.1",
+            "--start-rate = 0.1",
+            "--curve linear",
+        ),
+        ("--rescale", "--rescale = true", "--selection random"),
+        (
+            "--selection=adaptive --keep-share=0.9 --selection-seed=3",
+            "--selection-seed = 3",
+            "--selection random",
+        ),
+        (
+            "--keep-share=0.9",
+            "--keep-share = 0.9",
+            "--selection adaptive",
+        ),
+        (
+            "--selection=adaptive",
+            "--selection = adaptive",
+            "--keep-share",
+        ),
+        ("--selection=adaptive --keep-share=1.5", "1.5", "at most 1"),
+        (
+            "--selection=adaptive --keep-share=0.9 --min-keep=0.6 --max-keep=0.4",
+            "0.6 to 0.4",
+            "lower bound",
+        ),
+        (
+            "--selection=adaptive --keep-share=0.9 --drop-rate=0.5",
+            "--drop-rate = 0.5",
+            "--selection adaptive",
+        ),
+        ("--layers=3", "--layers = 3", "--model cnn"),
+        (
+            "--model=mlp --dropout=0.2",
+            "--dropout = 0.2",
+            "--model mlp",
+        ),
+        ("--task=celeba --model=mlp", "--model = mlp", "celeba"),
+        (
+            "--task=imagenet --model=resnet34",
+            "--model = resnet34",
+            "imagenet",
+        ),
+        ("--task=cifar100 --model=cnn", "--model = cnn", "cifar100"),
+        ("--epochs=3 --warm-up=4", "4 of 3", "at most the epochs"),
+        (
+            "--epochs=3 --schedule=paper,warmup=4",
+            "4 of 3",
+            "at most the epochs",
+        ),
+    ] {
+        let text = error(&flags.split(' ').collect::<Vec<_>>());
+        assert!(
+            text.contains(named) && text.contains(why),
+            "{flags}: {text}"
+        );
+    }
+}
+
+#[test]
+fn schedules_follow_from_the_flags() {
+    for (flags, expected) in [
+        ("--epochs=9", "constant,drop=0.8,interleave"),
+        (
+            "--drop-rate=0.6 --warm-up=2",
+            "constant,drop=0.6,interleave,warmup=2",
+        ),
+        ("--curve=constant", "constant,drop=0.8"),
+        ("--curve=linear --epochs=9", "linear,drop=0.8,epochs=9"),
+        (
+            "--curve=cosine --period=100 --start-rate=0.1 --interleave",
+            "cosine,drop=0.8,start=0.1,period=100,interleave",
+        ),
+        (
+            "--curve=bar --epochs=9 --warm-up=1",
+            "bar,drop=0.8,epochs=9,warmup=1",
+        ),
+        ("--mode=dense", "dense"),
+        ("--selection=adaptive --keep-share=0.9", "dense"),
+        (
+            "--dense-layers=stem,shortcuts,layer1",
+            "constant,drop=0.8,interleave; @stem=dense; @shortcuts=dense; layer1=dense",
+        ),
+        (
+            "--schedule=constant,drop=0.5;layer1=dense --dense-layers=stem",
+            "constant,drop=0.5; layer1=dense; @stem=dense",
+        ),
+    ] {
+        let flags: Vec<_> = flags.split(' ').collect();
+        assert_eq!(plan(&flags), expected, "{flags:?}");
+    }
+}
+
+#[test]
+fn selections_follow_from_the_flags() {
+    let of = |flags: &[&str]| parse(flags).unwrap().settings().unwrap().selection;
+    assert_eq!(of(&[]), Selection::TopK);
+    let random = |seed, rescale| Selection::Random { seed, rescale };
+    assert_eq!(of(&["--selection=random", "--seed=5"]), random(5, false));
+    let own = ["--selection=random", "--rescale", "--selection-seed=7"];
+    assert_eq!(of(&own), random(7, true));
+    let rule = AdaptiveKeep::new(0.9).unwrap();
+    let adaptive = ["--selection=adaptive", "--keep-share=0.9"];
+    assert_eq!(of(&adaptive), Selection::Adaptive(rule));
+    let bounded = [adaptive[0], adaptive[1], "--max-keep=0.5"];
+    let Selection::Adaptive(rule) = of(&bounded) else {
+        panic!("not adaptive");
+    };
+    assert_eq!(rule.kept_of(&[1.0; 8]), 4);
+    assert_eq!(rule.kept_of(&[1.0, 0.0, 0.0, 0.0]), 1);
+}
+
+#[test]
+fn the_papers_hyperparameters_are_the_defaults() {
+    let of = |task: &str, model: &str| {
+        let args = parse(&["--task", task, "--model", model]).unwrap();
+        (args.batch_size(), args.epochs())
+    };
+    assert_eq!(of("mnist", "resnet50"), (128, 50));
+    assert_eq!(of("cifar100", "resnet18"), (128, 50));
+    assert_eq!(of("cifar10", "resnet26"), (128, 250));
+    assert_eq!(of("celeba", "resnet50"), (32, 50));
+    assert_eq!(of("imagenet", "resnet18"), (32, 50));
+    assert_eq!(of("imagenet", "resnet50"), (16, 50));
+    assert_eq!(
+        check(ssprop::data::Task::ImageNet, Model::ResNet50).ok(),
+        Some(())
+    );
+}
+
+/// A short run of the CNN; `flags` are more of them.
+fn train(out: &std::path::Path, flags: &[&str]) -> ssprop::Result<Outcome> {
+    let out = format!("--out={}", out.display());
+    let short = [
+        "--model=cnn",
+        "--layers=2",
+        "--train-limit=80",
+        "--test-limit=20",
+        "--batch-size=32",
+        &out,
+    ];
+    run(&parse(&[&short, flags].concat()).unwrap())
+}
+
+/// The tensors and the epoch: all that a further run depends on.
+fn state(file: &std::path::Path) -> Vec<u8> {
+    let bytes = std::fs::read(file).unwrap();
+    // An 8-byte length and a header, which holds the times of the epochs.
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[8 + header..].to_vec()
+}
+
+#[test]
+fn a_resumed_run_is_the_same_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, part, other] = ["whole", "part", "other"].map(|name| folder.path().join(name));
+    let flags = ["--dropout=0.1", "--selection=random", "--curve=constant"];
+    let with = |more: &[&'static str]| [&flags[..], more].concat();
+
+    let expected = train(&whole, &with(&["--epochs=2"])).unwrap();
+    for name in ["best.safetensors", "metrics.csv", "curves.svg"] {
+        assert!(whole.join(name).is_file(), "{name}");
+    }
+    let csv = std::fs::read_to_string(whole.join("metrics.csv")).unwrap();
+    assert!(csv.contains(",validation_accuracy,") && csv.lines().count() == 3);
+    assert_eq!(expected.records[0].train_images, 64);
+    assert_eq!(
+        (expected.records[0].test_images, expected.test.images),
+        (16, 20)
+    );
+
+    train(&part, &with(&["--epochs=1"])).unwrap();
+    let last = format!("--resume={}", part.join("last.safetensors").display());
+    let resumed = with(&["--epochs=2"]);
+    let found = train(&other, &[&resumed[..], &[&last]].concat()).unwrap();
+    assert_eq!(found.test, expected.test);
+    assert_eq!(found.best_epoch, expected.best_epoch);
+    let losses = |o: &Outcome| o.records.iter().map(|r| r.train_loss).collect::<Vec<_>>();
+    assert_eq!(losses(&found), losses(&expected));
+    let file = "last.safetensors";
+    assert!(state(&other.join(file)) == state(&whole.join(file)));
+    assert!(state(&part.join(file)) != state(&whole.join(file)));
+
+    let seed = [&resumed[..], &[&last, "--seed=1"]].concat();
+    let err = train(&other, &seed).unwrap_err().to_string();
+    assert!(err.contains("seed = 0, now 1"), "{err}");
+}
+
+#[test]
+fn an_adaptive_run_counts_what_it_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |name: &str, flags: &[&str]| {
+        let outcome = train(
+            &folder.path().join(name),
+            &[flags, &["--epochs=1"]].concat(),
+        );
+        outcome.unwrap().records[0]
+    };
+    let dense = train("dense", &["--mode=dense"]);
+    assert!(dense.is_dense());
+    let adaptive = ["--selection=adaptive", "--keep-share=0.5"];
+    let half = train("half", &adaptive);
+    assert!(half.drop_rate > 0.5 && half.drop_rate < 1.0);
+    assert!(half.backward_flops < 0.6 * dense.backward_flops);
+    // Only the first convolution is sparse then, which is the cheap one.
+    let one = train("one", &[adaptive[0], adaptive[1], "--dense-layers=layer2"]);
+    assert!(one.backward_flops > half.backward_flops);
+    assert!(one.backward_flops < dense.backward_flops);
+    assert!(one.drop_rate > 0.0 && one.drop_rate < half.drop_rate);
+}
+
+#[test]
+fn layers_that_the_network_has_not_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let err = train(&folder.path().join("a"), &["--dense-layers=shortcuts"]);
+    let err = err.unwrap_err().to_string();
+    assert!(
+        err.contains("`@shortcuts`") && err.contains("layer1.conv"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_missing_data_set_says_where_to_get_it() {
+    let args = parse(&["--data=no/such/folder", "--model=mlp"]).unwrap();
+    let err = run(&args).unwrap_err().to_string();
+    for part in ["no/such/folder", "github.com", "train-images-idx3-ubyte"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+}
