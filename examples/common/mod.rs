@@ -1,7 +1,10 @@
-//! What the training examples share: progress, records of epochs, curves.
+//! What the training examples share: progress, records of epochs, curves, runs with many seeds.
 #![allow(dead_code)] // Not every example needs everything.
 
 pub mod args;
 pub mod curves;
 pub mod history;
 pub mod progress;
+pub mod statistics;
+pub mod svg;
+pub mod sweep;
