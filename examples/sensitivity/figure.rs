@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn the_axis_holds_every_error_bar() {
         let dense = Summary::of(&[0.9]);
-        // 59.6 to 98.4, in steps of 10; 89 to 91 in steps of 0.5.
+        // 59.6 to 98.4, in steps of 10; 88.6 to 91.4 in steps of 1.
         assert_eq!(ends(&[panel(&[0.61, 0.97])], &dense), [50.0, 100.0]);
-        assert_eq!(ends(&[panel(&[0.9])], &dense), [88.5, 91.5]);
+        assert_eq!(ends(&[panel(&[0.9])], &dense), [88.0, 92.0]);
     }
 }

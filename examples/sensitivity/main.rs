@@ -214,7 +214,7 @@ fn write_results(
     let drawn: ssprop::Result<Vec<_>> = panels.iter().map(|p| drawing(p, done, rate)).collect();
     let dense = Summary::of(accuracies(done, &Way::paper(Schedule::DENSE)));
     let subtitle = format!(
-        "Test accuracy of a CNN of 3 layers on Fashion-MNIST: {} training and {} test images, {} epochs, {} seeds",
+        "Test accuracy of a CNN of 3 layers on Fashion-MNIST: {} training and {} test images, {} epochs, seeds: {}",
         images.train.len(),
         images.test.len(),
         args.epochs,

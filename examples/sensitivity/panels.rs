@@ -216,9 +216,8 @@ pub mod tests {
         let panels = panels(&choices()).unwrap();
         let way = |panel: usize, series: usize| panels[panel].series[series].points[1].way;
         let paper = Way::paper(Schedule::constant(DropRate::new(0.8).unwrap()));
-        for panel in 0..4 {
-            let first = &panels[panel].series[0].points[usize::from(panel < 3)].way;
-            assert_eq!(*first, paper, "{panel}");
+        for (panel, at) in panels.iter().zip([1, 1, 1, 0]) {
+            assert_eq!(panel.series[0].points[at].way, paper, "{}", panel.letter);
         }
         let random = Selection::Random {
             seed: 0,
