@@ -1,6 +1,7 @@
 //! A run's curves as an SVG: loss, accuracy and time by epoch, dense and sparse epochs marked.
 
 use super::history::Record;
+use super::svg::{document, step, text, GRID, INK};
 
 const DENSE: &str = "#33658a";
 const SPARSE: &str = "#e07a1f";
@@ -8,8 +9,6 @@ const LIGHT_DENSE: &str = "#a9bccd";
 const LIGHT_SPARSE: &str = "#f1c49b";
 const LIGHT_INK: &str = "#a5a8ac";
 const TRAIN: &str = "#8a8f98";
-const INK: &str = "#20242a";
-const GRID: &str = "#e4e7eb";
 const BAND: &str = "#fdf1e4";
 
 const PANEL: [f64; 2] = [300.0, 230.0];
@@ -35,22 +34,6 @@ impl Panel {
         let share = (value - self.low) / (self.high - self.low);
         TOP + PANEL[1] * (1.0 - share.clamp(0.0, 1.0))
     }
-}
-
-/// A step of 1, 2 or 5 times a power of ten that goes into `range` about five times.
-fn step(range: f64) -> f64 {
-    let rough = range / 5.0;
-    let power = 10f64.powf(rough.log10().floor());
-    let factors = [1.0, 2.0, 5.0, 10.0];
-    let fits = |factor: &&f64| power * **factor >= rough * 0.999;
-    power * factors.iter().find(fits).unwrap_or(&10.0)
-}
-
-fn text(x: f64, y: f64, anchor: &str, size: f64, more: &str, words: &str) -> String {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    format!(
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" {more}>{words}</text>\n"
-    )
 }
 
 /// Frame, bands of the sparse epochs, grid and labels, with `values` between the ends of the axis
@@ -145,12 +128,7 @@ fn curve(svg: &mut String, panel: &Panel, points: &[(f64, f64, bool)], colour: &
 pub fn svg(title: &str, records: &[Record]) -> String {
     let width = LEFT + 3.0 * PANEL[0] + 2.0 * GAP + 24.0;
     let height = TOP + PANEL[1] + 86.0;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" fill=\"{INK}\" \
-         font-family=\"Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
-    );
+    let mut svg = String::new();
     svg += &text(LEFT, 32.0, "start", 17.0, "font-weight=\"600\"", title);
     let of = |part: fn(&Record) -> f64| -> Vec<(f64, f64, bool)> {
         let point = |r: &Record| (r.epoch as f64, part(r), r.is_dense());
@@ -221,7 +199,7 @@ pub fn svg(title: &str, records: &[Record]) -> String {
     entry(line(INK, ""), "test set", 392.0);
     entry(tile(INK), "backward pass", 126.0);
     entry(tile(LIGHT_INK), "forward, optimizer, data", 0.0);
-    svg + "</svg>\n"
+    document(width, height, &svg)
 }
 
 #[cfg(test)]
@@ -256,11 +234,5 @@ mod tests {
             assert!(drawn.contains(label), "{label}");
         }
         assert!(svg("nothing yet", &[]).ends_with("</svg>\n"));
-    }
-
-    #[test]
-    fn steps_are_round() {
-        assert_eq!([step(5.0), step(7.0), step(0.8)], [1.0, 2.0, 0.2]);
-        assert!((step(100.0) - 20.0).abs() < 1e-9);
     }
 }

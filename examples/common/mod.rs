@@ -1,4 +1,4 @@
-//! What the training examples share: progress, records of epochs, curves, folders.
+//! What the training examples share: progress, records of epochs, curves, folders, sweeps of runs.
 #![allow(dead_code)] // Not every example needs everything.
 
 pub mod args;
@@ -6,3 +6,6 @@ pub mod curves;
 pub mod history;
 pub mod output;
 pub mod progress;
+pub mod statistics;
+pub mod svg;
+pub mod sweep;

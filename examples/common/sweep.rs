@@ -1,0 +1,154 @@
+//! Many short trainings on the bundled images that differ in one thing at a time.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ssprop::data::{self, BatchLoader, ImageDataset, Normalization};
+use ssprop::prelude::*;
+use ssprop::train::ImageClassifier;
+use ssprop::Error;
+
+use super::args;
+
+/// The flags of such a set of runs, but for its size.
+#[derive(Clone, Debug, Args)]
+pub struct Flags {
+    /// Images in a batch
+    #[arg(long, default_value = "50", value_parser = args::count)]
+    pub batch_size: usize,
+    /// The first run's seed; the others have those that follow. It decides the initialisation, the
+    /// order of the images and random selections
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads [default: one a core]
+    #[arg(long, value_parser = args::threads)]
+    pub threads: Option<usize>,
+    /// Replace an earlier run's results in --out
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+impl Flags {
+    /// Sets the number of threads.
+    pub fn start_threads(&self) -> ssprop::Result<()> {
+        if let Some(threads) = self.threads {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build_global()
+                .map_err(Error::device)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the folder for `results`. An earlier run's are replaced on request only.
+    pub fn make_folder(&self, out: &Path, results: &[&str]) -> ssprop::Result<()> {
+        let used: Option<PathBuf> = results.iter().map(|r| out.join(r)).find(|f| f.exists());
+        match used {
+            Some(path) if !self.overwrite => Err(Error::Format {
+                path,
+                what: "is an earlier run's: choose another --out, or replace it with --overwrite"
+                    .into(),
+            }),
+            _ => {
+                std::fs::create_dir_all(out).map_err(|err| Error::io(out, "create the folder", err))
+            }
+        }
+    }
+}
+
+/// The images of all runs.
+pub struct Images {
+    pub train: ImageDataset,
+    pub test: ImageDataset,
+    normalization: Normalization,
+}
+
+impl Images {
+    /// Part of the bundled images, the same number of each class.
+    pub fn bundled(train_limit: usize, test_limit: usize) -> ssprop::Result<Self> {
+        let (train, test) = data::bundled()?;
+        let train = train.take_balanced(train_limit);
+        Ok(Self {
+            normalization: Normalization::of(&train),
+            test: test.take_balanced(test_limit),
+            train,
+        })
+    }
+
+    fn batches<'a>(&self, of: &'a ImageDataset, size: usize) -> ssprop::Result<BatchLoader<'a>> {
+        BatchLoader::new(of, size)?.normalize(self.normalization.clone())
+    }
+}
+
+/// One training.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub lr: f64,
+    pub schedule: Schedule,
+    pub seed: u64,
+}
+
+impl Run {
+    /// Trains the model that `build` makes and returns its accuracy on the test images: NaN if the
+    /// loss became infinite or NaN.
+    pub fn test_accuracy<M>(
+        &self,
+        images: &Images,
+        build: impl FnOnce(&Cpu) -> M,
+    ) -> ssprop::Result<f64>
+    where
+        M: ImageClassifier<1, 28, 28, 10, Cpu>,
+    {
+        let dev = Cpu::seed_from_u64(self.seed);
+        let train = images.batches(&images.train, self.batch_size)?;
+        let train = train.shuffle(self.seed);
+        let config = AdamConfig {
+            lr: self.lr,
+            ..AdamConfig::adam()
+        };
+        let mut trainer = Trainer::new(build(&dev), config)?.with_schedule(self.schedule)?;
+        for _ in 0..self.epochs {
+            match trainer.train_epoch::<1, 28, 28, 10>(&dev, &train, &mut ()) {
+                Ok(_) => (),
+                Err(Error::NonFiniteLoss { .. }) => return Ok(f64::NAN),
+                Err(err) => return Err(err),
+            }
+        }
+        let test = images.batches(&images.test, 100)?;
+        let result = trainer.evaluate::<1, 28, 28, 10>(&dev, &test)?;
+        match result.loss.is_finite() {
+            true => Ok(result.accuracy()),
+            false => Ok(f64::NAN),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn earlier_results_are_kept_unless_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("a/b");
+        let mut flags = Flags {
+            batch_size: 1,
+            seed: 0,
+            threads: None,
+            overwrite: false,
+        };
+        let results = ["x.csv", "x.svg"];
+        flags.make_folder(&out, &results).unwrap();
+        flags.make_folder(&out, &results).unwrap();
+        std::fs::write(out.join("x.svg"), "").unwrap();
+        let err = flags.make_folder(&out, &results).unwrap_err().to_string();
+        assert!(
+            err.contains("x.svg") && err.contains("--overwrite"),
+            "{err}"
+        );
+        flags.overwrite = true;
+        flags.make_folder(&out, &results).unwrap();
+    }
+}

@@ -1,0 +1,313 @@
+//! The hyperparameter search of the paper's Figure 4 (arXiv 2408.12561) on the bundled images: the
+//! test accuracy of the N-layer CNN by depth and learning rate, trained dense and with ssProp.
+//!
+//!     cargo run --example hyperparameter_search
+//!     cargo run --example hyperparameter_search -- --depths 2,3,4,5,6,7,8,9,10,11 --seeds 3 \
+//!         --epochs 10 --train-limit 6000 --out runs/long
+
+#[path = "../common/mod.rs"]
+mod common;
+mod figure;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use common::args;
+use common::progress::Runs;
+use common::statistics::Summary;
+use common::sweep::{Flags, Images, Run};
+use figure::Grid;
+use ssprop::checkpoint::write_file;
+use ssprop::prelude::*;
+
+/// What a run leaves in its folder.
+const RESULTS: [&str; 2] = ["hyperparameter_search.csv", "hyperparameter_search.svg"];
+
+/// Draw the paper's grids of depth x learning rate, dense and sparse (about five minutes on two cores)
+#[derive(Debug, Parser)]
+struct Args {
+    /// Numbers of convolutions, each in 2..=11
+    #[arg(long, default_value = "2,4,6,8", value_delimiter = ',', value_parser = depth)]
+    depths: Vec<usize>,
+    /// Learning rates of Adam
+    #[arg(long, default_value = "0.0001,0.001,0.01", value_delimiter = ',', value_parser = args::lr)]
+    lrs: Vec<f64>,
+    /// Runs of each cell, each with a seed of its own
+    #[arg(long, default_value = "1", value_parser = args::count)]
+    seeds: usize,
+    /// Epochs of a run; of the sparse ones, every second is dense, beginning with the first
+    #[arg(long, default_value = "4", value_parser = args::count)]
+    epochs: usize,
+    /// Share of the channels that sparse epochs drop
+    #[arg(long, default_value = "0.8", value_parser = args::drop_rate)]
+    drop_rate: DropRate,
+    /// Training images, the same number of each class
+    #[arg(long, default_value = "1000", value_parser = args::count)]
+    train_limit: usize,
+    /// Test images, the same number of each class
+    #[arg(long, default_value = "500", value_parser = args::count)]
+    test_limit: usize,
+    /// Where to write hyperparameter_search.csv and hyperparameter_search.svg
+    #[arg(long, default_value = "runs/hyperparameter_search")]
+    out: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn depth(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (2..=11).contains(&n) => Ok(n),
+        _ => Err("must be a whole number in 2..=11".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A mode's name in the table, and its accuracies by depth, learning rate and seed.
+struct Search {
+    mode: &'static str,
+    schedule: Schedule,
+    accuracies: Vec<Vec<Vec<f64>>>,
+}
+
+fn run(args: &Args) -> ssprop::Result<()> {
+    let start = Instant::now();
+    args.flags.start_threads()?;
+    args.flags.make_folder(&args.out, &RESULTS)?;
+    let images = Images::bundled(args.train_limit, args.test_limit)?;
+    let (depths, lrs) = axes(args);
+    let runs = 2 * depths.len() * lrs.len() * args.seeds;
+    println!(
+        "{runs} trainings of {} epochs on {} of the bundled Fashion-MNIST images, tested on {}",
+        args.epochs,
+        images.train.len(),
+        images.test.len(),
+    );
+    let progress = Runs::new(runs);
+    let mut searches = [
+        ("dense", Schedule::DENSE),
+        ("ssprop", Schedule::alternating(args.drop_rate)),
+    ]
+    .map(|(mode, schedule)| Search {
+        mode,
+        schedule,
+        accuracies: Vec::new(),
+    });
+    for search in &mut searches {
+        for &depth in &depths {
+            let mut row = Vec::new();
+            for &lr in &lrs {
+                let mut cell = Vec::new();
+                for seed in (args.flags.seed..).take(args.seeds) {
+                    progress.begin(format!("{}, {depth} layers, lr {lr}", search.mode));
+                    let run = Run {
+                        epochs: args.epochs,
+                        batch_size: args.flags.batch_size,
+                        lr,
+                        schedule: search.schedule,
+                        seed,
+                    };
+                    cell.push(train(depth, &run, &images)?);
+                    progress.done();
+                }
+                row.push(cell);
+            }
+            let shown = row.iter().map(|cell| {
+                let s = Summary::of(cell);
+                format!("  {:5.1}%", 100.0 * s.mean)
+            });
+            let shown = shown.collect::<String>();
+            progress.line(&format!("{:6} {depth:2} layers:{shown}", search.mode));
+            search.accuracies.push(row);
+        }
+    }
+    progress.finish();
+    let [table, picture] = RESULTS.map(|name| args.out.join(name));
+    write_file(table, csv(&depths, &lrs, &searches).as_bytes())?;
+    let subtitle = format!(
+        "Test accuracy (%) on Fashion-MNIST, the best framed: {} training and {} test images,\n\
+         {} epochs, {} per cell. ssProp: {}% of the channels dropped in every second epoch",
+        images.train.len(),
+        images.test.len(),
+        args.epochs,
+        match args.seeds {
+            1 => "one run".to_owned(),
+            n => format!("mean of {n} runs"),
+        },
+        (1000.0 * args.drop_rate.rate()).round() / 10.0,
+    );
+    let drawn = draw(&depths, &lrs, &searches, &subtitle);
+    write_file(picture, drawn.as_bytes())?;
+    println!(
+        "Written to {}: {}. {:.0} s in all.",
+        args.out.display(),
+        RESULTS.join(", "),
+        start.elapsed().as_secs_f64(),
+    );
+    Ok(())
+}
+
+/// Depths and learning rates in order, each once.
+fn axes(args: &Args) -> (Vec<usize>, Vec<f64>) {
+    let (mut depths, mut lrs) = (args.depths.clone(), args.lrs.clone());
+    depths.sort_unstable();
+    depths.dedup();
+    lrs.sort_by(f64::total_cmp);
+    lrs.dedup();
+    (depths, lrs)
+}
+
+fn train(depth: usize, run: &Run, images: &Images) -> ssprop::Result<f64> {
+    fn cnn<const LAYERS: usize>(run: &Run, images: &Images) -> ssprop::Result<f64> {
+        run.test_accuracy(images, |dev| dev.build_module::<Cnn<LAYERS, 10, 1>, f32>())
+    }
+    match depth {
+        2 => cnn::<2>(run, images),
+        3 => cnn::<3>(run, images),
+        4 => cnn::<4>(run, images),
+        5 => cnn::<5>(run, images),
+        6 => cnn::<6>(run, images),
+        7 => cnn::<7>(run, images),
+        8 => cnn::<8>(run, images),
+        9 => cnn::<9>(run, images),
+        10 => cnn::<10>(run, images),
+        11 => cnn::<11>(run, images),
+        _ => Err(ssprop::Error::parameter("depth", depth, "in 2..=11")),
+    }
+}
+
+/// A line a cell.
+fn csv(depths: &[usize], lrs: &[f64], searches: &[Search]) -> String {
+    let mut csv = String::from(
+        "mode,depth,lr,schedule,runs,diverged,mean_accuracy,std_accuracy,accuracies\n",
+    );
+    for search in searches {
+        for (depth, row) in depths.iter().zip(&search.accuracies) {
+            for (lr, cell) in lrs.iter().zip(row) {
+                let s = Summary::of(cell);
+                let all: Vec<String> = cell.iter().map(f64::to_string).collect();
+                csv += &format!(
+                    "{},{depth},{lr},\"{}\",{},{},{:.5},{:.5},{}\n",
+                    search.mode,
+                    search.schedule,
+                    s.runs,
+                    s.diverged,
+                    s.mean,
+                    s.std,
+                    all.join(" "),
+                );
+            }
+        }
+    }
+    csv
+}
+
+fn draw(depths: &[usize], lrs: &[f64], searches: &[Search], subtitle: &str) -> String {
+    let grids: Vec<Grid> = searches
+        .iter()
+        .map(|search| Grid {
+            title: match search.schedule.target().is_dense() {
+                true => "Dense".to_owned(),
+                false => "ssProp".to_owned(),
+            },
+            rows: search
+                .accuracies
+                .iter()
+                .map(|row| row.iter().map(|cell| Summary::of(cell).mean).collect())
+                .collect(),
+        })
+        .collect();
+    let rows: Vec<String> = depths.iter().map(usize::to_string).collect();
+    let columns: Vec<String> = lrs.iter().map(f64::to_string).collect();
+    let title = "Depth and learning rate of the N-layer CNN";
+    figure::svg(title, subtitle, &rows, &columns, &grids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_out_of_range_name_the_flag_and_the_value() {
+        for (flag, value, range) in [
+            ("--depths", "2,12", "in 2..=11"),
+            ("--depths", "1", "in 2..=11"),
+            ("--lrs", "0.1,-2", "greater than 0"),
+            ("--seeds", "0", "at least 1"),
+            ("--drop-rate", "1", "less than 1"),
+        ] {
+            let arg = format!("{flag}={value}");
+            let err = Args::try_parse_from(["hyperparameter_search", &arg]).unwrap_err();
+            let (text, value) = (err.to_string(), value.split(',').next_back().unwrap());
+            assert!(text.contains(flag) && text.contains(value), "{text}");
+            assert!(text.contains(range), "{text}");
+        }
+    }
+
+    #[test]
+    fn table_and_picture_hold_every_cell() {
+        let flags = ["x", "--depths=4,2,4", "--lrs=0.01,0.001"];
+        let args = Args::try_parse_from(flags).unwrap();
+        let (depths, lrs) = axes(&args);
+        assert_eq!((&depths[..], &lrs[..]), (&[2, 4][..], &[0.001, 0.01][..]));
+        let search = |mode, schedule, plus: f64| Search {
+            mode,
+            schedule,
+            accuracies: vec![
+                vec![vec![0.5 + plus, 0.7 + plus], vec![f64::NAN; 2]],
+                vec![vec![0.25, f64::NAN], vec![0.125, 0.125]],
+            ],
+        };
+        let paper = Schedule::alternating(args.drop_rate);
+        let searches = [
+            search("dense", Schedule::DENSE, 0.0),
+            search("ssprop", paper, 0.1),
+        ];
+        let table = csv(&depths, &lrs, &searches);
+        assert_eq!(table.lines().count(), 1 + 2 * 4);
+        assert!(table.contains("dense,2,0.001,\"dense\",2,0,0.60000,0.14142,0.5 0.7\n"));
+        assert!(table.contains("dense,2,0.01,\"dense\",2,2,NaN,NaN,NaN NaN\n"));
+        assert!(table.contains("\nssprop,4,0.01,\"constant,drop=0.8,interleave\",2,0,0.12500"));
+
+        let drawn = draw(&depths, &lrs, &searches, "s");
+        for (words, times) in [
+            (">60.0<", 1),
+            (">70.0<", 1),
+            (">25.0<", 2),
+            (">12.5<", 2),
+            (">-<", 2),
+            (">0.001<", 2),
+            (">Dense<", 1),
+            (">ssProp<", 1),
+        ] {
+            assert_eq!(drawn.matches(words).count(), times, "{words}");
+        }
+    }
+
+    #[test]
+    fn every_depth_trains_the_same_twice() {
+        let images = Images::bundled(10, 20).unwrap();
+        let run = Run {
+            epochs: 1,
+            batch_size: 10,
+            lr: 0.001,
+            schedule: Schedule::DENSE,
+            seed: 1,
+        };
+        for depth in [2, 11] {
+            let accuracy = || train(depth, &run, &images).unwrap();
+            assert_eq!(accuracy(), accuracy());
+        }
+        assert!(train(12, &run, &images).is_err());
+    }
+}
