@@ -42,7 +42,6 @@ fn layers(c: &mut Criterion) {
 criterion_group!(benches, layers);
 
 fn main() {
-    threads::set_threads(2);
-    benches();
+    threads::on_threads(2, benches);
     Criterion::default().configure_from_args().final_summary();
 }

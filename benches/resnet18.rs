@@ -37,7 +37,6 @@ fn steps(c: &mut Criterion) {
 criterion_group!(benches, steps);
 
 fn main() {
-    threads::set_threads(2);
-    benches();
+    threads::on_threads(2, benches);
     Criterion::default().configure_from_args().final_summary();
 }

@@ -181,13 +181,9 @@ fn main() -> std::io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["--serve", ..] => {
-            threads::set_threads(2);
-            serve()
-        }
+        ["--serve", ..] => threads::on_threads(2, serve),
         ["--memory", mode, ..] => {
-            threads::set_threads(2);
-            memory(mode);
+            threads::on_threads(2, || memory(mode));
             Ok(())
         }
         _ => Ok(()),

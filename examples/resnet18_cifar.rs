@@ -78,7 +78,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match ssprop::on_threads(args.threads, || run(&args)).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err}");
@@ -88,12 +89,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> ssprop::Result<()> {
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(Error::device)?;
-    }
     let start = Instant::now();
     // Before training, so that a folder that cannot be used does not cost an epoch.
     let output = Output {

@@ -27,9 +27,11 @@ pub mod shape;
 mod simd;
 pub mod sparsity;
 pub mod storage;
+mod threads;
 pub mod train;
 mod workspace;
 
 pub use backend::Backend;
 pub use error::{Error, Result};
 pub use recycle::{free_buffers, Recycle};
+pub use threads::on_threads;

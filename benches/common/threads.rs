@@ -1,11 +1,10 @@
 //! The number of threads.
 
-/// Sets rayon's threads to `RAYON_NUM_THREADS`, or else to `default`.
-pub fn set_threads(default: usize) {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(default)
-            .build_global()
-            .expect("the pool is not built before");
-    }
+/// Runs `f` on as many threads as `RAYON_NUM_THREADS` says, or else on `default`.
+pub fn on_threads<R: Send>(default: usize, f: impl FnOnce() -> R + Send) -> R {
+    let threads = match std::env::var_os("RAYON_NUM_THREADS") {
+        None => Some(default),
+        Some(_) => None,
+    };
+    ssprop::on_threads(threads, f).expect("threads can be started")
 }

@@ -29,17 +29,6 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Sets the number of threads.
-    pub fn start_threads(&self) -> ssprop::Result<()> {
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build_global()
-                .map_err(Error::device)?;
-        }
-        Ok(())
-    }
-
     /// Makes the folder for `results`. An earlier run's are replaced on request only.
     pub fn make_folder(&self, out: &Path, results: &[&str]) -> ssprop::Result<()> {
         let used: Option<PathBuf> = results.iter().map(|r| out.join(r)).find(|f| f.exists());

@@ -64,7 +64,8 @@ fn depth(text: &str) -> Result<usize, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match ssprop::on_threads(args.flags.threads, || run(&args)).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err}");
@@ -82,7 +83,6 @@ struct Search {
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    args.flags.start_threads()?;
     args.flags.make_folder(&args.out, &RESULTS)?;
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let (depths, lrs) = axes(args);

@@ -83,7 +83,8 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match ssprop::on_threads(args.flags.threads, || run(&args)).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err}");
@@ -97,7 +98,6 @@ type Done = (Way, Vec<f64>);
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    args.flags.start_threads()?;
     args.flags.make_folder(&args.out, &RESULTS)?;
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let panels = panels::panels(&choices(args))?;

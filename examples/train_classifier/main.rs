@@ -22,18 +22,10 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ssprop::Error;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    let threads = match args.threads {
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(Error::device),
-        None => Ok(()),
-    };
-    match threads.and_then(|()| run::run(&args)) {
+    match ssprop::on_threads(args.threads, || run::run(&args).map(drop)).flatten() {
         Ok(_) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err}");
