@@ -1,8 +1,8 @@
 """Times PyTorch and ssprop alternately, in one run, with the same number of threads.
 
 For each case, each round makes one timed call with each form of PyTorch (contiguous and channels
-last; sparse, also dX and dW from one call or from two) and one with ssprop, each after a call that is not timed (steps of a whole network: the first round
-warms up). The first round is discarded; the rest give medians; PyTorch's is that of its fastest form.
+last; sparse, also dX and dW from one call or from two) and one with ssprop, each after a call that
+is not timed (steps of a whole network: the first round warms up). The first round is discarded; the rest give medians; PyTorch's is that of its fastest form.
 The ratio of the fastest calls beside it says whether other programs disturbed the medians.
 
 The sparse cases drop 80% of the output channels in every convolution's backward pass, on either
@@ -21,7 +21,8 @@ import time
 
 DROP_RATE = 0.8
 BATCH = 32
-STEP_BATCHES = (32, 128)
+# Name (of the Rust side: ResNet-18 and -50) and batch.
+STEPS = (("step", 32), ("step", 128), ("step50", 32))
 MODES = ("dense", "sparse")
 PASSES = ("forward", "backward", "optimizer", "total")
 
@@ -37,6 +38,10 @@ CONVS = [
     ("1x1 64-128 32x32 s2", 1, 64, 128, 32, 2),
     ("1x1 128-256 16x16 s2", 1, 128, 256, 16, 2),
     ("1x1 256-512 8x8 s2", 1, 256, 512, 8, 2),
+    ("1x1 64-256 32x32", 1, 64, 256, 32, 1),
+    ("1x1 512-128 16x16", 1, 512, 128, 16, 1),
+    ("1x1 256-1024 8x8", 1, 256, 1024, 8, 1),
+    ("1x1 2048-512 4x4", 1, 2048, 512, 4, 1),
 ]
 
 
@@ -146,8 +151,8 @@ class TorchConv:
         return {"forward": forward, "backward": backward}
 
 
-def resnet18(mode, joint):
-    """ResNet-18 for 32x32 images: a 3x3 stem with stride 1, no max pool."""
+def resnet(name, mode, joint):
+    """ResNet-18 or -50 for 32x32 images: a 3x3 stem with stride 1, no max pool."""
     import torch
     from torch import nn
 
@@ -177,26 +182,45 @@ def resnet18(mode, joint):
             y = self.second(self.relu(self.first(x)))
             return self.relu(y + self.shortcut(x))
 
+    class Bottleneck(nn.Module):
+        def __init__(self, c_in, c_out, stride):
+            super().__init__()
+            width = c_out // 4
+            self.first = conv_norm(c_in, width, 1, 1)
+            self.second = conv_norm(width, width, 3, stride)
+            self.third = conv_norm(width, c_out, 1, 1)
+            same = stride == 1 and c_in == c_out
+            self.shortcut = nn.Identity() if same else conv_norm(c_in, c_out, 1, stride)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            y = self.third(self.relu(self.second(self.relu(self.first(x)))))
+            return self.relu(y + self.shortcut(x))
+
+    kind, blocks, widths = {
+        "step": (BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512)),
+        "step50": (Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048)),
+    }[name]
     layers = [conv_norm(3, 64, 3, 1), nn.ReLU(inplace=True)]
     c_in = 64
-    for stage, c_out in enumerate((64, 128, 256, 512)):
-        for block in range(2):
-            layers.append(BasicBlock(c_in, c_out, 2 if stage > 0 and block == 0 else 1))
+    for stage, c_out in enumerate(widths):
+        for block in range(blocks[stage]):
+            layers.append(kind(c_in, c_out, 2 if stage > 0 and block == 0 else 1))
             c_in = c_out
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10)]
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10)]
     return nn.Sequential(*layers)
 
 
 class TorchStep:
-    """A training step of ResNet-18, with the fastest of Adam's forms unless one is named."""
+    """A training step of a residual network, with the fastest of Adam's forms unless one is named."""
 
     FORMS = ({}, {"foreach": True}, {"fused": True})
     warms_up = False
 
-    def __init__(self, batch, mode, layout, joint, form=None):
+    def __init__(self, name, batch, mode, layout, joint, form=None):
         import torch
 
-        self.model = resnet18(mode, joint).to(memory_format=layout)
+        self.model = resnet(name, mode, joint).to(memory_format=layout)
         self.x = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
         self.labels = torch.randint(10, (batch,))
         self.loss = torch.nn.CrossEntropyLoss()
@@ -360,12 +384,12 @@ def conv_rows(case, ours, rounds, wanted):
     return rows, share
 
 
-def step_rows(batch, mode, ours, rounds, wanted):
-    name = f"step {batch} {mode}"
+def step_rows(network, batch, mode, ours, rounds, wanted):
+    name = f"{network} {batch} {mode}"
     titles = {p: f"{name} {p}" for p in PASSES}
     if not any(wanted(title) for title in titles.values()):
         return []
-    forms = variants(lambda *form: TorchStep(batch, mode, *form), mode)
+    forms = variants(lambda *form: TorchStep(network, batch, mode, *form), mode)
     theirs, found = alternate(forms, ours, name, rounds)
     # The form of the fastest step, so that the passes add up.
     best = min(theirs, key=lambda layout: theirs[layout]["total"])
@@ -394,7 +418,7 @@ def memory_child(mode, threads):
     torch.set_num_threads(threads)
     start = status_kb("VmRSS:")
     # The contiguous layout and the fused Adam: neither needs a second copy of anything.
-    step = TorchStep(128, mode, torch.contiguous_format, False, {"fused": True})
+    step = TorchStep("step", 128, mode, torch.contiguous_format, False, {"fused": True})
     for _ in range(3):
         step.run()
     print(start, status_kb("VmHWM:"))
@@ -454,12 +478,12 @@ def print_rows(rows, bars):
 def sparse_over_dense(rows):
     """Rows that hold our sparse step against PyTorch's dense one."""
     found = {row["case"]: row for row in rows}
-    for batch in STEP_BATCHES:
-        dense, sparse = (found.get(f"step {batch} {mode} total") for mode in MODES)
+    for network, batch in STEPS:
+        dense, sparse = (found.get(f"{network} {batch} {mode} total") for mode in MODES)
         if dense and sparse and sparse["ours"] is not None:
             yield {
                 **dense,
-                "case": f"step {batch} total, ours sparse / PyTorch dense",
+                "case": f"{network} {batch} total, ours sparse / PyTorch dense",
                 "ours": sparse["ours"],
                 "ratio_of_fastest": None,
             }
@@ -523,9 +547,9 @@ def main():
         case_rows, share = conv_rows(case, ours, args.rounds, wanted)
         add(case_rows)
         shares += [share] if share else []
-    for batch in STEP_BATCHES:
+    for network, batch in STEPS:
         for mode in MODES:
-            add(step_rows(batch, mode, ours, args.rounds, wanted))
+            add(step_rows(network, batch, mode, ours, args.rounds, wanted))
     add(list(sparse_over_dense(rows)))
     add(memory_rows(ours, args.threads, wanted))
     ours.close()

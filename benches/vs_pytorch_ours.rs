@@ -4,7 +4,7 @@
 //! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
 //! one line `forward backward optimizer total` with the milliseconds of one call, after a call that
 //! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
-//! `step BATCH dense`, `step BATCH sparse` (ResNet-18). An unknown one is answered `unknown`.
+//! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50). An unknown one is answered `unknown`.
 //!
 //! `--memory MODE` (dense or sparse): prints the kilobytes resident at the start, and at the peak of
 //! three steps of ResNet-18 at 128 images.
@@ -20,8 +20,9 @@ use std::io::{stdin, stdout, BufRead, Write};
 use std::time::Instant;
 
 use convs::{Conv, CONVS, DROP_RATE};
+use ssprop::prelude::{ResNet18, ResNet50};
 use ssprop::sparsity::DropRate;
-use step::Step;
+use step::{Net, Step};
 
 /// Milliseconds of one call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +68,7 @@ impl TimedCase for ConvCase {
     }
 }
 
-impl TimedCase for Step {
+impl<M: Net> TimedCase for Step<M> {
     fn run(&mut self) -> Times {
         let (forward, loss) = timed(|| self.forward());
         let (backward, ()) = timed(|| self.backward(loss));
@@ -94,7 +95,14 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
             let conv = conv();
             Some(Box::new(ConvCase { conv, drop_rate }))
         }
-        "step" => Some(Box::new(Step::new(layer.parse().ok()?, drop_rate))),
+        "step" => {
+            let batch = layer.parse().ok()?;
+            Some(Box::new(Step::new::<ResNet18<10>>(batch, drop_rate)))
+        }
+        "step50" => {
+            let batch = layer.parse().ok()?;
+            Some(Box::new(Step::new::<ResNet50<10>>(batch, drop_rate)))
+        }
         _ => None,
     }
 }

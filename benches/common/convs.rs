@@ -1,11 +1,15 @@
-//! The convolutions of ResNet-18 at 32 images of 32x32, as the benchmarks run them: a layer on
-//! dfdx's tape.
+//! Convolutions of ResNet-18 and ResNet-50 at 32 images of 32x32, as the benchmarks run them.
 
 use dfdx::prelude::*;
-use dfdx::tensor::{Gradients, Merge, NoneTape, PutTape, SplitTape, Storage, Trace};
-use ssprop::nn::{builders, modules::SparseConv2D, VisitSparse};
+use dfdx::tensor::Storage;
+use ssprop::nn::{builders, modules::SparseConv2D};
+use ssprop::ops::conv2d::{
+    Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp, Conv2DShape,
+};
+use ssprop::ops::Fill;
 use ssprop::shape::ConvDim;
 use ssprop::sparsity::DropRate;
+use ssprop::Recycle;
 
 /// Images in a batch.
 pub const BATCH: usize = 32;
@@ -21,7 +25,7 @@ pub trait Conv {
     /// Runs forward, and keeps nothing.
     fn forward(&self);
 
-    /// Runs forward, and returns what its backward pass at `drop_rate` does.
+    /// What the backward pass at `drop_rate` does.
     fn before_backward(&mut self, drop_rate: DropRate) -> ReadyBackward;
 }
 
@@ -80,22 +84,39 @@ where
     }
 
     fn before_backward(&mut self, drop_rate: DropRate) -> ReadyBackward {
-        self.conv.set_drop_rate(drop_rate);
-        let (y, tape) = self.conv.forward(self.x.leaky_trace()).split_tape();
-        // The loss sum(y * dy), with its gradient given: dfdx's own product and sum would take
-        // longer than the convolution.
-        let dev = y.device().clone();
-        let mut dy = dev.try_alloc_len(self.dy.len()).expect("memory");
+        // What the hook does where the layer stands between others of this crate's.
+        let (dev, x, weight) = (self.x.device().clone(), &self.x, &self.conv.weight);
+        let op = Conv2DOp {
+            kernel: K,
+            stride: STRIDE,
+            padding: PADDING,
+            dilation: 1,
+            groups: 1,
+        };
+        let shape = Conv2DShape::new(op, [BATCH, C_IN, N, N], C_OUT).expect("the window fits");
+        let backward = Backward {
+            drop_rate,
+            ..Backward::default()
+        };
+        let mut dy = Recycle::<f32>::alloc_buffer(&dev, self.dy.len()).expect("memory");
         dy.copy_from_slice(&self.dy);
-        let mut grads = Gradients::leaky();
-        *grads.get_or_alloc_mut(&y).expect("memory") = dy;
-        // A tape that has the gradient already, as a network's has when a layer's turn comes.
-        let loss: Tensor<Rank0, f32, Cpu, NoneTape> = dev.zeros();
-        let (loss, given) = loss.traced(grads).split_tape();
-        let loss = loss.put_tape(tape.merge(given));
+        let mut dw =
+            Storage::<f32>::try_alloc_len(&dev, weight.shape().num_elements()).expect("memory");
+        let (x, weight) = (x.clone(), weight.clone());
         Box::new(move || {
-            std::hint::black_box(loss.backward());
-            drop(y);
+            let dy = BackwardGradient::<C_OUT, _>::new::<f32, _>(&dev, &shape, dy, &backward)
+                .expect("memory");
+            let len = shape.x().iter().product();
+            let mut dx = Recycle::<f32>::alloc_buffer(&dev, len).expect("memory");
+            for (grad, into) in [
+                (dy.as_grad(), Conv2DGrads::Weight(&mut dw)),
+                (dy.for_input(), Conv2DGrads::Input(&mut dx, Fill::Overwrite)),
+            ] {
+                dev.conv2d_backward(&shape, &x, &weight, grad, into)
+                    .expect("the sizes fit");
+            }
+            dy.recycle::<f32, _>(&dev);
+            Recycle::<f32>::recycle(&dev, dx);
         })
     }
 }
@@ -103,8 +124,8 @@ where
 /// Name (kernel, channels, input size, stride) and maker of each layer: `3x3 64-128 32x32 s2`.
 pub type Case = (&'static str, fn() -> Box<dyn Conv>);
 
-/// The four stages' own layers, then those between the stages.
-pub const CONVS: [Case; 10] = [
+/// The four stages' own layers, those between the stages, and one of each of ResNet-50's stages.
+pub const CONVS: [Case; 14] = [
     ("3x3 64-64 32x32", ConvLayer::<64, 64, 3, 1, 1, 32>::boxed),
     (
         "3x3 128-128 16x16",
@@ -135,5 +156,18 @@ pub const CONVS: [Case; 10] = [
     (
         "1x1 256-512 8x8 s2",
         ConvLayer::<256, 512, 1, 2, 0, 8>::boxed,
+    ),
+    ("1x1 64-256 32x32", ConvLayer::<64, 256, 1, 1, 0, 32>::boxed),
+    (
+        "1x1 512-128 16x16",
+        ConvLayer::<512, 128, 1, 1, 0, 16>::boxed,
+    ),
+    (
+        "1x1 256-1024 8x8",
+        ConvLayer::<256, 1024, 1, 1, 0, 8>::boxed,
+    ),
+    (
+        "1x1 2048-512 4x4",
+        ConvLayer::<2048, 512, 1, 1, 0, 4>::boxed,
     ),
 ];

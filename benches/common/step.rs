@@ -1,32 +1,50 @@
-//! A training step of ResNet-18 on random images of 32x32, in its three parts.
+//! A training step of a residual network on random images of 32x32, in its three parts.
 
 use dfdx::data::OneHotEncode;
 use dfdx::tensor::{Cache, OwnedTape};
-use ssprop::models::modules;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
-    cross_entropy_with_logits_loss, Backward as _, Const, Cpu, DeviceBuildExt, DropRate, Gradients,
-    ModuleMut, Rank0, ResNet18, SampleTensor, Tensor, Trace, VisitSparse, ZeroGrads,
+    cross_entropy_with_logits_loss, Backward as _, BuildOnDevice, Const, Cpu, DeviceBuildExt,
+    DropRate, Gradients, ModuleMut, Rank0, SampleTensor, Tensor, TensorCollection, Trace,
+    VisitSparse, ZeroGrads,
 };
 
 const CLASSES: usize = 10;
-type Net = modules::ResNet18<CLASSES, 3, f32, Cpu>;
+type Images<T> = Tensor<(usize, Const<3>, Const<32>, Const<32>), f32, Cpu, T>;
+type Logits = Tensor<(usize, Const<CLASSES>), f32, Cpu, OwnedTape<f32, Cpu>>;
+
+/// A network that takes such images.
+pub trait Net:
+    TensorCollection<f32, Cpu>
+    + VisitSparse
+    + ZeroGrads<f32, Cpu>
+    + ModuleMut<Images<OwnedTape<f32, Cpu>>, Output = Logits, Error = ssprop::Error>
+{
+}
+
+impl<M> Net for M where
+    M: TensorCollection<f32, Cpu>
+        + VisitSparse
+        + ZeroGrads<f32, Cpu>
+        + ModuleMut<Images<OwnedTape<f32, Cpu>>, Output = Logits, Error = ssprop::Error>
+{
+}
 
 /// The network, its optimizer and one batch.
-pub struct Step {
-    net: Net,
-    adam: Adam<Net, f32, Cpu>,
+pub struct Step<M: Net> {
+    net: M,
+    adam: Adam<M, f32, Cpu>,
     grads: Gradients<f32, Cpu>,
-    images: Tensor<(usize, Const<3>, Const<32>, Const<32>), f32, Cpu>,
+    images: Images<dfdx::tensor::NoneTape>,
     targets: Tensor<(usize, Const<CLASSES>), f32, Cpu>,
 }
 
-impl Step {
+impl<M: Net> Step<M> {
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
-    pub fn new(batch: usize, drop_rate: DropRate) -> Self {
+    pub fn new<B: BuildOnDevice<Cpu, f32, Built = M>>(batch: usize, drop_rate: DropRate) -> Self {
         let dev = Cpu::default();
         dev.enable_cache();
-        let mut net = dev.build_module::<ResNet18<CLASSES>, f32>();
+        let mut net = dev.build_module::<B, f32>();
         net.set_drop_rate(drop_rate);
         let adam = Adam::new(&net, AdamConfig::adam()).expect("the defaults are valid");
         let labels: Vec<usize> = (0..batch).map(|i| i % CLASSES).collect();
