@@ -29,7 +29,16 @@ pub enum Fill {
 
 /// The gradient of one tensor on its way from its users' hooks to its maker's.
 #[derive(Debug)]
-pub(crate) struct Link<V>(Rc<RefCell<Option<V>>>);
+pub(crate) struct Link<V>(Rc<Shared<V>>);
+
+#[derive(Debug)]
+struct Shared<V> {
+    gradient: RefCell<Option<V>>,
+    /// Mean |gradient| of each channel, if who wrote the gradient has taken it on the way.
+    importance: RefCell<Option<Vec<f64>>>,
+    /// Whether the maker has a use for it.
+    ranked: bool,
+}
 
 impl<V> Clone for Link<V> {
     fn clone(&self) -> Self {
@@ -39,16 +48,46 @@ impl<V> Clone for Link<V> {
 
 impl<V> Link<V> {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(None)))
+        Self::of(false)
+    }
+
+    /// A link to a maker that ranks its channels.
+    pub(crate) fn ranked() -> Self {
+        Self::of(true)
+    }
+
+    fn of(ranked: bool) -> Self {
+        Self(Rc::new(Shared {
+            gradient: RefCell::new(None),
+            importance: RefCell::new(None),
+            ranked,
+        }))
+    }
+
+    /// Whether the maker has a use for the channels' importance.
+    pub(crate) fn is_ranked(&self) -> bool {
+        self.0.ranked
     }
 
     /// The gradient so far; `None` if nobody has put one.
     pub(crate) fn take(&self) -> Option<V> {
-        self.0.borrow_mut().take()
+        self.0.gradient.borrow_mut().take()
     }
 
     pub(crate) fn put(&self, gradient: V) {
-        *self.0.borrow_mut() = Some(gradient);
+        // An earlier importance was that of another sum.
+        self.0.importance.borrow_mut().take();
+        *self.0.gradient.borrow_mut() = Some(gradient);
+    }
+
+    /// Notes the importance of the gradient that has just been put.
+    pub(crate) fn put_importance(&self, importance: Vec<f64>) {
+        *self.0.importance.borrow_mut() = Some(importance);
+    }
+
+    /// The importance of the gradient, if it is known.
+    pub(crate) fn take_importance(&self) -> Option<Vec<f64>> {
+        self.0.importance.borrow_mut().take()
     }
 
     /// The buffer that a gradient of `len` elements goes to, and what is to be done with it. It has

@@ -199,7 +199,7 @@ multiversion! {
 
 multiversion! {
     /// Second pass: dx (+)= scale * (dz - mean_dz - (x - mean) * slope). A mask from the output
-    /// has been applied.
+    /// has been applied. Each channel's mean |dx| is taken on the way, if asked for.
     fn block_backward_dx<E>(
         plane: usize,
         mask: Mask<'_, E>,
@@ -210,7 +210,9 @@ multiversion! {
         dy: &[&mut [E]],
         dx: &mut [&mut [E]],
         fill: Fill,
+        importance: Option<&mut [f64]>,
     ) {
+        let (mut importance, x_count) = (importance, x.len());
         for b in 0..x.len() {
             for (i, (c, dx)) in channels.iter().zip(dx[b].chunks_exact_mut(plane)).enumerate() {
                 let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
@@ -224,6 +226,14 @@ multiversion! {
                     (Mask::Recomputed, Fill::Overwrite) => map(dx, x, dy, masked),
                     (_, Fill::Add) => add_map(dx, x, dy, value),
                     (_, Fill::Overwrite) => map(dx, x, dy, value),
+                }
+                if let Some(importance) = &mut importance {
+                    // While the plane is in cache.
+                    for run in dx.chunks(SUM_RUN) {
+                        let mut sum = Lanes::new();
+                        sum.add(run, |v| v.abs());
+                        importance[i] += sum.total() / (x_count * plane) as f64;
+                    }
                 }
             }
         }
@@ -346,6 +356,7 @@ impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
         inv_std: &PerChannel<C, E, Self>,
         dy: &mut Self::Vec,
         (dx, fill): (&mut Self::Vec, Fill),
+        importance: Option<&mut [f64]>,
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
     ) -> Result<()> {
@@ -361,6 +372,7 @@ impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
             as_slice(OP, inv_std)?,
             dy,
             (dx, fill),
+            importance,
             dweight,
             dbias,
         );
@@ -469,6 +481,7 @@ fn backward<E: Dtype + Float>(
     inv_std: &[E],
     dy: &mut [E],
     (dx, fill): (&mut [E], Fill),
+    importance: Option<&mut [f64]>,
     dweight: &mut [E],
     dbias: &mut [E],
 ) {
@@ -480,14 +493,16 @@ fn backward<E: Dtype + Float>(
     let channels = per_channel(weight, bias, mean, inv_std);
     let (xs, dys, dxs) = (dims.blocks(x), dims.blocks_mut(dy), dims.blocks_mut(dx));
     let ys = optional(y.map(|y| dims.blocks(y)), xs.len());
+    let importances = importance.map(|i| i.chunks_mut(block).collect());
+    let importances = optional(importances, xs.len());
     channels
         .par_chunks(block)
         .zip(dweight.par_chunks_mut(block))
         .zip(dbias.par_chunks_mut(block))
         .zip(xs.into_par_iter().zip(ys))
-        .zip(dys.into_par_iter().zip(dxs))
+        .zip(dys.into_par_iter().zip(dxs).zip(importances))
         .for_each(
-            |((((channels, dweight), dbias), (x, y)), (mut dy, mut dx))| {
+            |((((channels, dweight), dbias), (x, y)), ((mut dy, mut dx), importance))| {
                 let mask = match (activation, &y) {
                     (Activation::Identity, _) => Mask::Identity,
                     (Activation::ReLU, None) => Mask::Recomputed,
@@ -507,7 +522,7 @@ fn backward<E: Dtype + Float>(
                     }
                 }
                 block_backward_dx(
-                    plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx, fill,
+                    plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx, fill, importance,
                 );
             },
         );

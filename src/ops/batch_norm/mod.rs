@@ -120,7 +120,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
     ///
     /// `y`, the output, has to be given if there were both a residual and a ReLU: `dy` then becomes
     /// the gradient of the sum before the ReLU, which is the residual's. Without a residual the
-    /// ReLU's mask is computed again from `x`.
+    /// ReLU's mask is computed again from `x`. `importance` is for each channel's mean |dx|.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that are not contiguous, and those of the
@@ -137,6 +137,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         inv_std: &PerChannel<C, E, Self>,
         dy: &mut Self::Vec,
         dx: (&mut Self::Vec, Fill),
+        importance: Option<&mut [f64]>,
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
     ) -> Result<()>;
@@ -500,6 +501,8 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
         let (channels, len) = (x.shape().1.size(), x.shape().num_elements());
         let mut dweight = Storage::<E>::try_alloc_len(&dev, channels)?;
         let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
+        let ranked = x_link.as_ref().is_some_and(Link::is_ranked);
+        let mut importance = ranked.then(|| vec![0.0; channels]);
         let mut dx = |dx: &mut _, fill| {
             D::batch_norm2d_backward(
                 &op,
@@ -512,12 +515,16 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
                 &inv_std,
                 &mut dy,
                 (dx, fill),
+                importance.as_deref_mut(),
                 &mut dweight,
                 &mut dbias,
             )
             .map_err(D::device_error)
         };
         add_grad!(dev, grads, &x, x_link, len, dx);
+        if let (Some(link), Some(importance)) = (&x_link, importance) {
+            link.put_importance(importance);
+        }
         // dy is the residual's gradient now. Over an empty link it goes as it is.
         match &residual {
             None => dev.recycle(dy),

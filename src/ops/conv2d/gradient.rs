@@ -46,6 +46,20 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
     where
         D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
     {
+        Self::ranked(dev, shape, dy, backward, None)
+    }
+
+    /// The same, where the channels' mean |dY| may be known already.
+    pub(crate) fn ranked<E: Dtype, D>(
+        dev: &D,
+        shape: &Conv2DShape,
+        dy: V,
+        backward: &Backward,
+        known: Option<Vec<f64>>,
+    ) -> Result<Self>
+    where
+        D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
+    {
         let pixels = shape.output_pixels();
         let all = match backward.masking {
             Masking::Channels => C_OUT,
@@ -53,7 +67,10 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
             Masking::Elements => C_OUT * pixels,
         };
         let importance = || match backward.masking {
-            Masking::Channels => dev.channel_importance(&dy, C_OUT, pixels),
+            Masking::Channels => match known {
+                Some(known) => Ok(known),
+                None => dev.channel_importance(&dy, C_OUT, pixels),
+            },
             Masking::Positions | Masking::Elements => dev.column_importance(&dy, all),
         };
         let (selection, draw) = (&backward.selection, backward.draw);

@@ -266,7 +266,10 @@ pub(crate) fn conv2d_linked<
     let dev = x.device().clone();
     let y = dev.conv2d_forward(&shape, &x, weight, bias, y_shape)?;
 
-    let y_link = Link::new();
+    let y_link = match backward.planned_drop_rate().is_dense() {
+        true => Link::new(),
+        false => Link::ranked(),
+    };
     if T::OWNS_TAPE {
         let y_link = y_link.clone();
         let x_ghost = x.ghost();
@@ -276,7 +279,8 @@ pub(crate) fn conv2d_linked<
             let Some(dy) = y_link.take() else {
                 return Ok(());
             };
-            let dy = BackwardGradient::<C_OUT, _>::new(&dev, &shape, dy, &backward)
+            let known = y_link.take_importance();
+            let dy = BackwardGradient::<C_OUT, _>::ranked(&dev, &shape, dy, &backward, known)
                 .map_err(D::device_error)?;
             if let Some(count) = count {
                 dy.count(&count);
