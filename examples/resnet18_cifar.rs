@@ -15,6 +15,7 @@ use clap::Parser;
 use common::args::{self, Schedule};
 use common::history::{self, Record};
 use common::output::Output;
+use common::profile::Profile;
 use common::{curves, progress::Progress};
 use ssprop::checkpoint::{write_file, Metadata};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
@@ -75,6 +76,9 @@ struct Args {
     /// A checkpoint of an earlier run to go on from
     #[arg(long)]
     resume: Option<PathBuf>,
+    /// Print at the end where the time of a training step went, operation by operation
+    #[arg(long)]
+    profile: bool,
 }
 
 fn main() -> ExitCode {
@@ -149,8 +153,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
     );
     let epochs = args.epochs as u64;
     let mut progress = Progress::new(epochs);
+    let mut profile = Profile::default();
     while trainer.epoch() < epochs {
+        if args.profile {
+            ssprop::profile::start();
+        }
         let report = trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, &mut progress)?;
+        profile.add(&report, &ssprop::profile::stop());
         let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
         records.push(Record::new(&report, &result));
         progress.line(&history::line(&records[records.len() - 1], epochs));
@@ -169,6 +178,9 @@ fn run(args: &Args) -> ssprop::Result<()> {
         .map(|r| cost.per_epoch(r.train_images, args.batch_size, DropRate::DENSE));
     println!("\n{}", history::table(&records));
     println!("{}", history::savings(&records, dense_flops.sum()));
+    if args.profile {
+        println!("{}", profile.table());
+    }
     println!(
         "Written to {}: curves.svg, metrics.csv, checkpoint.safetensors. {:.0} s in all.",
         out.display(),

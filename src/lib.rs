@@ -22,6 +22,7 @@ pub mod nn;
 pub mod ops;
 pub mod optim;
 pub mod prelude;
+pub mod profile;
 mod recycle;
 pub mod shape;
 mod simd;

@@ -5,6 +5,7 @@ pub mod args;
 pub mod curves;
 pub mod history;
 pub mod output;
+pub mod profile;
 pub mod progress;
 pub mod statistics;
 pub mod svg;

@@ -17,6 +17,7 @@ use super::state::Moments;
 use super::AdamConfig;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::profile::timed;
 
 /// Adam ([arXiv 1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1) or, with
 /// [`AdamConfig::adamw`], AdamW ([arXiv 1711.05101](https://arxiv.org/abs/1711.05101),
@@ -118,7 +119,7 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
     /// # Errors
     /// As [`Adam::update_mut`].
     pub fn update_and_zero(&mut self, model: &mut M, grads: &mut Gradients<E, D>) -> Result<()> {
-        self.update_in_place(model, grads, true)?;
+        timed("optimizer", || self.update_in_place(model, grads, true))?;
         self.report_unused()
     }
 

@@ -12,6 +12,7 @@ use dfdx::tensor_ops::ReshapeTo;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::relu::ReLUKernel;
+use crate::profile::timed;
 
 /// A device's kernels for the sum with ReLU.
 pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
@@ -70,7 +71,9 @@ where
     let (b, other) = b.try_contiguous().map_err(Error::device)?.split_tape();
     let mut tape = tape.merge(other);
     let mut y = a.device().alloc_output(*a.shape())?;
-    D::add_relu_forward(&a, &b, &mut y)?;
+    timed("sum and ReLU, forward", || {
+        D::add_relu_forward(&a, &b, &mut y)
+    })?;
     let (a_ghost, b_ghost, y_ghost, kept) = (a.ghost(), b.ghost(), y.ghost(), y.clone());
     drop((a, b));
     tape.add_backward_op(move |grads| {
@@ -83,7 +86,10 @@ where
             D::relu_backward(&kept, &dy, &mut da).map_err(D::device_error)?;
             D::relu_backward(&kept, &dy, &mut da).map_err(D::device_error)?;
         } else {
-            D::add_relu_backward(&kept, &dy, &mut da, db).map_err(D::device_error)?;
+            timed("sum and ReLU, backward", || {
+                D::add_relu_backward(&kept, &dy, &mut da, db)
+            })
+            .map_err(D::device_error)?;
         }
         dev.recycle(dy);
         *grads.get_or_alloc_mut(&a_ghost)? = da;

@@ -10,6 +10,7 @@ use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
 
 /// What is applied to the sum at the end of a fused operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -370,18 +371,20 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let mut y = dev.alloc_output(shape)?;
     let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
-    D::batch_norm2d_train(
-        &op,
-        &x.0,
-        residual.as_ref().map(|r| &r.0),
-        weight,
-        bias,
-        running.mean,
-        running.var,
-        &mut y,
-        &mut mean,
-        &mut inv_std,
-    )?;
+    timed("batch norm, forward", || {
+        D::batch_norm2d_train(
+            &op,
+            &x.0,
+            residual.as_ref().map(|r| &r.0),
+            weight,
+            bias,
+            running.mean,
+            running.var,
+            &mut y,
+            &mut mean,
+            &mut inv_std,
+        )
+    })?;
     let saved = Saved {
         op,
         statistics: Statistics::Batch,
@@ -413,17 +416,19 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     let dev = x.0.device().clone();
     let mut y = dev.alloc_output(shape)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
-    D::batch_norm2d_eval(
-        &op,
-        &x.0,
-        residual.as_ref().map(|r| &r.0),
-        weight,
-        bias,
-        mean,
-        var,
-        &mut y,
-        &mut inv_std,
-    )?;
+    timed("batch norm, forward", || {
+        D::batch_norm2d_eval(
+            &op,
+            &x.0,
+            residual.as_ref().map(|r| &r.0),
+            weight,
+            bias,
+            mean,
+            var,
+            &mut y,
+            &mut inv_std,
+        )
+    })?;
     let saved = Saved {
         op,
         statistics: Statistics::Running,
@@ -504,21 +509,23 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
         let ranked = x_link.as_ref().is_some_and(Link::is_ranked);
         let mut importance = ranked.then(|| vec![0.0; channels]);
         let mut dx = |dx: &mut _, fill| {
-            D::batch_norm2d_backward(
-                &op,
-                statistics,
-                &x,
-                y_kept.as_ref(),
-                &weight,
-                &bias,
-                &mean,
-                &inv_std,
-                &mut dy,
-                (dx, fill),
-                importance.as_deref_mut(),
-                &mut dweight,
-                &mut dbias,
-            )
+            timed("batch norm, backward", || {
+                D::batch_norm2d_backward(
+                    &op,
+                    statistics,
+                    &x,
+                    y_kept.as_ref(),
+                    &weight,
+                    &bias,
+                    &mean,
+                    &inv_std,
+                    &mut dy,
+                    (dx, fill),
+                    importance.as_deref_mut(),
+                    &mut dweight,
+                    &mut dbias,
+                )
+            })
             .map_err(D::device_error)
         };
         add_grad!(dev, grads, &x, x_link, len, dx);

@@ -32,6 +32,7 @@ pub use shrunk::ShrunkGradient;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
 
@@ -264,7 +265,9 @@ pub(crate) fn conv2d_linked<
 
     let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
-    let y = dev.conv2d_forward(&shape, &x, weight, bias, y_shape)?;
+    let y = timed("convolution, forward", || {
+        dev.conv2d_forward(&shape, &x, weight, bias, y_shape)
+    })?;
 
     let y_link = match backward.planned_drop_rate().is_dense() {
         true => Link::new(),
@@ -280,17 +283,20 @@ pub(crate) fn conv2d_linked<
                 return Ok(());
             };
             let known = y_link.take_importance();
-            let dy = BackwardGradient::<C_OUT, _>::ranked(&dev, &shape, dy, &backward, known)
-                .map_err(D::device_error)?;
+            let dy = timed("convolution, choice of channels", || {
+                BackwardGradient::<C_OUT, _>::ranked(&dev, &shape, dy, &backward, known)
+            })
+            .map_err(D::device_error)?;
             if let Some(count) = count {
                 dy.count(&count);
             }
             let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
-                let dy = match into {
-                    Conv2DGrads::Input(..) => dy.for_input(),
-                    _ => dy.as_grad(),
+                let (name, dy) = match into {
+                    Conv2DGrads::Input(..) => ("convolution, dX", dy.for_input()),
+                    Conv2DGrads::Weight(_) => ("convolution, dW", dy.as_grad()),
+                    Conv2DGrads::Bias(_) => ("convolution, db", dy.as_grad()),
                 };
-                dev.conv2d_backward(&shape, &x, &weight, dy, into)
+                timed(name, || dev.conv2d_backward(&shape, &x, &weight, dy, into))
                     .map_err(D::device_error)
             };
             if let Some(bias) = &bias_ghost {

@@ -11,6 +11,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::profile::timed;
 
 pub use mask::DropoutMask;
 pub(crate) use mask::{check_rate, mix};
@@ -64,7 +65,7 @@ pub fn try_dropout<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
     let mut y = dev.alloc_output(*x.shape())?;
-    D::dropout_forward(&mask, &x, &mut y)?;
+    timed("dropout, forward", || D::dropout_forward(&mask, &x, &mut y))?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     drop(x);
     tape.add_backward_op(move |grads| {

@@ -11,6 +11,7 @@ use dfdx::tensor_ops::ReshapeTo;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
 use crate::shape::ConvDim;
 
 /// A square window that moves over an image, and the sizes before and after.
@@ -189,7 +190,9 @@ where
     let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
     let mut y = dev.alloc_output(shape)?;
-    let argmax = D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)?;
+    let argmax = timed("pool, forward", || {
+        D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)
+    })?;
     let y_link = Link::new();
     let (x_ghost, link) = (x.ghost(), y_link.clone());
     let len = x.shape().num_elements();
@@ -198,7 +201,10 @@ where
             return Ok(());
         };
         let dx = |dx: &mut _, fill| {
-            D::max_pool2d_backward(&op, &argmax, &dy, dx, fill).map_err(D::device_error)
+            timed("pool, backward", || {
+                D::max_pool2d_backward(&op, &argmax, &dy, dx, fill)
+            })
+            .map_err(D::device_error)
         };
         add_grad!(dev, grads, &x_ghost, x_link, len, dx);
         dev.recycle(dy);
@@ -231,12 +237,13 @@ where
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let dev = x.device().clone();
     let mut y = dev.alloc_output(shape)?;
-    D::avg_pool2d_forward(&op, &x, &mut y)?;
+    timed("pool, forward", || D::avg_pool2d_forward(&op, &x, &mut y))?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::avg_pool2d_backward(&op, &dy, dx).map_err(D::device_error)?;
+        timed("pool, backward", || D::avg_pool2d_backward(&op, &dy, dx))
+            .map_err(D::device_error)?;
         dev.recycle(dy);
         Ok(())
     });
@@ -289,13 +296,18 @@ where
     let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
     let mut y = dev.alloc_output((b, c))?;
-    D::global_avg_pool2d_forward(plane, &x, &mut y)?;
+    timed("pool, forward", || {
+        D::global_avg_pool2d_forward(plane, &x, &mut y)
+    })?;
     let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
     let len = x.shape().num_elements();
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(dev, grads, &y_ghost);
         let dx = |dx: &mut _, fill| {
-            D::global_avg_pool2d_backward(plane, &dy, dx, fill).map_err(D::device_error)
+            timed("pool, backward", || {
+                D::global_avg_pool2d_backward(plane, &dy, dx, fill)
+            })
+            .map_err(D::device_error)
         };
         add_grad!(dev, grads, &x_ghost, x_link, len, dx);
         dev.recycle(dy);

@@ -10,6 +10,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::profile::timed;
 
 /// A device's kernels for ReLU.
 pub trait ReLUKernel<E: Dtype>: Storage<E> {
@@ -52,13 +53,13 @@ pub fn try_relu<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
 ) -> Result<Tensor<S, E, D, T>> {
     let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
     let mut y = x.device().alloc_output(*x.shape())?;
-    D::relu_forward(&x, &mut y)?;
+    timed("ReLU, forward", || D::relu_forward(&x, &mut y))?;
     let (x_ghost, y_ghost, kept) = (x.ghost(), y.ghost(), y.clone());
     drop(x);
     tape.add_backward_op(move |grads| {
         let dy = take_grad!(kept.device(), grads, &y_ghost);
         let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        D::relu_backward(&kept, &dy, dx).map_err(D::device_error)?;
+        timed("ReLU, backward", || D::relu_backward(&kept, &dy, dx)).map_err(D::device_error)?;
         kept.device().recycle(dy);
         Ok(())
     });
