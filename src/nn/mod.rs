@@ -15,6 +15,7 @@ mod relu;
 mod run_cost;
 mod sparse_conv2d;
 mod sparse_linear;
+mod time_bound;
 mod visit_dropout;
 mod visit_sparse;
 
@@ -22,6 +23,7 @@ pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
 pub use dropout::Dropout;
 pub use plan::{LayerInfo, Layers, SchedulePlan};
 pub use run_cost::{Cost, RunCost, RunSize};
+pub use time_bound::{time_bounds, LayerBound};
 pub use visit_dropout::{DropoutLayer, VisitDropout};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};

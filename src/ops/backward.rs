@@ -28,6 +28,11 @@ pub struct Backward {
     pub selection: Selection,
     /// What is kept or dropped as one.
     pub masking: Masking,
+    /// Below this drop rate the products are the dense ones, on dY with zeros in the dropped
+    /// channels: the same gradients, in less time where ranking and copying cost more than they
+    /// save. 0 (never) at first; [`time_bounds`](crate::nn::time_bounds) measures it. It is for
+    /// dropped channels only, with dX sparse too.
+    pub dense_below: DropRate,
     /// Whether dX comes from the whole of dY, and only dW and db from what is kept.
     pub only_weight_sparse: bool,
     /// What tells a random selection's draws from each other. Each iteration needs another:
@@ -44,6 +49,7 @@ impl Default for Backward {
             input_gradient: true,
             selection: Selection::default(),
             masking: Masking::default(),
+            dense_below: DropRate::DENSE,
             only_weight_sparse: false,
             draw: Draw::default(),
         }
@@ -51,6 +57,14 @@ impl Default for Backward {
 }
 
 impl Backward {
+    /// Whether the products are dense though only `count` of `all` channels are kept.
+    pub(crate) fn prefers_dense(&self, count: usize, all: usize) -> bool {
+        let dropped = 1.0 - count as f64 / all.max(1) as f64;
+        self.masking == Masking::Channels
+            && !self.only_weight_sparse
+            && dropped < self.dense_below.rate()
+    }
+
     /// The drop rate that is known before any data are seen: `drop_rate`, or under
     /// [`Selection::Adaptive`] the one at the upper bound of the kept share.
     /// ([`KeptCount`](crate::sparsity::KeptCount) tells afterwards what it was.)

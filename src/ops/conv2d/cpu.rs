@@ -1,5 +1,7 @@
 //! Convolution on the CPU: which algorithm serves which shape.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dfdx::shapes::{Dtype, Shape};
 use dfdx::tensor::{Cpu, Storage, Tensor};
 use rayon::prelude::*;
@@ -62,6 +64,15 @@ enum Algorithm {
     Indirect,
 }
 
+static WINOGRAD: AtomicBool = AtomicBool::new(true);
+
+/// Whether `f32` convolutions of 3x3 windows with stride 1 use Winograd's algorithm on the CPU, in
+/// the whole process; they do at first. Without it they are slower, and their rounding errors are
+/// those of a plain sum (see [`conv2d`](super::conv2d)).
+pub fn use_winograd(on: bool) {
+    WINOGRAD.store(on, Ordering::Relaxed);
+}
+
 /// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
 /// channels' worth of products, so thin layers (the stem) are better off without.
 fn algorithm(shape: &Conv2DShape) -> Algorithm {
@@ -70,7 +81,7 @@ fn algorithm(shape: &Conv2DShape) -> Algorithm {
         op.kernel == 3 && op.stride == 1 && op.padding == 1 && op.dilation == 1 && op.groups == 1;
     let wide = shape.c_in >= 8 && shape.c_out >= 8;
     let large = shape.input[0] >= 3 && shape.input[1] >= 3;
-    if same_3x3 && wide && large {
+    if same_3x3 && wide && large && WINOGRAD.load(Ordering::Relaxed) {
         Algorithm::Winograd
     } else {
         Algorithm::Indirect
@@ -219,6 +230,17 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         let mut left = Recycle::<E>::alloc_buffer(self, dy.len())?;
         masked::mask(dy, columns, kept, &mut left);
         Ok(left)
+    }
+
+    fn zero_dropped(
+        &self,
+        dy: &mut <Self as Storage<E>>::Vec,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+    ) -> Result<()> {
+        masked::zero_dropped(dy, channels, pixels, kept);
+        Ok(())
     }
 
     fn scale(&self, dy: &mut <Self as Storage<E>>::Vec, factor: f64) -> Result<()> {

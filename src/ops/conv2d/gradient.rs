@@ -82,6 +82,18 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
             });
         };
         let (count, scale) = (kept.len(), selection.scale(kept.len(), all));
+        if backward.prefers_dense(count, all) {
+            let mut dy = dy;
+            dev.zero_dropped(&mut dy, C_OUT, pixels, &kept)?;
+            if scale != 1.0 {
+                dev.scale(&mut dy, scale)?;
+            }
+            return Ok(Self {
+                left: Left::Masked(dy),
+                for_input: None,
+                kept: [count, all],
+            });
+        }
         let mut left = match backward.masking {
             Masking::Channels => {
                 let kept = KeptChannels::new(kept)?;

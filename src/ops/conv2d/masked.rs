@@ -40,6 +40,17 @@ pub fn mask<E: Element>(dy: &[E], columns: usize, kept: &[usize], masked: &mut [
         });
 }
 
+/// Zeros in the channels of `dy` (B, channels, pixels) that are not in `kept`, which is ascending.
+pub fn zero_dropped<E: Element>(dy: &mut [E], channels: usize, pixels: usize, kept: &[usize]) {
+    dy.par_chunks_mut((channels * pixels).max(1))
+        .for_each(|image| {
+            let planes = image.chunks_mut(pixels.max(1)).enumerate();
+            for (_, plane) in planes.filter(|(c, _)| kept.binary_search(c).is_err()) {
+                plane.fill(E::zero());
+            }
+        });
+}
+
 /// Multiplies every element by `factor`.
 pub fn scale<E: Element>(dy: &mut [E], factor: f64) {
     let factor = from_f64::<E>(factor);

@@ -25,6 +25,7 @@ use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{Storage, Tape, Tensor};
 
 pub use crate::ops::Backward;
+pub use cpu::use_winograd;
 pub use geometry::{Conv2DOp, Conv2DShape, OutputGrad};
 pub use gradient::BackwardGradient;
 pub use shrunk::ShrunkGradient;
@@ -98,6 +99,19 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
     /// Those of the device.
     fn mask_columns(&self, dy: &Self::Vec, columns: usize, kept: &[usize]) -> Result<Self::Vec>;
 
+    /// Writes zeros to the channels of `dy` (B, channels, pixels) that are not in `kept`, which is
+    /// ascending.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn zero_dropped(
+        &self,
+        dy: &mut Self::Vec,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+    ) -> Result<()>;
+
     /// Multiplies every element of `dy` by `factor`.
     ///
     /// # Errors
@@ -133,6 +147,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
 /// side, use Winograd's F(4x4, 3x3) on the CPU. Against `f64`, results are within 5e-6 of the largest
 /// element (tested up to 150 channels); an infinite or NaN pixel makes the 6x6 tiles around it NaN.
+/// [`use_winograd`] switches it off.
 ///
 /// # Errors
 /// [`Error::Shape`] if a size known only at run time does not fit the window; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
