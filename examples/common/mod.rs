@@ -6,6 +6,7 @@ pub mod curves;
 pub mod history;
 pub mod output;
 pub mod progress;
+pub mod small;
 pub mod statistics;
 pub mod svg;
 pub mod sweep;

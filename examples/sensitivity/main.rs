@@ -18,26 +18,12 @@ use std::time::Instant;
 use clap::Parser;
 use common::args;
 use common::progress::Runs;
+use common::small;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
 use panels::{distinct_ways, Axis, Choices, Panel, Way};
 use ssprop::checkpoint::write_file;
 use ssprop::prelude::*;
-
-type Block<const C_IN: usize, const C_OUT: usize, POOL> = (
-    SparseConv2D<C_IN, C_OUT, 3, 1, 1>,
-    BatchNorm2D<C_OUT>,
-    ReLU,
-    POOL,
-);
-
-/// Three convolutions of 16, 32 and 32 channels on images of 28x28, 14x14 and 7x7.
-type Net = (
-    Block<1, 16, MaxPool2D<2, 2>>,
-    Block<16, 32, MaxPool2D<2, 2>>,
-    Block<32, 32, GlobalAvgPool>,
-    Linear<32, 10>,
-);
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["sensitivity.csv", "sensitivity.svg"];
@@ -161,13 +147,8 @@ fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f
         seed,
     };
     run.test_accuracy(images, |dev| {
-        let mut net = dev.build_module::<Net, f32>();
-        let mut first = true;
-        net.visit_sparse(&mut |layer| {
-            // The images need no gradient.
-            layer.backward.input_gradient = !std::mem::replace(&mut first, false);
-            way.set(layer.backward, seed);
-        });
+        let mut net = small::build(dev);
+        net.visit_sparse(&mut |layer| way.set(layer.backward, seed));
         net
     })
 }
