@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use common::output::Output;
 use common::progress::Runs;
 use common::sweep::{Flags, Images, Run};
@@ -25,12 +25,21 @@ use table::Done;
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["comparison.csv", "comparison.md"];
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Width {
+    Small,
+    Wide,
+}
+
 /// Compare dense training with ssProp at the same epochs and at the same backward FLOPs
 #[derive(Debug, Parser)]
 struct Args {
     /// Fashion-MNIST in the IDX format: a folder [default: the bundled part of it]
     #[arg(long)]
     data: Option<PathBuf>,
+    /// The network's convolutions have 16, 32 and 32 channels, or 64, 128 and 128
+    #[arg(long, value_enum, default_value = "small")]
+    width: Width,
     /// Epochs of the dense runs and of ssProp's
     #[arg(long, default_value = "10", value_parser = args::count)]
     epochs: usize,
@@ -81,14 +90,17 @@ fn same_flops_epochs(epochs: usize, scheduled: f64, dense: f64) -> usize {
     ((epochs as f64 * scheduled / dense).round() as usize).max(1)
 }
 
-fn arms(epochs: usize, images: usize, batch: usize) -> ssprop::Result<[Arm; 3]> {
+fn arms(width: Width, epochs: usize, images: usize, batch: usize) -> ssprop::Result<[Arm; 3]> {
     let size = RunSize {
         images,
         batch,
         epochs: epochs as u64,
     };
     let schedule = Schedule::paper();
-    let cost = ModelCost::of::<small::Built>([1, 28, 28])?;
+    let cost = match width {
+        Width::Small => ModelCost::of::<small::Built>([1, 28, 28])?,
+        Width::Wide => ModelCost::of::<small::BuiltWide>([1, 28, 28])?,
+    };
     let total = cost.on_schedule(&schedule.into(), size)?.total;
     let fewer = same_flops_epochs(epochs, total.scheduled, total.dense);
     let arm = |name, epochs, schedule, flops| Arm {
@@ -119,13 +131,19 @@ fn run(args: &Args) -> ssprop::Result<()> {
         println!("No --data: only the bundled part of Fashion-MNIST.");
     }
     println!(
-        "{} training images, {} test images, batches of {}, Adam at {}",
+        "{:?} network, {} training images, {} test images, batches of {}, Adam at {}",
+        args.width,
         images.train.len(),
         images.test.len(),
         args.flags.batch_size,
         args.lr,
     );
-    let arms = arms(args.epochs, images.train.len(), args.flags.batch_size)?;
+    let arms = arms(
+        args.width,
+        args.epochs,
+        images.train.len(),
+        args.flags.batch_size,
+    )?;
     for arm in &arms {
         println!(
             "{}: {} epochs, schedule {}, {:.4e} backward FLOPs",
@@ -172,7 +190,10 @@ fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<D
         arm: arm.name,
         epochs: arm.epochs,
         seed,
-        outcome: run.outcome(images, small::build)?,
+        outcome: match args.width {
+            Width::Small => run.outcome(images, small::build)?,
+            Width::Wide => run.outcome(images, small::build_wide)?,
+        },
     })
 }
 
@@ -189,7 +210,20 @@ mod tests {
 
     #[test]
     fn arms_cost_what_their_runs_report() {
-        let args = ["x", "--train-limit=60", "--test-limit=20", "--epochs=2"];
+        for width in ["small", "wide"] {
+            check_costs(width);
+        }
+    }
+
+    fn check_costs(width: &str) {
+        let args = [
+            "x",
+            "--train-limit=60",
+            "--test-limit=20",
+            "--epochs=2",
+            "--width",
+            width,
+        ];
         let args = Args::try_parse_from(args).unwrap();
         let images = Images::fashion_mnist(None, args.train_limit, args.test_limit).unwrap();
         // Batches of 20 and no fraction of one.
@@ -200,7 +234,7 @@ mod tests {
             },
             ..args
         };
-        let arms = arms(args.epochs, 60, 20).unwrap();
+        let arms = arms(args.width, args.epochs, 60, 20).unwrap();
         assert_eq!(arms[0].epochs, arms[1].epochs);
         assert!(arms[1].flops < 0.8 * arms[0].flops);
         for arm in &arms {
