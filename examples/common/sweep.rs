@@ -10,6 +10,7 @@ use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
 use super::args;
+use super::output::Output;
 
 /// The flags of such a set of runs, but for its size.
 #[derive(Clone, Debug, Args)]
@@ -30,19 +31,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Makes the folder for `results`. An earlier run's are replaced on request only.
-    pub fn make_folder(&self, out: &Path, results: &[&str]) -> ssprop::Result<()> {
-        let used: Option<PathBuf> = results.iter().map(|r| out.join(r)).find(|f| f.exists());
-        match used {
-            Some(path) if !self.overwrite => Err(Error::Format {
-                path,
-                what: "is an earlier run's: choose another --out, or replace it with --overwrite"
-                    .into(),
-            }),
-            _ => {
-                std::fs::create_dir_all(out).map_err(|err| Error::io(out, "create the folder", err))
-            }
-        }
+    /// The folder for `results`, made if it is not there.
+    pub fn folder(
+        &self,
+        out: Option<&Path>,
+        base: &Path,
+        results: &[&str],
+    ) -> ssprop::Result<PathBuf> {
+        let output = Output {
+            out,
+            overwrite: self.overwrite,
+            resume: None,
+        };
+        output.folder(base, results)
     }
 }
 
@@ -174,33 +175,5 @@ impl Run {
             outcome.accuracy = result.accuracy();
         }
         Ok(outcome)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn earlier_results_are_kept_unless_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("a/b");
-        let mut flags = Flags {
-            batch_size: 1,
-            seed: 0,
-            threads: None,
-            overwrite: false,
-        };
-        let results = ["x.csv", "x.svg"];
-        flags.make_folder(&out, &results).unwrap();
-        flags.make_folder(&out, &results).unwrap();
-        std::fs::write(out.join("x.svg"), "").unwrap();
-        let err = flags.make_folder(&out, &results).unwrap_err().to_string();
-        assert!(
-            err.contains("x.svg") && err.contains("--overwrite"),
-            "{err}"
-        );
-        flags.overwrite = true;
-        flags.make_folder(&out, &results).unwrap();
     }
 }

@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use common::output::Output;
 use common::progress::Runs;
 use common::sweep::{Flags, Images, Run};
 use common::{args, small};
@@ -119,12 +118,9 @@ fn arms(width: Width, epochs: usize, images: usize, batch: usize) -> ssprop::Res
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    let output = Output {
-        out: args.out.as_deref(),
-        overwrite: args.flags.overwrite,
-        resume: None,
-    };
-    let out = output.folder(Path::new("runs/comparison"), &RESULTS)?;
+    let out = args
+        .flags
+        .folder(args.out.as_deref(), Path::new("runs/comparison"), &RESULTS)?;
     println!("Results go to {}.", out.display());
     let images = Images::fashion_mnist(args.data.as_deref(), args.train_limit, args.test_limit)?;
     if args.data.is_none() {

@@ -61,9 +61,10 @@ struct Args {
     /// Test images, the same number of each class
     #[arg(long, default_value = "1000", value_parser = args::count)]
     test_limit: usize,
-    /// Where to write sensitivity.csv and sensitivity.svg
-    #[arg(long, default_value = "runs/sensitivity")]
-    out: PathBuf,
+    /// Where to write sensitivity.csv and sensitivity.svg [default: runs/sensitivity, with
+    /// the first free number]
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -84,7 +85,10 @@ type Done = (Way, Vec<f64>);
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    args.flags.make_folder(&args.out, &RESULTS)?;
+    let out = &args
+        .flags
+        .folder(args.out.as_deref(), Path::new("runs/sensitivity"), &RESULTS)?;
+    println!("Results go to {}.", out.display());
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let panels = panels::panels(&choices(args))?;
     let ways = distinct_ways(&panels);
@@ -112,12 +116,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
             describe(&way)
         ));
         done.push((way, accuracies));
+        // A run that is stopped keeps what it has.
+        write_results(args, out, &images, &panels, &done)?;
     }
     progress.finish();
-    write_results(args, &images, &panels, &done)?;
     println!(
         "Written to {}: {}. {:.0} s in all.",
-        args.out.display(),
+        out.display(),
         RESULTS.join(", "),
         start.elapsed().as_secs_f64(),
     );
@@ -185,13 +190,13 @@ fn mean_drop_rate(args: &Args, images: &Images, way: &Way) -> ssprop::Result<f64
 
 fn write_results(
     args: &Args,
+    out: &Path,
     images: &Images,
     panels: &[Panel],
     done: &[Done],
 ) -> ssprop::Result<()> {
     let rate = |way: &Way| mean_drop_rate(args, images, way);
-    let out = |name: &str| Path::new(&args.out).join(name);
-    write_file(out(RESULTS[0]), csv(panels, done, rate)?.as_bytes())?;
+    write_file(out.join(RESULTS[0]), csv(panels, done, rate)?.as_bytes())?;
     let drawn: ssprop::Result<Vec<_>> = panels.iter().map(|p| drawing(p, done, rate)).collect();
     let dense = Summary::of(accuracies(done, &Way::paper(Schedule::DENSE)));
     let subtitle = format!(
@@ -203,7 +208,7 @@ fn write_results(
     );
     let title = "What a sparse backward pass does to the accuracy";
     write_file(
-        out(RESULTS[1]),
+        out.join(RESULTS[1]),
         figure::svg(title, &subtitle, &drawn?, &dense).as_bytes(),
     )
 }
