@@ -7,6 +7,7 @@ pub mod history;
 pub mod output;
 pub mod profile;
 pub mod progress;
+pub mod small;
 pub mod statistics;
 pub mod svg;
 pub mod sweep;

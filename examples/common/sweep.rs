@@ -1,6 +1,7 @@
-//! Many short trainings on the bundled images that differ in one thing at a time.
+//! Many trainings that differ in one thing at a time.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 use ssprop::data::{self, BatchLoader, ImageDataset, Normalization};
@@ -9,6 +10,7 @@ use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
 use super::args;
+use super::output::Output;
 
 /// The flags of such a set of runs, but for its size.
 #[derive(Clone, Debug, Args)]
@@ -29,19 +31,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Makes the folder for `results`. An earlier run's are replaced on request only.
-    pub fn make_folder(&self, out: &Path, results: &[&str]) -> ssprop::Result<()> {
-        let used: Option<PathBuf> = results.iter().map(|r| out.join(r)).find(|f| f.exists());
-        match used {
-            Some(path) if !self.overwrite => Err(Error::Format {
-                path,
-                what: "is an earlier run's: choose another --out, or replace it with --overwrite"
-                    .into(),
-            }),
-            _ => {
-                std::fs::create_dir_all(out).map_err(|err| Error::io(out, "create the folder", err))
-            }
-        }
+    /// The folder for `results`, made if it is not there.
+    pub fn folder(
+        &self,
+        out: Option<&Path>,
+        base: &Path,
+        results: &[&str],
+    ) -> ssprop::Result<PathBuf> {
+        let output = Output {
+            out,
+            overwrite: self.overwrite,
+            resume: None,
+        };
+        output.folder(base, results)
     }
 }
 
@@ -55,13 +57,39 @@ pub struct Images {
 impl Images {
     /// Part of the bundled images, the same number of each class.
     pub fn bundled(train_limit: usize, test_limit: usize) -> ssprop::Result<Self> {
-        let (train, test) = data::bundled()?;
+        Ok(Self::limited(data::bundled()?, train_limit, test_limit))
+    }
+
+    /// Fashion-MNIST in the IDX format at a path, or its bundled part without one, up to so many
+    /// images, the same number of each class.
+    pub fn fashion_mnist(
+        path: Option<&Path>,
+        train_limit: Option<usize>,
+        test_limit: Option<usize>,
+    ) -> ssprop::Result<Self> {
+        let sets = match path {
+            Some(path) => data::fashion_mnist(path)?,
+            None => data::bundled()?,
+        };
+        let (train, test) = (sets.0.len(), sets.1.len());
+        Ok(Self::limited(
+            sets,
+            train_limit.unwrap_or(train),
+            test_limit.unwrap_or(test),
+        ))
+    }
+
+    fn limited(
+        (train, test): (ImageDataset, ImageDataset),
+        train_limit: usize,
+        test_limit: usize,
+    ) -> Self {
         let train = train.take_balanced(train_limit);
-        Ok(Self {
+        Self {
             normalization: Normalization::of(&train),
             test: test.take_balanced(test_limit),
             train,
-        })
+        }
     }
 
     fn batches<'a>(&self, of: &'a ImageDataset, size: usize) -> ssprop::Result<BatchLoader<'a>> {
@@ -79,6 +107,19 @@ pub struct Run {
     pub seed: u64,
 }
 
+/// What a training led to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Accuracy on the test images after the last epoch; NaN if the loss became infinite or NaN.
+    pub accuracy: f64,
+    /// Backward FLOPs of the epochs.
+    pub backward_flops: f64,
+    /// Wall-clock seconds of the epochs, without the test.
+    pub seconds: f64,
+    /// Those of them that the backward passes took.
+    pub backward_seconds: f64,
+}
+
 impl Run {
     /// Trains the model that `build` makes and returns its accuracy on the test images: NaN if the
     /// loss became infinite or NaN.
@@ -90,6 +131,18 @@ impl Run {
     where
         M: ImageClassifier<1, 28, 28, 10, Cpu>,
     {
+        Ok(self.outcome(images, build)?.accuracy)
+    }
+
+    /// Trains the model that `build` makes, and tests it once at the end.
+    pub fn outcome<M>(
+        &self,
+        images: &Images,
+        build: impl FnOnce(&Cpu) -> M,
+    ) -> ssprop::Result<Outcome>
+    where
+        M: ImageClassifier<1, 28, 28, 10, Cpu>,
+    {
         let dev = Cpu::seed_from_u64(self.seed);
         let train = images.batches(&images.train, self.batch_size)?;
         let train = train.shuffle(self.seed);
@@ -98,46 +151,29 @@ impl Run {
             ..AdamConfig::adam()
         };
         let mut trainer = Trainer::new(build(&dev), config)?.with_schedule(self.schedule)?;
+        let mut outcome = Outcome {
+            accuracy: f64::NAN,
+            backward_flops: 0.0,
+            seconds: 0.0,
+            backward_seconds: 0.0,
+        };
+        let start = Instant::now();
         for _ in 0..self.epochs {
             match trainer.train_epoch::<1, 28, 28, 10>(&dev, &train, &mut ()) {
-                Ok(_) => (),
-                Err(Error::NonFiniteLoss { .. }) => return Ok(f64::NAN),
+                Ok(report) => {
+                    outcome.backward_flops += report.backward_flops;
+                    outcome.backward_seconds += report.seconds.backward;
+                    outcome.seconds = start.elapsed().as_secs_f64();
+                }
+                Err(Error::NonFiniteLoss { .. }) => return Ok(outcome),
                 Err(err) => return Err(err),
             }
         }
         let test = images.batches(&images.test, 100)?;
         let result = trainer.evaluate::<1, 28, 28, 10>(&dev, &test)?;
-        match result.loss.is_finite() {
-            true => Ok(result.accuracy()),
-            false => Ok(f64::NAN),
+        if result.loss.is_finite() {
+            outcome.accuracy = result.accuracy();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn earlier_results_are_kept_unless_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("a/b");
-        let mut flags = Flags {
-            batch_size: 1,
-            seed: 0,
-            threads: None,
-            overwrite: false,
-        };
-        let results = ["x.csv", "x.svg"];
-        flags.make_folder(&out, &results).unwrap();
-        flags.make_folder(&out, &results).unwrap();
-        std::fs::write(out.join("x.svg"), "").unwrap();
-        let err = flags.make_folder(&out, &results).unwrap_err().to_string();
-        assert!(
-            err.contains("x.svg") && err.contains("--overwrite"),
-            "{err}"
-        );
-        flags.overwrite = true;
-        flags.make_folder(&out, &results).unwrap();
+        Ok(outcome)
     }
 }

@@ -9,7 +9,7 @@
 mod common;
 mod figure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -49,9 +49,10 @@ struct Args {
     /// Test images, the same number of each class
     #[arg(long, default_value = "500", value_parser = args::count)]
     test_limit: usize,
-    /// Where to write hyperparameter_search.csv and hyperparameter_search.svg
-    #[arg(long, default_value = "runs/hyperparameter_search")]
-    out: PathBuf,
+    /// Where to write hyperparameter_search.csv and hyperparameter_search.svg [default: runs/hyperparameter_search, with
+    /// the first free number]
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -83,7 +84,12 @@ struct Search {
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    args.flags.make_folder(&args.out, &RESULTS)?;
+    let out = &args.flags.folder(
+        args.out.as_deref(),
+        Path::new("runs/hyperparameter_search"),
+        &RESULTS,
+    )?;
+    println!("Results go to {}.", out.display());
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let (depths, lrs) = axes(args);
     let runs = 2 * depths.len() * lrs.len() * args.seeds;
@@ -103,18 +109,19 @@ fn run(args: &Args) -> ssprop::Result<()> {
         schedule,
         accuracies: Vec::new(),
     });
-    for search in &mut searches {
+    let [table, picture] = RESULTS.map(|name| out.join(name));
+    for i in 0..searches.len() {
         for &depth in &depths {
             let mut row = Vec::new();
             for &lr in &lrs {
                 let mut cell = Vec::new();
                 for seed in (args.flags.seed..).take(args.seeds) {
-                    progress.begin(format!("{}, {depth} layers, lr {lr}", search.mode));
+                    progress.begin(format!("{}, {depth} layers, lr {lr}", searches[i].mode));
                     let run = Run {
                         epochs: args.epochs,
                         batch_size: args.flags.batch_size,
                         lr,
-                        schedule: search.schedule,
+                        schedule: searches[i].schedule,
                         seed,
                     };
                     cell.push(train(depth, &run, &images)?);
@@ -127,13 +134,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
                 format!("  {:5.1}%", 100.0 * s.mean)
             });
             let shown = shown.collect::<String>();
-            progress.line(&format!("{:6} {depth:2} layers:{shown}", search.mode));
-            search.accuracies.push(row);
+            progress.line(&format!("{:6} {depth:2} layers:{shown}", searches[i].mode));
+            searches[i].accuracies.push(row);
+            // A run that is stopped keeps what it has.
+            write_file(&table, csv(&depths, &lrs, &searches).as_bytes())?;
         }
     }
     progress.finish();
-    let [table, picture] = RESULTS.map(|name| args.out.join(name));
-    write_file(table, csv(&depths, &lrs, &searches).as_bytes())?;
     let subtitle = format!(
         "Test accuracy (%) on Fashion-MNIST, the best framed: {} training and {} test images,\n\
          {} epochs, {} per cell. ssProp: {}% of the channels dropped in every second epoch",
@@ -150,7 +157,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
     write_file(picture, drawn.as_bytes())?;
     println!(
         "Written to {}: {}. {:.0} s in all.",
-        args.out.display(),
+        out.display(),
         RESULTS.join(", "),
         start.elapsed().as_secs_f64(),
     );

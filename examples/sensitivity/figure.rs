@@ -79,10 +79,12 @@ fn ends(panels: &[Panel], dense: &Summary) -> [f64; 2] {
         return [0.0, 100.0];
     }
     let tick = step((high - low).max(2.0));
-    [
-        ((low / tick).floor() * tick).max(0.0),
-        ((high / tick).ceil() * tick).min(100.0),
-    ]
+    let (mut bottom, mut top) = ((low / tick).floor() * tick, (high / tick).ceil() * tick);
+    // Results that are all the same need room too.
+    if bottom == top {
+        (bottom, top) = (bottom - tick, top + tick);
+    }
+    [bottom.max(0.0), top.min(100.0)]
 }
 
 fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64; 2]) {
@@ -264,5 +266,8 @@ mod tests {
         // 59.6 to 98.4, in steps of 10; 88.6 to 91.4 in steps of 1.
         assert_eq!(ends(&[panel(&[0.61, 0.97])], &dense), [50.0, 100.0]);
         assert_eq!(ends(&[panel(&[0.9])], &dense), [88.0, 92.0]);
+        for (all, wanted) in [(0.0, [0.0, 0.5]), (0.5, [49.5, 50.5]), (1.0, [99.5, 100.0])] {
+            assert_eq!(ends(&[], &Summary::of(&[all])), wanted);
+        }
     }
 }

@@ -18,26 +18,12 @@ use std::time::Instant;
 use clap::Parser;
 use common::args;
 use common::progress::Runs;
+use common::small;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
 use panels::{distinct_ways, Axis, Choices, Panel, Way};
 use ssprop::checkpoint::write_file;
 use ssprop::prelude::*;
-
-type Block<const C_IN: usize, const C_OUT: usize, POOL> = (
-    SparseConv2D<C_IN, C_OUT, 3, 1, 1>,
-    BatchNorm2D<C_OUT>,
-    ReLU,
-    POOL,
-);
-
-/// Three convolutions of 16, 32 and 32 channels on images of 28x28, 14x14 and 7x7.
-type Net = (
-    Block<1, 16, MaxPool2D<2, 2>>,
-    Block<16, 32, MaxPool2D<2, 2>>,
-    Block<32, 32, GlobalAvgPool>,
-    Linear<32, 10>,
-);
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["sensitivity.csv", "sensitivity.svg"];
@@ -75,9 +61,10 @@ struct Args {
     /// Test images, the same number of each class
     #[arg(long, default_value = "1000", value_parser = args::count)]
     test_limit: usize,
-    /// Where to write sensitivity.csv and sensitivity.svg
-    #[arg(long, default_value = "runs/sensitivity")]
-    out: PathBuf,
+    /// Where to write sensitivity.csv and sensitivity.svg [default: runs/sensitivity, with
+    /// the first free number]
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -98,7 +85,10 @@ type Done = (Way, Vec<f64>);
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    args.flags.make_folder(&args.out, &RESULTS)?;
+    let out = &args
+        .flags
+        .folder(args.out.as_deref(), Path::new("runs/sensitivity"), &RESULTS)?;
+    println!("Results go to {}.", out.display());
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let panels = panels::panels(&choices(args))?;
     let ways = distinct_ways(&panels);
@@ -126,12 +116,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
             describe(&way)
         ));
         done.push((way, accuracies));
+        // A run that is stopped keeps what it has.
+        write_results(args, out, &images, &panels, &done)?;
     }
     progress.finish();
-    write_results(args, &images, &panels, &done)?;
     println!(
         "Written to {}: {}. {:.0} s in all.",
-        args.out.display(),
+        out.display(),
         RESULTS.join(", "),
         start.elapsed().as_secs_f64(),
     );
@@ -161,13 +152,8 @@ fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f
         seed,
     };
     run.test_accuracy(images, |dev| {
-        let mut net = dev.build_module::<Net, f32>();
-        let mut first = true;
-        net.visit_sparse(&mut |layer| {
-            // The images need no gradient.
-            layer.backward.input_gradient = !std::mem::replace(&mut first, false);
-            way.set(layer.backward, seed);
-        });
+        let mut net = small::build(dev);
+        net.visit_sparse(&mut |layer| way.set(layer.backward, seed));
         net
     })
 }
@@ -204,13 +190,13 @@ fn mean_drop_rate(args: &Args, images: &Images, way: &Way) -> ssprop::Result<f64
 
 fn write_results(
     args: &Args,
+    out: &Path,
     images: &Images,
     panels: &[Panel],
     done: &[Done],
 ) -> ssprop::Result<()> {
     let rate = |way: &Way| mean_drop_rate(args, images, way);
-    let out = |name: &str| Path::new(&args.out).join(name);
-    write_file(out(RESULTS[0]), csv(panels, done, rate)?.as_bytes())?;
+    write_file(out.join(RESULTS[0]), csv(panels, done, rate)?.as_bytes())?;
     let drawn: ssprop::Result<Vec<_>> = panels.iter().map(|p| drawing(p, done, rate)).collect();
     let dense = Summary::of(accuracies(done, &Way::paper(Schedule::DENSE)));
     let subtitle = format!(
@@ -222,7 +208,7 @@ fn write_results(
     );
     let title = "What a sparse backward pass does to the accuracy";
     write_file(
-        out(RESULTS[1]),
+        out.join(RESULTS[1]),
         figure::svg(title, &subtitle, &drawn?, &dense).as_bytes(),
     )
 }
