@@ -8,7 +8,7 @@ pub const CHUNK: usize = 16;
 
 /// Depth that is multiplied at a time, so that a tile of A and the columns of B that it meets stay
 /// in the core's first cache.
-const PART: usize = 256;
+const PART: usize = 192;
 
 /// C (rows x cols) = A (rows x depth) * B (depth x cols), or += it.
 ///
@@ -70,10 +70,17 @@ impl Gathered<'_> {
         // tables.
         unsafe {
             if S::LANES == CHUNK {
+                // Three at a time need the fewest loads a product; four are two pairs.
                 let mut v = 0;
-                while v + 2 <= chunks {
-                    let b = [self.b_chunks[v], self.b_chunks[v + 1]];
-                    let c = [self.c_chunks[v], self.c_chunks[v + 1]];
+                while chunks - v == 3 || chunks - v > 4 {
+                    let (b, c) = (&self.b_chunks[v..], &self.c_chunks[v..]);
+                    let (b, c) = ([b[0], b[1], b[2]], [c[0], c[1], c[2]]);
+                    self.rows::<S, 3>(depth.clone(), b, c);
+                    v += 3;
+                }
+                while chunks - v >= 2 {
+                    let (b, c) = (&self.b_chunks[v..], &self.c_chunks[v..]);
+                    let (b, c) = ([b[0], b[1]], [c[0], c[1]]);
                     self.rows::<S, 2>(depth.clone(), b, c);
                     v += 2;
                 }
@@ -189,6 +196,14 @@ impl SimdKernel for Segmented<'_> {
         let mut col = 0;
         // SAFETY: the caller's promise.
         unsafe {
+            if S::LANES == CHUNK {
+                let cols = self.cols;
+                let left = |col: usize| (cols - col) / CHUNK;
+                while left(col) == 3 || left(col) > 4 {
+                    self.rows::<S, 3>(col);
+                    col += 3 * S::LANES;
+                }
+            }
             while col + 2 * S::LANES <= self.cols {
                 self.rows::<S, 2>(col);
                 col += 2 * S::LANES;
