@@ -67,7 +67,7 @@ fn winograd_by_blocks_of_channels() {
 }
 
 #[test]
-fn unfolded_images() {
+fn products_through_offsets() {
     check::<Conv<3, 16, 3, 1, 1, 1, 1>, f32>(11, 16, 16);
     check::<Conv<16, 24, 3, 2, 1, 1, 1>, f32>(50, 9, 7);
     check::<Conv<16, 24, 3, 1, 1, 1, 1>, f64>(9, 12, 11);

@@ -116,23 +116,13 @@ impl Copies {
             for (i, c) in channels.clone().enumerate() {
                 let plane = &x[(b * shape.c_in + c) * pixels..][..pixels];
                 let copies = &mut data[n * image + i * channel..];
-                let mut copies = copies.chunks_exact_mut(copy.max(1));
                 for kx in 0..op.kernel {
                     let start = (kx * op.dilation) as isize - op.padding as isize;
-                    for &phase in &phases {
+                    for (nth, &phase) in phases.iter().enumerate() {
+                        let to = &mut copies[(kx * phases.len() + nth) * copy..][..copy];
                         let rows = first + phase as isize..end;
-                        let Some(to) = copies.next() else {
-                            return Self::empty();
-                        };
-                        copy_plane(
-                            plane,
-                            shape.input,
-                            rows,
-                            op.stride,
-                            [start, step],
-                            width,
-                            to,
-                        );
+                        let columns = [start, step];
+                        copy_plane(plane, shape.input, rows, op.stride, columns, width, to);
                     }
                 }
             }
@@ -147,15 +137,6 @@ impl Copies {
             data,
             channel,
             image,
-        }
-    }
-
-    fn empty() -> Self {
-        Self {
-            data: Workspace::take(0),
-            channel: 0,
-            image: 0,
-            taps: Vec::new(),
         }
     }
 

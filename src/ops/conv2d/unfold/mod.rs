@@ -1,4 +1,5 @@
-//! Convolution of any geometry as matrix products with the unfolded image ("im2col").
+//! Convolution of any geometry as matrix products with the unfolded image ("im2col"): what `f64`
+//! uses, for checks rather than for speed.
 //!
 //! One group of a block of images at a time, with F = C_in / groups * K * K and P output pixels:
 //!
