@@ -149,6 +149,13 @@ impl Conv2DShape {
         self.c_out / self.op.groups
     }
 
+    /// The channels of a gradient that belong to a group, as a range of its slots.
+    pub(crate) fn slots(&self, kept: Option<&[usize]>, group: usize) -> std::ops::Range<usize> {
+        let k = self.group_out();
+        let of = |channel| kept.map_or(channel, |kept| kept.partition_point(|&c| c < channel));
+        of(group * k)..of((group + 1) * k)
+    }
+
     /// Weights of one output channel, C_in / groups * K * K.
     pub fn filter_len(&self) -> usize {
         self.group_in() * self.op.kernel * self.op.kernel

@@ -252,13 +252,6 @@ fn product(a: &Packed, b: Columns<'_>, planes: &mut [f32], to: Planes, images: u
     }
 }
 
-/// The gradient's channels of each group, as a range of its slots.
-fn slots(shape: &Conv2DShape, kept: Option<&[usize]>, group: usize) -> Range<usize> {
-    let k = shape.group_out();
-    let of = |channel: usize| kept.map_or(channel, |kept| kept.partition_point(|&c| c < channel));
-    of(group * k)..of((group + 1) * k)
-}
-
 /// The taps that reach one phase of the input: their rows of dY's copies, and filters.
 struct Phase {
     /// Row and column of the first pixel.
@@ -313,14 +306,14 @@ pub fn backward_input(
     let size = shape.input.map(|n| n.div_ceil(stride));
     let shifts = taps.shifts();
     let channels = dy.channels(shape.c_out);
-    let most = (0..op.groups).map(|g| slots(shape, dy.kept, g).len()).max();
+    let most = (0..op.groups).map(|g| shape.slots(dy.kept, g).len()).max();
     let blocks = Blocks::new(size, most.unwrap_or(0) * shifts.len());
     let copy = |rows: usize| (rows + taps.extra()) * size[1];
     let phases = |rows: usize| Phase::all(op, &taps, copy(rows), size[1]);
     // One factor a group and phase: (C_in / groups, slots * taps).
     let filters: Vec<Vec<Packed>> = (0..op.groups)
         .map(|g| {
-            let slots = slots(shape, dy.kept, g);
+            let slots = shape.slots(dy.kept, g);
             let of = |phase: &Phase| {
                 let starts: Vec<usize> = slots
                     .clone()
@@ -343,7 +336,7 @@ pub fn backward_input(
                 let copy = copy(rows.len());
                 let channel = spread(shifts.len() * copy);
                 for g in 0..op.groups {
-                    let slots = slots(shape, dy.kept, g);
+                    let slots = shape.slots(dy.kept, g);
                     if slots.is_empty() {
                         if fill == Fill::Overwrite {
                             for image in dx.chunks_exact_mut(shape.c_in * pixels) {

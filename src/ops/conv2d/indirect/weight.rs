@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::kernel::{Segmented, CHUNK};
 use super::transposed::transposed;
-use super::{slots, Blocks, Copies};
+use super::{Blocks, Copies};
 use crate::ops::conv2d::geometry::{Conv2DShape, OutputGrad};
 use crate::simd::Isa;
 use crate::workspace::{Shared, Workspace};
@@ -36,7 +36,7 @@ pub fn backward_weight(
     );
     let count = shape.batch.div_ceil(blocks.images);
     for group in 0..shape.op.groups {
-        let slots = slots(shape, dy.kept, group);
+        let slots = shape.slots(dy.kept, group);
         if slots.is_empty() || count == 0 {
             continue;
         }

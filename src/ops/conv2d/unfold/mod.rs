@@ -179,13 +179,6 @@ pub fn forward<E: Product>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&
         });
 }
 
-/// The gradient's channels of each group, as a range of its slots.
-fn slots(shape: &Conv2DShape, kept: Option<&[usize]>, group: usize) -> Range<usize> {
-    let k = shape.group_out();
-    let of = |channel: usize| kept.map_or(channel, |kept| kept.partition_point(|&c| c < channel));
-    of(group * k)..of((group + 1) * k)
-}
-
 /// dY (slots, images * P) of a block.
 fn gradient_rows<'a, E: Element>(
     dy: &'a [E],
@@ -292,7 +285,7 @@ pub fn backward_input<E: Product>(
                 dx.fill(E::zero());
             }
             for group in 0..shape.op.groups {
-                let slots = slots(shape, dy.kept, group);
+                let slots = shape.slots(dy.kept, group);
                 if slots.is_empty() {
                     continue;
                 }
@@ -343,7 +336,7 @@ pub fn backward_weight<E: Product>(
     let mut part_len = 0;
     let groups: Vec<(Range<usize>, usize, usize)> = (0..shape.op.groups)
         .map(|group| {
-            let slots = slots(shape, dy.kept, group);
+            let slots = shape.slots(dy.kept, group);
             let row = row_len(slots.len());
             part_len += f * row;
             (slots, row, part_len - f * row)
