@@ -13,18 +13,18 @@ macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<E>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name<E: dfdx::dtypes::Dtype + num_traits::Float>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<E: $crate::element::Element>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<E: dfdx::dtypes::Dtype + num_traits::Float>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<E: $crate::element::Element>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512<E: dfdx::dtypes::Dtype + num_traits::Float>($($arg: $ty),*) $(-> $ret)? {
+                fn avx512<E: $crate::element::Element>($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 #[target_feature(enable = "avx2")]
-                fn avx2<E: dfdx::dtypes::Dtype + num_traits::Float>($($arg: $ty),*) $(-> $ret)? {
+                fn avx2<E: $crate::element::Element>($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
                 if is_x86_feature_detected!("avx512f")
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[inline(always)]
-    fn body_of_sums<E: Dtype + Float>(a: &[E]) -> [f64; 2] {
+    fn body_of_sums<E: crate::element::Element>(a: &[E]) -> [f64; 2] {
         let mut sums = [Lanes::new(); 2];
         Lanes::add_with_dot(&mut sums, a, a, |a, _| a, |a| a);
         let mut sum = Lanes::new();

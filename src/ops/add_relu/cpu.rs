@@ -1,12 +1,11 @@
 //! The sum with ReLU on the CPU: fixed blocks of elements.
 
-use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Tensor};
-use num_traits::Float;
 use rayon::prelude::*;
 
 use super::AddReLUKernel;
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::simd::{multiversion, relu, relu_grad};
@@ -30,7 +29,7 @@ multiversion! {
     }
 }
 
-impl<E: Dtype + Float> AddReLUKernel<E> for Cpu {
+impl<E: Element> AddReLUKernel<E> for Cpu {
     fn add_relu_forward<S: Shape>(
         a: &Tensor<S, E, Self>,
         b: &Tensor<S, E, Self>,

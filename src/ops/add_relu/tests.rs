@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn check<E: Dtype + num_traits::Float>(a: Vec<E>, b: Vec<E>, dy: Vec<E>)
+fn check<E: crate::element::Element>(a: Vec<E>, b: Vec<E>, dy: Vec<E>)
 where
     Cpu: Backend<E>,
 {

@@ -6,10 +6,10 @@ use std::ops::Range;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Dim, HasShape};
 use dfdx::tensor::Cpu;
-use num_traits::Float;
 use rayon::prelude::*;
 
 use super::{Activation, BatchNorm2DKernel, BatchNorm2DOp, Images, PerChannel, Statistics};
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::{Dims, ELEMENTS};
 use crate::ops::Fill;
@@ -272,7 +272,7 @@ fn optional<T>(blocks: Option<Vec<T>>, count: usize) -> Vec<Option<T>> {
     }
 }
 
-impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
+impl<E: Element> BatchNorm2DKernel<E> for Cpu {
     fn batch_norm2d_train<B: Dim, C: Dim, H: Dim, W: Dim>(
         op: &BatchNorm2DOp,
         x: &Images<B, C, H, W, E, Self>,
@@ -388,7 +388,7 @@ impl<E: Dtype + Float> BatchNorm2DKernel<E> for Cpu {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn train_forward<E: Dtype + Float>(
+fn train_forward<E: Element>(
     op: &BatchNorm2DOp,
     dims: Dims,
     x: &[E],
@@ -436,7 +436,7 @@ fn train_forward<E: Dtype + Float>(
 }
 
 #[allow(clippy::too_many_arguments)]
-fn eval_forward<E: Dtype + Float>(
+fn eval_forward<E: Element>(
     op: &BatchNorm2DOp,
     dims: Dims,
     x: &[E],
@@ -469,7 +469,7 @@ fn eval_forward<E: Dtype + Float>(
 }
 
 #[allow(clippy::too_many_arguments)]
-fn backward<E: Dtype + Float>(
+fn backward<E: Element>(
     activation: Activation,
     statistics: Statistics,
     dims: Dims,

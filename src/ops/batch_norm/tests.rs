@@ -28,7 +28,7 @@ struct Case<E: Dtype> {
 /// The output and the gradients of x, residual, weight and bias, and the running statistics.
 type Outcome = [Vec<f64>; 7];
 
-impl<E: Dtype + num_traits::Float> Case<E>
+impl<E: crate::element::Element> Case<E>
 where
     Cpu: Backend<E>,
 {

@@ -1,6 +1,5 @@
 //! Dropout on the CPU: fixed blocks of elements.
 
-use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Tensor};
 use num_traits::{Float, FromPrimitive};
@@ -8,6 +7,7 @@ use rayon::prelude::*;
 
 use super::mask::MaskBlock;
 use super::{DropoutKernel, DropoutMask};
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::simd::multiversion;
@@ -34,7 +34,7 @@ fn scale<E: Float + FromPrimitive>(mask: &DropoutMask) -> E {
     E::from_f64(mask.scale()).unwrap_or_else(E::infinity)
 }
 
-impl<E: Dtype + Float> DropoutKernel<E> for Cpu {
+impl<E: Element> DropoutKernel<E> for Cpu {
     fn dropout_forward<S: Shape>(
         mask: &DropoutMask,
         x: &Tensor<S, E, Self>,

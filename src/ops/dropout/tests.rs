@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::ops::blocks::ELEMENTS;
 
-fn check<E: Dtype + num_traits::Float>(x: Vec<E>, dy: Vec<E>, mask: DropoutMask)
+fn check<E: crate::element::Element>(x: Vec<E>, dy: Vec<E>, mask: DropoutMask)
 where
     Cpu: Backend<E>,
 {

@@ -3,10 +3,10 @@
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Tensor};
-use num_traits::Float;
 use rayon::prelude::*;
 
 use super::{Pool2DKernel, Pool2DOp};
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::ops::Fill;
@@ -240,7 +240,7 @@ multiversion! {
     }
 }
 
-impl<E: Dtype + Float> Pool2DKernel<E> for Cpu {
+impl<E: Element> Pool2DKernel<E> for Cpu {
     /// The index of each output's maximum in its plane; empty if not kept.
     type Argmax = Vec<u32>;
 

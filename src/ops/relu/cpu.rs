@@ -1,12 +1,11 @@
 //! ReLU on the CPU: fixed blocks of elements.
 
-use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Tensor};
-use num_traits::Float;
 use rayon::prelude::*;
 
 use super::ReLUKernel;
+use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::simd::{multiversion, relu, relu_grad};
@@ -28,7 +27,7 @@ multiversion! {
     }
 }
 
-impl<E: Dtype + Float> ReLUKernel<E> for Cpu {
+impl<E: Element> ReLUKernel<E> for Cpu {
     fn relu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()> {
         as_slice("relu", x)?
             .par_chunks(ELEMENTS)
