@@ -15,8 +15,8 @@ pub use dfdx::prelude::*;
 pub use crate::checkpoint::{self, load_training, save_training};
 pub use crate::models::builders::{Cnn, ResNet18, ResNet26, ResNet34, ResNet50, MLP};
 pub use crate::nn::builders::{
-    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, MaxPool2D, ReLU,
-    SparseConv2D, SparseLinear, UnbiasedSparseLinear,
+    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, MaxPool2D, ReLU,
+    SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear,
 };
 pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
 pub use crate::optim::{Adam, AdamConfig};

@@ -1,17 +1,21 @@
-//! Buffers of gradients that have been used up become the next step's activations.
+//! Memory that has been used up serves the next operation, or the next step.
 //!
 //! dfdx zeroes what it allocates, on one thread. An operation overwrites its whole output, so it
-//! can do without, given any buffer of the right size; and every backward hook ends with one, its
-//! output's gradient, that nobody needs any more.
+//! can do without, given any memory of the right size. Every backward hook ends with some that
+//! nobody needs any more: its output's gradient, a buffer, and often what the forward pass kept for
+//! it, a tensor. Buffers can become tensors, but dfdx gives no tensor's buffer away, so that the two
+//! are kept apart.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dfdx::shapes::{Dtype, Shape};
+use dfdx::shapes::{Dtype, HasShape, Shape};
 use dfdx::tensor::{Cpu, Storage, Tensor, TensorFromVec, ZerosTensor};
+use dfdx::tensor_ops::ReshapeTo;
 
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::storage::{as_mut_slice, as_slice};
 
 /// A device that hands used buffers on to new tensors.
 pub trait Recycle<E: Dtype>: Storage<E> {
@@ -20,6 +24,22 @@ pub trait Recycle<E: Dtype>: Storage<E> {
     /// # Errors
     /// [`Error::Device`] if memory runs out.
     fn alloc_output<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>>;
+
+    /// The same for tensors between operations, whose identity is never asked for: it may be that of
+    /// a tensor that was [recycled](Self::recycle_tensor), and their device that one's.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    fn alloc_inner<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>>;
+
+    /// Takes a contiguous tensor that nobody else holds.
+    fn recycle_tensor<S: Shape>(&self, tensor: Tensor<S, E, Self>);
+
+    /// A tensor of its own with the same elements.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    fn copy_of<S: Shape>(&self, tensor: &Tensor<S, E, Self>) -> Result<Tensor<S, E, Self>>;
 
     /// A buffer of `len` elements that are anything: for gradients that are overwritten.
     ///
@@ -39,13 +59,13 @@ const MIN_LEN: usize = 1024;
 /// A step brings in as many as it takes out, so a buffer that has not been asked for while twice as
 /// many came in as are held belongs to another network or batch size, and is freed.
 #[derive(Debug)]
-pub struct Pool<E> {
-    buffers: BTreeMap<usize, Vec<(usize, Vec<E>)>>,
+pub struct Pool<V> {
+    buffers: BTreeMap<usize, Vec<(usize, V)>>,
     held: usize,
     time: usize,
 }
 
-impl<E> Pool<E> {
+impl<V> Pool<V> {
     const fn new() -> Self {
         Self {
             buffers: BTreeMap::new(),
@@ -54,19 +74,19 @@ impl<E> Pool<E> {
         }
     }
 
-    fn take(&mut self, len: usize) -> Option<Vec<E>> {
+    fn take(&mut self, len: usize) -> Option<V> {
         let (_, buffer) = self.buffers.get_mut(&len)?.pop()?;
         self.held -= 1;
         Some(buffer)
     }
 
-    fn put(&mut self, buffer: Vec<E>) {
-        if buffer.len() < MIN_LEN {
+    fn put(&mut self, len: usize, buffer: V) {
+        if len < MIN_LEN {
             return;
         }
         self.time += 1;
         self.held += 1;
-        let same = self.buffers.entry(buffer.len()).or_default();
+        let same = self.buffers.entry(len).or_default();
         same.push((self.time, buffer));
         if self.time.is_multiple_of(32) {
             let oldest = self.time.saturating_sub(2 * self.held + 32);
@@ -79,46 +99,68 @@ impl<E> Pool<E> {
     }
 }
 
-static F32: Mutex<Pool<f32>> = Mutex::new(Pool::new());
-static F64: Mutex<Pool<f64>> = Mutex::new(Pool::new());
+/// What an element type's operations hand on.
+#[derive(Debug)]
+pub struct Pools<E: Dtype> {
+    /// Gradients.
+    buffers: Pool<Vec<E>>,
+    /// Activations, in one dimension.
+    tensors: Pool<Tensor<(usize,), E, Cpu>>,
+}
+
+impl<E: Dtype> Pools<E> {
+    const fn new() -> Self {
+        Self {
+            buffers: Pool::new(),
+            tensors: Pool::new(),
+        }
+    }
+}
+
+static F32: Mutex<Pools<f32>> = Mutex::new(Pools::new());
+static F64: Mutex<Pools<f64>> = Mutex::new(Pools::new());
 
 /// Elements that have a pool.
-pub trait Pooled: Sized + 'static {
-    /// The process's pool of buffers.
-    fn pool() -> &'static Mutex<Pool<Self>>;
+pub trait Pooled: Dtype {
+    /// The process's pools, to be locked by [`lock`](Self::lock).
+    fn pools() -> &'static Mutex<Pools<Self>>;
+
+    /// The process's pools.
+    fn lock() -> MutexGuard<'static, Pools<Self>> {
+        // A panic elsewhere leaves the pools whole: what they hold is anything anyway.
+        Self::pools().lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
     /// A buffer of `len` elements that hold anything, if the pool has one.
     fn take_buffer(len: usize) -> Option<Vec<Self>> {
-        // A panic elsewhere leaves the pool whole: buffers hold anything anyway.
-        let mut pool = Self::pool().lock().unwrap_or_else(PoisonError::into_inner);
-        pool.take(len)
+        Self::lock().buffers.take(len)
     }
 
     /// Gives a buffer to the pool.
     fn put_buffer(buffer: Vec<Self>) {
-        let mut pool = Self::pool().lock().unwrap_or_else(PoisonError::into_inner);
-        pool.put(buffer);
+        Self::lock().buffers.put(buffer.len(), buffer);
     }
 }
 
 impl Pooled for f32 {
-    fn pool() -> &'static Mutex<Pool<f32>> {
+    fn pools() -> &'static Mutex<Pools<f32>> {
         &F32
     }
 }
 
 impl Pooled for f64 {
-    fn pool() -> &'static Mutex<Pool<f64>> {
+    fn pools() -> &'static Mutex<Pools<f64>> {
         &F64
     }
 }
 
-/// Frees the CPU buffers that are kept for the next training step.
+/// Frees the CPU memory that is kept for the next training step.
 ///
-/// They are as large as a step's gradients, and are kept for the life of the process otherwise.
+/// It is as large as a step's gradients and activations, and is kept for the life of the process
+/// otherwise.
 pub fn free_buffers() {
-    *F32.lock().unwrap_or_else(PoisonError::into_inner) = Pool::new();
-    *F64.lock().unwrap_or_else(PoisonError::into_inner) = Pool::new();
+    *f32::lock() = Pools::new();
+    *f64::lock() = Pools::new();
 }
 
 impl<E: Element> Recycle<E> for Cpu {
@@ -129,6 +171,31 @@ impl<E: Element> Recycle<E> for Cpu {
             // Through the device, whose cache (if it is on) gets the tensor's buffer back.
             None => self.try_zeros_like(&shape).map_err(Error::device),
         }
+    }
+
+    fn alloc_inner<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>> {
+        // The lock is free again before the tensor is made.
+        let tensor = E::lock().tensors.take(shape.num_elements());
+        match tensor {
+            // No data move: it is contiguous.
+            Some(tensor) => tensor.try_reshape_like(&shape).map_err(Error::device),
+            None => self.alloc_output(shape),
+        }
+    }
+
+    fn recycle_tensor<S: Shape>(&self, tensor: Tensor<S, E, Self>) {
+        let len = tensor.shape().num_elements();
+        // No data move, and so no error: it is contiguous.
+        if let Ok(tensor) = tensor.try_reshape_like(&(len,)) {
+            E::lock().tensors.put(len, tensor);
+        }
+    }
+
+    fn copy_of<S: Shape>(&self, tensor: &Tensor<S, E, Self>) -> Result<Tensor<S, E, Self>> {
+        let mut copy = self.alloc_output(*tensor.shape())?;
+        let from = as_slice("copy", tensor)?;
+        as_mut_slice("copy", &mut copy)?.copy_from_slice(from);
+        Ok(copy)
     }
 
     fn alloc_buffer(&self, len: usize) -> Result<<Self as Storage<E>>::Vec> {
@@ -154,6 +221,18 @@ where
 {
     fn alloc_output<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>> {
         dfdx::tensor::ZerosTensor::try_zeros_like(self, &shape).map_err(Error::device)
+    }
+
+    fn alloc_inner<S: Shape>(&self, shape: S) -> Result<Tensor<S, E, Self>> {
+        self.alloc_output(shape)
+    }
+
+    fn recycle_tensor<S: Shape>(&self, _: Tensor<S, E, Self>) {}
+
+    fn copy_of<S: Shape>(&self, tensor: &Tensor<S, E, Self>) -> Result<Tensor<S, E, Self>> {
+        let mut copy = self.alloc_output(*tensor.shape())?;
+        copy.copy_from(&tensor.as_vec());
+        Ok(copy)
     }
 
     fn alloc_buffer(&self, len: usize) -> Result<Self::Vec> {
@@ -183,22 +262,22 @@ mod tests {
 
     #[test]
     fn buffers_of_sizes_that_are_gone_are_freed() {
-        let mut pool = Pool::<f32>::new();
+        let mut pool = Pool::<Vec<f32>>::new();
         for _ in 0..10 {
-            pool.put(vec![0.0; 2000]);
+            pool.put(2000, vec![0.0; 2000]);
         }
         for _ in 0..20 {
             // A step of another size: ten out, ten in.
             let step: Vec<_> = (0..10)
                 .map(|_| pool.take(3000).unwrap_or_else(|| vec![0.0; 3000]))
                 .collect();
-            step.into_iter().for_each(|buffer| pool.put(buffer));
+            step.into_iter().for_each(|buffer| pool.put(3000, buffer));
         }
         assert!(pool.take(2000).is_none());
         for _ in 0..10 {
             assert!(pool.take(3000).is_some());
         }
-        pool.put(vec![0.0; MIN_LEN - 1]);
+        pool.put(MIN_LEN - 1, vec![0.0; MIN_LEN - 1]);
         assert!(pool.take(MIN_LEN - 1).is_none());
         assert_eq!(pool.held, 0);
     }

@@ -85,7 +85,7 @@ fn build(root: &Path) -> HashMap<String, String> {
 fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
     let programs = build(Path::new(env!("CARGO_MANIFEST_DIR")));
     // Each program, and what its errors have to name.
-    let expected: [(&str, &[&str]); 7] = [
+    let expected: [(&str, &[&str]); 9] = [
         ("fits", &[]),
         (
             "channels_between_layers",
@@ -112,6 +112,17 @@ fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
             &[
                 "GROUPS must divide C_OUT",
                 "SparseConv2D<8, 6, 3, 1, 1, 1, 4",
+            ],
+        ),
+        (
+            "heads_of_the_channels",
+            &["HEADS must divide C", "attention_linked::<3, 8"],
+        ),
+        (
+            "channels_of_a_concatenation",
+            &[
+                "the output's channels are those of both inputs",
+                "concat_channels_linked::<2, 3, 6",
             ],
         ),
     ];

@@ -74,7 +74,7 @@ macro_rules! forward {
                 $($by)* self,
                 x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                self.$method(Linked::from(x)).map(Linked::into_tensor)
+                self.$method(Linked::from(x)).and_then(Linked::into_tensor)
             }
         }
     };

@@ -288,6 +288,7 @@ macro_rules! uncounted {
 uncounted!(
     [] (): |x| Ok(x);
     [] modules::ReLU: |x| Ok(x);
+    [] modules::SiLU: |x| Ok(x);
     [] modules::GlobalAvgPool: |x| Ok([x[0], 1, 1]);
     [const K: usize, const S: usize, const P: usize] modules::MaxPool2D<K, S, P>:
         |x| pooled::<K, S, P>(x);
@@ -302,6 +303,24 @@ uncounted!(
     [
         const I: usize, const O: usize, E: Dtype, D: Storage<E>
     ] dfdx::nn::modules::Linear<I, O, E, D>: |_x| Ok([O, 1, 1]);
+    [
+        const G: usize, const C: usize, E: Dtype, D: Storage<E>
+    ] modules::GroupNorm<G, C, E, D>: |x| match x[0] {
+        c if c != C => Err(Error::shape("group norm", "input channels", C, c)),
+        _ => Ok(x),
+    };
+    [
+        const H: usize, const G: usize, const C: usize, E: Dtype, D: Storage<E>
+    ] modules::AttentionBlock<H, G, C, E, D>: |x| match x[0] {
+        c if c != C => Err(Error::shape("attention", "input channels", C, c)),
+        _ => Ok(x),
+    };
+    [
+        I: dfdx::shapes::ConstDim, O: dfdx::shapes::ConstDim, E: Dtype, D: Storage<E>
+    ] modules::PointwiseConv1D<I, O, E, D>: |x| match x[0] {
+        c if c != I::SIZE => Err(Error::shape("pointwise conv1d", "input channels", I::SIZE, c)),
+        _ => Ok([O::SIZE, x[1], x[2]]),
+    };
 );
 
 fn pooled<const K: usize, const S: usize, const P: usize>(

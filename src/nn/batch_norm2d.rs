@@ -93,7 +93,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
         let y = self.train_linked(x.into(), activation)?;
-        Ok(y.into_tensor())
+        y.into_tensor()
     }
 
     /// f(dropout(norm(x)) + residual) with the batch's statistics. Moves the running statistics and
@@ -108,7 +108,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
         let y = self.train_add_linked(x.into(), residual.into(), activation)?;
-        Ok(y.into_tensor())
+        y.into_tensor()
     }
 
     /// f(norm(x)) with the running statistics, which are constants to the gradient.
@@ -121,7 +121,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
         let y = self.eval_linked(x.into(), activation)?;
-        Ok(y.into_tensor())
+        y.into_tensor()
     }
 
     /// f(norm(x) + residual) with the running statistics, which are constants to the gradient.
@@ -135,7 +135,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
         let y = self.eval_add_linked(x.into(), residual.into(), activation)?;
-        Ok(y.into_tensor())
+        y.into_tensor()
     }
 
     pub(crate) fn train_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
@@ -151,7 +151,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         let y = train_linked(x, &self.weight, &self.bias, running, op)?;
         if self.dropout.is_on() {
             // A mask's factors are not negative, so it can come after the ReLU as well as before.
-            return self.dropout.try_apply(y.into_tensor()).map(Linked::from);
+            return self.dropout.try_apply(y.into_tensor()?).map(Linked::from);
         }
         Ok(y)
     }
@@ -169,8 +169,8 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
         if self.dropout.is_on() {
-            let y = self.train_linked(x, Activation::Identity)?.into_tensor();
-            let residual = residual.into_tensor();
+            let y = self.train_linked(x, Activation::Identity)?.into_tensor()?;
+            let residual = residual.into_tensor()?;
             let sum = match activation {
                 Activation::Identity => y.try_add(residual).map_err(Error::device)?,
                 Activation::ReLU => try_add_relu(y, residual)?,

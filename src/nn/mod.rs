@@ -5,17 +5,22 @@
 //! (`dev.build_module::<SparseConv2D<3, 64, 3>, f32>()`). A layer without parameters is its own
 //! marker.
 
+mod attention;
 mod backward_cost;
 mod batch_norm2d;
 mod dropout;
 mod flatten;
+mod group_norm;
 mod plan;
+mod pointwise_conv1d;
 mod pool;
 mod relu;
 mod run_cost;
+mod silu;
 mod sparse_conv2d;
 mod sparse_linear;
 mod time_bound;
+mod timestep_embedding;
 mod visit_dropout;
 mod visit_sparse;
 
@@ -24,26 +29,36 @@ pub use dropout::Dropout;
 pub use plan::{LayerInfo, Layers, SchedulePlan};
 pub use run_cost::{Cost, RunCost, RunSize};
 pub use time_bound::{time_bounds, LayerBound};
+pub use timestep_embedding::timestep_embedding;
 pub use visit_dropout::{DropoutLayer, VisitDropout};
 pub(crate) use visit_sparse::join;
 pub use visit_sparse::{SparseLayer, VisitSparse};
 
 /// The layers themselves, with their parameters.
 pub mod modules {
+    pub use super::attention::AttentionBlock;
     pub use super::batch_norm2d::BatchNorm2D;
     pub use super::flatten::Flatten;
+    pub use super::group_norm::GroupNorm;
+    pub use super::pointwise_conv1d::PointwiseConv1D;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
+    pub use super::silu::SiLU;
     pub use super::sparse_conv2d::{BiasedSparseConv2D, Quotient, SparseConv2D};
     pub use super::sparse_linear::{SparseLinear, UnbiasedSparseLinear};
+    pub use crate::ops::attention::Triple;
 }
 
 /// The types that describe a network before it is built.
 pub mod builders {
+    pub use super::attention::builder::AttentionBlock;
     pub use super::batch_norm2d::builder::BatchNorm2D;
     pub use super::flatten::Flatten;
+    pub use super::group_norm::builder::GroupNorm;
+    pub use super::pointwise_conv1d::builder::PointwiseConv1D;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
+    pub use super::silu::SiLU;
     pub use super::sparse_conv2d::builder::{BiasedSparseConv2D, SparseConv2D};
     pub use super::sparse_linear::builder::{SparseLinear, UnbiasedSparseLinear};
 }

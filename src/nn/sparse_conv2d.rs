@@ -199,7 +199,7 @@ macro_rules! sparse_conv2d {
                 H: ConvDim<K, STRIDE, PADDING, DILATION>,
                 W: ConvDim<K, STRIDE, PADDING, DILATION>,
             {
-                self.apply_linked(x.into()).map(Linked::into_tensor)
+                self.apply_linked(x.into()).and_then(Linked::into_tensor)
             }
 
             /// [`Self::try_apply`] between operations of this crate.

@@ -89,6 +89,7 @@ macro_rules! no_dropout {
 no_dropout!(
     [] (),
     [] modules::ReLU,
+    [] modules::SiLU,
     [] modules::GlobalAvgPool,
     [const K: usize, const S: usize, const P: usize] modules::MaxPool2D<K, S, P>,
     [const K: usize, const S: usize, const P: usize] modules::AvgPool2D<K, S, P>,
@@ -107,6 +108,17 @@ no_dropout!(
         const I: usize, const O: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
     ] modules::UnbiasedSparseLinear<I, O, E, D>,
     [const N: usize] modules::Flatten<N>,
+    [
+        const G: usize, const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] modules::GroupNorm<G, C, E, D>,
+    [
+        const H: usize, const G: usize, const C: usize,
+        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] modules::AttentionBlock<H, G, C, E, D>,
+    [
+        I: dfdx::shapes::ConstDim, O: dfdx::shapes::ConstDim,
+        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] modules::PointwiseConv1D<I, O, E, D>,
     [] dfdx::nn::modules::ReLU,
     [] dfdx::nn::modules::FastGeLU,
     [] dfdx::nn::modules::Sigmoid,

@@ -148,12 +148,24 @@ macro_rules! nothing_sparse {
 nothing_sparse!(
     [] (),
     [] super::modules::ReLU,
+    [] super::modules::SiLU,
     [] super::modules::GlobalAvgPool,
     [const K: usize, const S: usize, const P: usize] super::modules::MaxPool2D<K, S, P>,
     [const K: usize, const S: usize, const P: usize] super::modules::AvgPool2D<K, S, P>,
     [
         const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
     ] super::modules::BatchNorm2D<C, E, D>,
+    [
+        const G: usize, const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] super::modules::GroupNorm<G, C, E, D>,
+    [
+        const H: usize, const G: usize, const C: usize,
+        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] super::modules::AttentionBlock<H, G, C, E, D>,
+    [
+        I: dfdx::shapes::ConstDim, O: dfdx::shapes::ConstDim,
+        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
+    ] super::modules::PointwiseConv1D<I, O, E, D>,
     [] dfdx::nn::modules::ReLU,
     [] dfdx::nn::modules::FastGeLU,
     [] dfdx::nn::modules::Sigmoid,

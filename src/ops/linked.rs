@@ -11,11 +11,13 @@ use std::rc::Rc;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{NoneTape, PutTape, SplitTape, Storage, Tape, Tensor, WithEmptyTape};
+use dfdx::tensor::{NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::ops::add::AddKernel;
+use crate::ops::held::Held;
 use crate::recycle::Recycle;
 
 /// What a kernel does with the buffer that it is given for a gradient.
@@ -74,10 +76,30 @@ impl<V> Link<V> {
         self.0.gradient.borrow_mut().take()
     }
 
+    /// Whether nobody has put a gradient.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.gradient.borrow().is_none()
+    }
+
     pub(crate) fn put(&self, gradient: V) {
         // An earlier importance was that of another sum.
         self.0.importance.borrow_mut().take();
         *self.0.gradient.borrow_mut() = Some(gradient);
+    }
+
+    /// Adds a gradient to what others have put; over an empty link it goes as it is.
+    pub(crate) fn add<E: Dtype, D>(&self, dev: &D, gradient: V)
+    where
+        D: AddKernel<E> + Recycle<E> + Storage<E, Vec = V>,
+    {
+        match self.take() {
+            None => self.put(gradient),
+            Some(mut sum) => {
+                D::accumulate(&mut sum, &gradient);
+                self.put(sum);
+                dev.recycle(gradient);
+            }
+        }
     }
 
     /// Notes the importance of the gradient that has just been put.
@@ -105,69 +127,66 @@ impl<V> Link<V> {
 }
 
 /// The buffer of a gradient.
-type Buffer<E, D> = <D as Storage<E>>::Vec;
+pub(crate) type Buffer<E, D> = <D as Storage<E>>::Vec;
 
 /// A tensor and the way of its gradient: over the link, or without one through `Gradients`.
-pub struct Linked<S: Shape, E, D: Storage<E>, T = NoneTape> {
-    tensor: Tensor<S, E, D, T>,
+pub struct Linked<S: Shape, E: Dtype, D: Recycle<E>, T = NoneTape> {
+    tensor: Held<S, E, D>,
     link: Option<Link<Buffer<E, D>>>,
+    tape: T,
 }
 
 impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Linked<S, E, D, T> {
     /// An operation's output, whose hook takes the gradient from `link`.
-    pub(crate) fn new(tensor: Tensor<S, E, D>, link: Link<Buffer<E, D>>, tape: T) -> Self {
+    pub(crate) fn new(tensor: Held<S, E, D>, link: Link<Buffer<E, D>>, tape: T) -> Self {
         Self {
-            tensor: tensor.put_tape(tape),
+            tensor,
             link: Some(link),
+            tape,
         }
     }
 
     /// The tensor with contiguous storage, its link and its tape.
-    pub(crate) fn split(self) -> Result<(Tensor<S, E, D>, Option<Link<Buffer<E, D>>>, T)> {
-        let tensor = match self.link {
-            // An operation's output is contiguous.
-            Some(_) => self.tensor,
-            None => self.tensor.try_contiguous().map_err(Error::device)?,
-        };
-        let (tensor, tape) = tensor.split_tape();
-        Ok((tensor, self.link, tape))
+    pub(crate) fn split(self) -> Result<(Held<S, E, D>, Option<Link<Buffer<E, D>>>, T)> {
+        // An operation's output is contiguous.
+        if self.link.is_some() {
+            return Ok((self.tensor, self.link, self.tape));
+        }
+        // On the tape: the gradient of a copy is passed on.
+        let tensor = self.tensor.into_tensor()?.put_tape(self.tape);
+        let (tensor, tape) = tensor.try_contiguous().map_err(Error::device)?.split_tape();
+        Ok((Held::from_outside(tensor), None, tape))
     }
 
     /// For operations outside: from here on the gradient goes through `Gradients`.
-    pub(crate) fn into_tensor(self) -> Tensor<S, E, D, T> {
-        let Some(link) = self.link else {
-            return self.tensor;
-        };
-        let (tensor, mut tape) = self.tensor.split_tape();
-        if T::OWNS_TAPE {
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    pub(crate) fn into_tensor(self) -> Result<Tensor<S, E, D, T>> {
+        let mut tape = self.tape;
+        let tensor = self.tensor.into_tensor()?;
+        if let (Some(link), true) = (self.link, T::OWNS_TAPE) {
             let (dev, ghost) = (tensor.device().clone(), tensor.ghost());
             tape.add_backward_op(move |grads| {
                 let gradient = take_grad!(dev, grads, &ghost);
-                // Others of its users may have been linked.
-                match link.take() {
-                    None => link.put(gradient),
-                    Some(mut sum) => {
-                        D::accumulate(&mut sum, &gradient);
-                        link.put(sum);
-                        dev.recycle(gradient);
-                    }
-                }
+                link.add(&dev, gradient);
                 Ok(())
             });
         }
-        tensor.put_tape(tape)
+        Ok(tensor.put_tape(tape))
     }
 
     /// The same tensor, without what led to it on the tape. Gradients of both add up.
     pub(crate) fn with_empty_tape(&self) -> Self {
         Self {
-            tensor: self.tensor.with_empty_tape(),
+            tensor: self.tensor.clone(),
             link: self.link.clone(),
+            tape: T::default(),
         }
     }
 }
 
-impl<S: Shape, E, D: Storage<E>, T> HasShape for Linked<S, E, D, T> {
+impl<S: Shape, E: Dtype, D: Recycle<E>, T> HasShape for Linked<S, E, D, T> {
     type WithShape<New: Shape> = Linked<New, E, D, T>;
     type Shape = S;
     fn shape(&self) -> &S {
@@ -176,9 +195,16 @@ impl<S: Shape, E, D: Storage<E>, T> HasShape for Linked<S, E, D, T> {
 }
 
 /// A tensor from outside: its gradient goes through `Gradients`.
-impl<S: Shape, E, D: Storage<E>, T> From<Tensor<S, E, D, T>> for Linked<S, E, D, T> {
+impl<S: Shape, E: Dtype, D: Recycle<E>, T: Tape<E, D>> From<Tensor<S, E, D, T>>
+    for Linked<S, E, D, T>
+{
     fn from(tensor: Tensor<S, E, D, T>) -> Self {
-        Self { tensor, link: None }
+        let (tensor, tape) = tensor.split_tape();
+        Self {
+            tensor: Held::from_outside(tensor),
+            link: None,
+            tape,
+        }
     }
 }
 
@@ -197,3 +223,17 @@ macro_rules! add_grad {
     };
 }
 pub(crate) use add_grad;
+
+/// Adds the buffer `$dy` to the gradient of `$x`, whose link is `$link`, and is done with it.
+macro_rules! hand_grad {
+    ($dev:expr, $grads:expr, $x:expr, $link:expr, $dy:expr) => {
+        match &$link {
+            Some(link) => link.add(&$dev, $dy),
+            None => {
+                D::accumulate($grads.get_or_alloc_mut($x)?, &$dy);
+                $dev.recycle($dy);
+            }
+        }
+    };
+}
+pub(crate) use hand_grad;

@@ -30,16 +30,23 @@ pub(crate) fn empty_grad<E, D: Storage<E>>(
     dev.try_alloc_len(0)
 }
 
+pub mod add;
 pub mod add_relu;
+pub mod attention;
 mod backward;
 pub mod batch_norm;
 pub(crate) mod blocks;
+pub mod concat;
 pub mod conv2d;
 pub mod dropout;
+pub mod group_norm;
+pub(crate) mod held;
 pub mod linear;
 pub(crate) mod linked;
 pub mod pool;
 pub mod relu;
+pub mod silu;
+pub mod upsample;
 
 pub use backward::Backward;
 pub use linked::Fill;

@@ -94,6 +94,23 @@ impl<E: Dtype + Float> Lanes<E> {
         self.0 = sum;
     }
 
+    /// Adds f(a_i, b_i).
+    #[inline(always)]
+    pub(crate) fn add_pairs(&mut self, a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
+        let (chunks_a, rest_a) = a.as_chunks::<LANES>();
+        let (chunks_b, rest_b) = b.as_chunks::<LANES>();
+        let mut sum = self.0;
+        for (a, b) in chunks_a.iter().zip(chunks_b) {
+            for l in 0..LANES {
+                sum[l] += f(a[l], b[l]);
+            }
+        }
+        for ((sum, &a), &b) in sum.iter_mut().zip(rest_a).zip(rest_b) {
+            *sum += f(a, b);
+        }
+        self.0 = sum;
+    }
+
     /// Adds t_i to one sum and t_i * f(a_i) to the other, where t_i = term(a_i, b_i).
     #[inline(always)]
     pub(crate) fn add_with_dot(

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::{Activation, BatchNorm2DKernel, BatchNorm2DOp, Images, PerChannel, Statistics};
 use crate::element::Element;
 use crate::error::Result;
-use crate::ops::blocks::{Dims, ELEMENTS};
+use crate::ops::blocks::Dims;
 use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, relu, relu_grad, to_f64, Lanes, SUM_RUN};
 use crate::storage::{as_mut_slice, as_slice};
@@ -256,14 +256,6 @@ fn add_map<E: Dtype>(to: &mut [E], a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
     }
 }
 
-multiversion! {
-    fn add_assign<E>(sum: &mut [E], term: &[E]) {
-        for (s, &t) in sum.iter_mut().zip(term) {
-            *s += t;
-        }
-    }
-}
-
 /// The blocks of an optional slice: as many as of the others, each `None` if there is none.
 fn optional<T>(blocks: Option<Vec<T>>, count: usize) -> Vec<Option<T>> {
     match blocks {
@@ -377,13 +369,6 @@ impl<E: Element> BatchNorm2DKernel<E> for Cpu {
             dbias,
         );
         Ok(())
-    }
-
-    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec) {
-        let sum: &mut [E] = sum;
-        sum.par_chunks_mut(ELEMENTS)
-            .zip(term.par_chunks(ELEMENTS))
-            .for_each(|(s, t)| add_assign(s, t));
     }
 }
 

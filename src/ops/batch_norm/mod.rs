@@ -9,7 +9,8 @@ use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::ops::held::Held;
+use crate::ops::linked::{add_grad, hand_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// What is applied to the sum at the end of a fused operation.
@@ -71,7 +72,7 @@ type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
 type LinkedImages<B, C, H, W, E, D, T> = Linked<(B, C, H, W), E, D, T>;
 /// The same, taken apart.
 type WithLink<B, C, H, W, E, D> = (
-    Images<B, C, H, W, E, D>,
+    Held<(B, C, H, W), E, D>,
     Option<Link<<D as Storage<E>>::Vec>>,
 );
 /// One number a channel.
@@ -142,9 +143,6 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
     ) -> Result<()>;
-
-    /// `sum` += `term`, element by element.
-    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec);
 }
 
 /// The running statistics that training moves, each of length C.
@@ -184,7 +182,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    train_linked(x.into(), weight, bias, running, op).map(Linked::into_tensor)
+    train_linked(x.into(), weight, bias, running, op).and_then(Linked::into_tensor)
 }
 
 /// [`try_batch_norm2d_train`] with a residual of x's shape added before the activation, as the
@@ -206,7 +204,8 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    train_add_linked(x.into(), residual.into(), weight, bias, running, op).map(Linked::into_tensor)
+    train_add_linked(x.into(), residual.into(), weight, bias, running, op)
+        .and_then(Linked::into_tensor)
 }
 
 /// Batch normalisation with given statistics, for inference, or for training with the statistics
@@ -231,7 +230,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    eval_linked(x.into(), weight, bias, mean, var, op).map(Linked::into_tensor)
+    eval_linked(x.into(), weight, bias, mean, var, op).and_then(Linked::into_tensor)
 }
 
 /// [`try_batch_norm2d_eval`] with a residual of x's shape added before the activation.
@@ -254,7 +253,8 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    eval_add_linked(x.into(), residual.into(), weight, bias, mean, var, op).map(Linked::into_tensor)
+    eval_add_linked(x.into(), residual.into(), weight, bias, mean, var, op)
+        .and_then(Linked::into_tensor)
 }
 
 /// [`try_batch_norm2d_train`] between operations of this crate.
@@ -368,19 +368,19 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     check_shapes(&shape, residual.as_ref(), all)?;
 
     let dev = x.0.device().clone();
-    let mut y = dev.alloc_output(shape)?;
+    let mut y = Held::alloc(&dev, &x.1, shape)?;
     let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     timed("batch norm, forward", || {
         D::batch_norm2d_train(
             &op,
             &x.0,
-            residual.as_ref().map(|r| &r.0),
+            residual.as_ref().map(|r| &*r.0),
             weight,
             bias,
             running.mean,
             running.var,
-            &mut y,
+            y.tensor_mut(),
             &mut mean,
             &mut inv_std,
         )
@@ -414,18 +414,18 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     check_shapes(&shape, residual.as_ref(), [weight, bias, mean, var])?;
 
     let dev = x.0.device().clone();
-    let mut y = dev.alloc_output(shape)?;
+    let mut y = Held::alloc(&dev, &x.1, shape)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     timed("batch norm, forward", || {
         D::batch_norm2d_eval(
             &op,
             &x.0,
-            residual.as_ref().map(|r| &r.0),
+            residual.as_ref().map(|r| &*r.0),
             weight,
             bias,
             mean,
             var,
-            &mut y,
+            y.tensor_mut(),
             &mut inv_std,
         )
     })?;
@@ -442,7 +442,7 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     Ok(record(saved, y, tape))
 }
 
-fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
+fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
     shape: &(B, C, H, W),
     residual: Option<&WithLink<B, C, H, W, E, D>>,
     per_channel: [&PerChannel<C, E, D>; 4],
@@ -461,7 +461,7 @@ fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>>(
 }
 
 /// What the forward pass leaves for the backward pass.
-struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>> {
+struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>> {
     op: BatchNorm2DOp,
     statistics: Statistics,
     x: WithLink<B, C, H, W, E, D>,
@@ -475,7 +475,7 @@ struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Storage<E>> {
 /// Puts the backward pass on the tape.
 fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     saved: Saved<B, C, H, W, E, D>,
-    y: Images<B, C, H, W, E, D>,
+    y: Held<(B, C, H, W), E, D>,
     mut tape: T,
 ) -> LinkedImages<B, C, H, W, E, D, T> {
     let Saved {
@@ -514,7 +514,7 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
                     &op,
                     statistics,
                     &x,
-                    y_kept.as_ref(),
+                    y_kept.as_deref(),
                     &weight,
                     &bias,
                     &mean,
@@ -528,25 +528,14 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
             })
             .map_err(D::device_error)
         };
-        add_grad!(dev, grads, &x, x_link, len, dx);
+        add_grad!(dev, grads, &*x, x_link, len, dx);
         if let (Some(link), Some(importance)) = (&x_link, importance) {
             link.put_importance(importance);
         }
         // dy is the residual's gradient now. Over an empty link it goes as it is.
         match &residual {
             None => dev.recycle(dy),
-            Some((_, Some(link))) => match link.take() {
-                None => link.put(dy),
-                Some(mut gradient) => {
-                    D::accumulate(&mut gradient, &dy);
-                    link.put(gradient);
-                    dev.recycle(dy);
-                }
-            },
-            Some((ghost, None)) => {
-                D::accumulate(grads.get_or_alloc_mut(ghost)?, &dy);
-                dev.recycle(dy);
-            }
+            Some((ghost, link)) => hand_grad!(dev, grads, ghost, link, dy),
         }
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);

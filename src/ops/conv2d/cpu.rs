@@ -163,8 +163,8 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         x: &Tensor<X, E, Self>,
         weight: &Tensor<W, E, Self>,
         bias: Option<&Tensor<B, E, Self>>,
-        y: Y,
-    ) -> Result<Tensor<Y, E, Self>> {
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()> {
         let x = storage::as_slice("conv2d: x", x)?;
         let weight = storage::as_slice("conv2d: weight", weight)?;
         let bias = bias
@@ -176,11 +176,10 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         if let Some(bias) = bias {
             check_len("bias", bias.len(), &[shape.c_out])?;
         }
-        let mut y = self.alloc_output(y)?;
-        let out = storage::as_mut_slice("conv2d: y", &mut y)?;
+        let out = storage::as_mut_slice("conv2d: y", y)?;
         check_len("y", out.len(), &shape.y(shape.c_out))?;
         E::forward(shape, x, weight, bias, out);
-        Ok(y)
+        Ok(())
     }
 
     fn channel_importance(

@@ -33,6 +33,15 @@ enum Left<const C_OUT: usize, V> {
 }
 
 impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
+    /// The whole of `dy`, for a layer that is never sparse.
+    pub(crate) fn whole(dy: V) -> Self {
+        Self {
+            left: Left::Whole(dy),
+            for_input: None,
+            kept: [C_OUT, C_OUT],
+        }
+    }
+
     /// What `backward` leaves of `dy` (B, C_OUT, H_out, W_out).
     ///
     /// # Errors

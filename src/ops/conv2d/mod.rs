@@ -32,7 +32,8 @@ pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::ops::held::Held;
+use crate::ops::linked::{add_grad, Buffer, Fill, Link, Linked};
 use crate::profile::timed;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
@@ -50,7 +51,7 @@ pub enum Conv2DGrads<'a, V> {
 
 /// A device's convolution. [`conv2d`] is the function to call.
 pub trait Conv2DKernel<E: Dtype>: Storage<E> {
-    /// y (B, C_out, H_out, W_out) = conv(x, weight) + bias
+    /// Writes y (B, C_out, H_out, W_out) = conv(x, weight) + bias.
     ///
     /// # Errors
     /// [`Error::Device`] if memory runs out, [`Error::Shape`] for tensors that are not contiguous.
@@ -60,8 +61,8 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         x: &Tensor<X, E, Self>,
         weight: &Tensor<W, E, Self>,
         bias: Option<&Tensor<B, E, Self>>,
-        y: Y,
-    ) -> Result<Tensor<Y, E, Self>>;
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()>;
 
     /// Mean |dY| of each of `channels` channels of `pixels` pixels, over batch and pixels.
     ///
@@ -232,7 +233,7 @@ pub fn conv2d_counted<
         backward,
         count,
     )
-    .map(Linked::into_tensor)
+    .and_then(Linked::into_tensor)
 }
 
 /// [`conv2d_counted`] between operations of this crate.
@@ -277,16 +278,91 @@ pub(crate) fn conv2d_linked<
         ));
     }
     let y_shape = (b, Const, h.conv()?, w.conv()?);
+    let plan = Plan {
+        ranked: !backward.planned_drop_rate().is_dense(),
+        input_gradient: backward.input_gradient,
+        choose: move |dev: &D, dy, known| {
+            let dy = BackwardGradient::<C_OUT, _>::ranked(dev, &shape, dy, &backward, known)?;
+            if let Some(count) = &count {
+                dy.count(count);
+            }
+            Ok(dy)
+        },
+    };
+    convolve(x, weight, bias, shape, y_shape, plan)
+}
 
+/// A convolution of tensors of any ranks, whose sizes `shape` says, with a dense backward pass:
+/// x is (B, C_in, ...), the result `y`.
+///
+/// # Errors
+/// [`Error::Shape`] for tensors that have not as many elements as `shape` says; [`Error::Device`].
+pub(crate) fn conv_dense_linked<X, W, Bias, Y, E, D, T>(
+    x: Linked<X, E, D, T>,
+    weight: &Tensor<W, E, D>,
+    bias: Option<&Tensor<Bias, E, D>>,
+    shape: Conv2DShape,
+    y: Y,
+) -> Result<Linked<Y, E, D, T>>
+where
+    X: Shape,
+    W: Shape,
+    Bias: Shape,
+    Y: Shape,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let plan = Plan {
+        ranked: false,
+        input_gradient: true,
+        // The number of channels is a part of the type for the sake of a choice of them. There is
+        // none here, so that channel counts can be types that are no plain constants.
+        choose: |_: &D, dy, _| Ok(BackwardGradient::<0, _>::whole(dy)),
+    };
+    convolve(x, weight, bias, shape, y, plan)
+}
+
+/// How a backward pass begins.
+struct Plan<F> {
+    /// Whether it has a use for the channels' importance.
+    ranked: bool,
+    /// Whether dX is computed.
+    input_gradient: bool,
+    /// What is left of dY, which may come with the channels' importance.
+    choose: F,
+}
+
+/// The convolution of `shape` forward, and its backward pass on the tape.
+fn convolve<const N: usize, X, W, Bias, Y, E, D, T, F>(
+    x: Linked<X, E, D, T>,
+    weight: &Tensor<W, E, D>,
+    bias: Option<&Tensor<Bias, E, D>>,
+    shape: Conv2DShape,
+    y: Y,
+    plan: Plan<F>,
+) -> Result<Linked<Y, E, D, T>>
+where
+    X: Shape,
+    W: Shape,
+    Bias: Shape,
+    Y: Shape,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+    F: FnOnce(&D, Buffer<E, D>, Option<Vec<f64>>) -> Result<BackwardGradient<N, Buffer<E, D>>>
+        + 'static,
+{
     let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
-    let y = timed("convolution, forward", || {
-        dev.conv2d_forward(&shape, &x, weight, bias, y_shape)
+    let mut y = Held::alloc(&dev, &x_link, y)?;
+    timed("convolution, forward", || {
+        dev.conv2d_forward(&shape, &x, weight, bias, y.tensor_mut())
     })?;
 
-    let y_link = match backward.planned_drop_rate().is_dense() {
-        true => Link::new(),
-        false => Link::ranked(),
+    let y_link = match plan.ranked {
+        true => Link::ranked(),
+        false => Link::new(),
     };
     if T::OWNS_TAPE {
         let y_link = y_link.clone();
@@ -299,12 +375,9 @@ pub(crate) fn conv2d_linked<
             };
             let known = y_link.take_importance();
             let dy = timed("convolution, choice of channels", || {
-                BackwardGradient::<C_OUT, _>::ranked(&dev, &shape, dy, &backward, known)
+                (plan.choose)(&dev, dy, known)
             })
             .map_err(D::device_error)?;
-            if let Some(count) = count {
-                dy.count(&count);
-            }
             let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
                 let (name, dy) = match into {
                     Conv2DGrads::Input(..) => ("convolution, dX", dy.for_input()),
@@ -318,7 +391,7 @@ pub(crate) fn conv2d_linked<
                 add(Conv2DGrads::Bias(grads.get_or_alloc_mut(bias)?))?;
             }
             add(Conv2DGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?))?;
-            if backward.input_gradient {
+            if plan.input_gradient {
                 let len = shape.x().iter().product();
                 let dx = |dx: &mut _, fill| add(Conv2DGrads::Input(dx, fill));
                 add_grad!(dev, grads, &x_ghost, x_link, len, dx);

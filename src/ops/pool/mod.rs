@@ -10,6 +10,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::ops::held::Held;
 use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 use crate::shape::ConvDim;
@@ -150,7 +151,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    max_pool2d_linked::<K, S, P, _, _, _, _, _, _, _>(x.into()).map(Linked::into_tensor)
+    max_pool2d_linked::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Linked::into_tensor)
 }
 
 /// [`try_max_pool2d`] between operations of this crate.
@@ -189,9 +190,9 @@ where
     }
     let (x, x_link, mut tape) = x.split()?;
     let dev = x.device().clone();
-    let mut y = dev.alloc_output(shape)?;
+    let mut y = Held::alloc(&dev, &x_link, shape)?;
     let argmax = timed("pool, forward", || {
-        D::max_pool2d_forward(&op, &x, &mut y, T::OWNS_TAPE)
+        D::max_pool2d_forward(&op, &x, y.tensor_mut(), T::OWNS_TAPE)
     })?;
     let y_link = Link::new();
     let (x_ghost, link) = (x.ghost(), y_link.clone());

@@ -1,0 +1,168 @@
+//! Multi-head self-attention over the positions of an image.
+
+mod cpu;
+pub mod reference;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Const, ConstDim, Dim, HasShape, Shape};
+use dfdx::tensor::{Storage, Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::ops::held::Held;
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
+
+/// The compile-time size 3 N: queries, keys and values of N channels each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Triple<const N: usize>;
+
+impl<const N: usize> Dim for Triple<N> {
+    fn size(&self) -> usize {
+        3 * N
+    }
+    fn from_size(size: usize) -> Option<Self> {
+        (size == 3 * N).then_some(Self)
+    }
+}
+
+impl<const N: usize> ConstDim for Triple<N> {
+    const SIZE: usize = 3 * N;
+}
+
+/// The sizes of one head, shared by forward and backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionOp {
+    /// Channels of a head, C / heads.
+    pub depth: usize,
+    /// Positions of an image, N = H W.
+    pub positions: usize,
+}
+
+/// A device's kernels for self-attention.
+pub trait AttentionKernel<E: Dtype>: Storage<E> {
+    /// Writes `y`, and for each head 2 N numbers to `statistics`: the largest score of every query,
+    /// and 1 over the sum of the exponentials of its scores less that.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the device.
+    fn attention_forward<X: Shape, Y: Shape>(
+        op: &AttentionOp,
+        qkv: &Tensor<X, E, Self>,
+        y: &mut Tensor<Y, E, Self>,
+        statistics: &mut Self::Vec,
+    ) -> Result<()>;
+
+    /// Adds to `dqkv`, or overwrites it. The weights are computed again from the statistics.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the device.
+    fn attention_backward<X: Shape, Y: Shape>(
+        op: &AttentionOp,
+        qkv: &Tensor<X, E, Self>,
+        y: &Tensor<Y, E, Self>,
+        statistics: &Self::Vec,
+        dy: &Self::Vec,
+        dqkv: (&mut Self::Vec, Fill),
+    ) -> Result<()>;
+}
+
+/// Self-attention of `HEADS` heads over the N = H W positions of an image ([Vaswani et al.,
+/// 2017](https://arxiv.org/abs/1706.03762), Eq. 1), (B, 3 C, H, W) -> (B, C, H, W).
+///
+/// In each head, with queries, keys and values q, k, v of shape (d, N), d = C / HEADS:
+///
+/// y_{c,t} = sum_s P_{t,s} v_{c,s}, with P_t = softmax_s(sum_c q_{c,t} k_{c,s} / sqrt(d)).
+///
+/// `qkv` has the heads one after the other, each with its d queries, d keys and d values: the order
+/// of `QKVAttentionLegacy` in OpenAI's U-Net ([Dhariwal and Nichol,
+/// 2021](https://arxiv.org/abs/2105.05233)).
+/// The backward pass keeps two numbers a query instead of the N x N weights, and computes those
+/// again. Memory beside the tensors is of the order of N^2 a thread.
+///
+/// `HEADS` has to divide `C`; anything else does not compile.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) if memory runs out.
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::attention::{try_attention, Triple};
+///
+/// let dev = Cpu::default();
+/// let qkv: Tensor<(Const<2>, Triple<16>, Const<8>, Const<8>), f32, _> = dev.sample_normal();
+/// let y = try_attention::<4, 16, _, _, _, _, _, _>(qkv)?;
+/// let _: &Rank4<2, 16, 8, 8> = y.shape();
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub fn try_attention<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
+    qkv: Tensor<(B, Triple<C>, H, W), E, D, T>,
+) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
+where
+    B: Dim,
+    H: Dim,
+    W: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    attention_linked::<HEADS, C, _, _, _, _, _, _>(qkv.into()).and_then(Linked::into_tensor)
+}
+
+/// [`try_attention`] between operations of this crate.
+pub(crate) fn attention_linked<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
+    qkv: Linked<(B, Triple<C>, H, W), E, D, T>,
+) -> Result<Linked<(B, Const<C>, H, W), E, D, T>>
+where
+    B: Dim,
+    H: Dim,
+    W: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    const {
+        assert!(
+            C > 0 && HEADS > 0 && C / HEADS * HEADS == C,
+            "HEADS must divide C"
+        );
+    }
+    let &(b, _, h, w) = qkv.shape();
+    let op = AttentionOp {
+        depth: C / HEADS,
+        positions: h.size() * w.size(),
+    };
+    let (qkv, qkv_link, mut tape) = qkv.split()?;
+    let dev = qkv.device().clone();
+    let mut y = Held::alloc(&dev, &qkv_link, (b, Const, h, w))?;
+    let mut statistics = dev.alloc_buffer(b.size() * HEADS * 2 * op.positions)?;
+    timed("attention, forward", || {
+        D::attention_forward(&op, &qkv, y.tensor_mut(), &mut statistics)
+    })?;
+    let y_link = Link::new();
+    if T::OWNS_TAPE {
+        let (link, kept) = (y_link.clone(), y.clone());
+        let (ghost, len) = (qkv.ghost(), qkv.shape().num_elements());
+        tape.add_backward_op(move |grads| {
+            let Some(dy) = link.take() else {
+                return Ok(());
+            };
+            let dx = |dx: &mut _, fill| {
+                timed("attention, backward", || {
+                    D::attention_backward(&op, &qkv, &kept, &statistics, &dy, (dx, fill))
+                })
+                .map_err(D::device_error)
+            };
+            add_grad!(dev, grads, &ghost, qkv_link, len, dx);
+            dev.recycle(dy);
+            dev.recycle(statistics);
+            Ok(())
+        });
+    } else {
+        dev.recycle(statistics);
+    }
+    Ok(Linked::new(y, y_link, tape))
+}
+
+#[cfg(test)]
+mod tests;

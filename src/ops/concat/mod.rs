@@ -1,0 +1,152 @@
+//! Concatenation of images along their channels: the skip connections of a U-Net.
+
+mod cpu;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::tensor::{Merge, Storage, Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::ops::held::Held;
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
+
+/// One of two images that lie in one: the elements that an image of the whole has, and those of
+/// them that are this one's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Elements of an image of the whole, (A + C) H W.
+    pub whole: usize,
+    /// This part's elements of it.
+    pub range: std::ops::Range<usize>,
+}
+
+/// A device's kernels for concatenation.
+pub trait ConcatKernel<E: Dtype>: Storage<E> {
+    /// Writes the images `x` to their part of those of `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the device.
+    fn concat_forward<X: Shape, Y: Shape>(
+        part: &Part,
+        x: &Tensor<X, E, Self>,
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds a part of `dy` to `dx`, or overwrites that.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn concat_backward(part: &Part, dy: &Self::Vec, dx: &mut Self::Vec, fill: Fill) -> Result<()>;
+}
+
+/// The channels of `a`, then those of `b`: (B, A, H, W) and (B, C, H, W) -> (B, A + C, H, W).
+///
+/// `OUT` has to be A + C; anything else does not compile.
+///
+/// # Errors
+/// [`Error::Shape`] if batch, height or width differ; [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::concat::try_concat_channels;
+///
+/// let dev = Cpu::default();
+/// let (a, b) = (dev.tensor([[[[1.0f32, 2.0]]]]), dev.tensor([[[[3.0f32, 4.0]], [[5.0, 6.0]]]]));
+/// let y = try_concat_channels::<1, 2, 3, _, _, _, _, _, _, _>(a.leaky_trace(), b.clone())?;
+/// assert_eq!(y.array(), [[[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]]);
+/// assert_eq!(y.square().sum().backward().get(&b).array(), [[[[6.0, 8.0]], [[10.0, 12.0]]]]);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub fn try_concat_channels<const A: usize, const C: usize, const OUT: usize, B, H, W, E, D, T, R>(
+    a: Tensor<(B, Const<A>, H, W), E, D, T>,
+    b: Tensor<(B, Const<C>, H, W), E, D, R>,
+) -> Result<Tensor<(B, Const<OUT>, H, W), E, D, T>>
+where
+    B: Dim,
+    H: Dim,
+    W: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    concat_channels_linked(a.into(), b.into()).and_then(Linked::into_tensor)
+}
+
+/// [`try_concat_channels`] between operations of this crate.
+pub(crate) fn concat_channels_linked<
+    const A: usize,
+    const C: usize,
+    const OUT: usize,
+    B,
+    H,
+    W,
+    E,
+    D,
+    T,
+    R,
+>(
+    a: Linked<(B, Const<A>, H, W), E, D, T>,
+    b: Linked<(B, Const<C>, H, W), E, D, R>,
+) -> Result<Linked<(B, Const<OUT>, H, W), E, D, T>>
+where
+    B: Dim,
+    H: Dim,
+    W: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    const {
+        assert!(
+            A + C == OUT,
+            "the output's channels are those of both inputs"
+        );
+    }
+    let ((batch, _, h, w), found) = (*a.shape(), *b.shape());
+    if (batch, h, w) != (found.0, found.2, found.3) {
+        return Err(Error::shape("concat", "images", (batch, C, h, w), found));
+    }
+    let plane = h.size() * w.size();
+    let whole = OUT * plane;
+    let parts = [0..A * plane, A * plane..whole].map(|range| Part { whole, range });
+    let (a, a_link, tape) = a.split()?;
+    let (b, b_link, other) = b.split()?;
+    let mut tape = tape.merge(other);
+    let dev = a.device().clone();
+    let mut y = Held::alloc(&dev, &a_link, (batch, Const, h, w))?;
+    timed("concatenation, forward", || {
+        D::concat_forward(&parts[0], &a, y.tensor_mut())?;
+        D::concat_forward(&parts[1], &b, y.tensor_mut())
+    })?;
+    let y_link = Link::new();
+    let link = y_link.clone();
+    let lens = [a.shape().num_elements(), b.shape().num_elements()];
+    let (a, b) = (a.ghost(), b.ghost());
+    tape.add_backward_op(move |grads| {
+        let Some(dy) = link.take() else {
+            return Ok(());
+        };
+        let share = |part, dx: &mut _, fill| {
+            timed("concatenation, backward", || {
+                D::concat_backward(part, &dy, dx, fill)
+            })
+            .map_err(D::device_error)
+        };
+        let (da, db) = (
+            |dx: &mut _, fill| share(&parts[0], dx, fill),
+            |dx: &mut _, fill| share(&parts[1], dx, fill),
+        );
+        add_grad!(dev, grads, &a, a_link, lens[0], da);
+        add_grad!(dev, grads, &b, b_link, lens[1], db);
+        dev.recycle(dy);
+        Ok(())
+    });
+    Ok(Linked::new(y, y_link, tape))
+}
+
+#[cfg(test)]
+mod tests;

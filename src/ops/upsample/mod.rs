@@ -1,0 +1,135 @@
+//! Nearest-neighbour upsampling of images by 2.
+
+mod cpu;
+pub mod reference;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::tensor::{Storage, Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::ops::held::Held;
+use crate::ops::linked::{add_grad, Fill, Link, Linked};
+use crate::profile::timed;
+
+/// A device's kernels for upsampling. `[h, w]` is the smaller image's size.
+pub trait UpsampleKernel<E: Dtype>: Storage<E> {
+    /// Writes every pixel of `x` to its square of two by two pixels of `y`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not contiguous, and those of the device.
+    fn upsample_nearest2d_forward<X: Shape, Y: Shape>(
+        size: [usize; 2],
+        x: &Tensor<X, E, Self>,
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()>;
+
+    /// Adds the sum of every square of `dy` to its pixel of `dx`, or overwrites that.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn upsample_nearest2d_backward(
+        size: [usize; 2],
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        fill: Fill,
+    ) -> Result<()>;
+}
+
+/// Doubles an image's height and width: y_{2i+a, 2j+b} = x_{ij} for a and b in {0, 1}.
+///
+/// (B, C, H, W) -> (B, C, 2 H, 2 W). It undoes a halving, so the caller, who knows what was halved,
+/// says the output's size with its type: `to` has to be (2 H, 2 W).
+///
+/// # Errors
+/// [`Error::Shape`] if `to` is not twice the image's size; [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::upsample::try_upsample_nearest2d;
+///
+/// let dev = Cpu::default();
+/// let x = dev.tensor([[[[1.0f32, 2.0]]]]);
+/// let y = try_upsample_nearest2d(x.leaky_trace(), (Const::<2>, Const::<4>))?;
+/// assert_eq!(y.array(), [[[[1.0, 1.0, 2.0, 2.0]; 2]]]);
+/// assert_eq!(y.sum().backward().get(&x).array(), [[[[4.0, 4.0]]]]);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub fn try_upsample_nearest2d<B, C, H, W, H2, W2, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    to: (H2, W2),
+) -> Result<Tensor<(B, C, H2, W2), E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: Dim,
+    W: Dim,
+    H2: Dim,
+    W2: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    upsample_nearest2d_linked(x.into(), to).and_then(Linked::into_tensor)
+}
+
+/// [`try_upsample_nearest2d`] between operations of this crate.
+pub(crate) fn upsample_nearest2d_linked<B, C, H, W, H2, W2, E, D, T>(
+    x: Linked<(B, C, H, W), E, D, T>,
+    to: (H2, W2),
+) -> Result<Linked<(B, C, H2, W2), E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: Dim,
+    W: Dim,
+    H2: Dim,
+    W2: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let &(b, c, h, w) = x.shape();
+    let size = [h.size(), w.size()];
+    let found = [to.0.size(), to.1.size()];
+    if [0, 1]
+        .iter()
+        .any(|&i| size[i].checked_mul(2) != Some(found[i]))
+    {
+        let expected = format!("twice {size:?}");
+        return Err(Error::Shape {
+            op: "upsample_nearest2d",
+            what: "output's height and width",
+            expected,
+            found: format!("{found:?}"),
+        });
+    }
+    let (x, x_link, mut tape) = x.split()?;
+    let dev = x.device().clone();
+    let mut y = Held::alloc(&dev, &x_link, (b, c, to.0, to.1))?;
+    timed("upsampling, forward", || {
+        D::upsample_nearest2d_forward(size, &x, y.tensor_mut())
+    })?;
+    let y_link = Link::new();
+    let (x_ghost, link) = (x.ghost(), y_link.clone());
+    let len = x.shape().num_elements();
+    tape.add_backward_op(move |grads| {
+        let Some(dy) = link.take() else {
+            return Ok(());
+        };
+        let dx = |dx: &mut _, fill| {
+            timed("upsampling, backward", || {
+                D::upsample_nearest2d_backward(size, &dy, dx, fill)
+            })
+            .map_err(D::device_error)
+        };
+        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
+        dev.recycle(dy);
+        Ok(())
+    });
+    Ok(Linked::new(y, y_link, tape))
+}
+
+#[cfg(test)]
+mod tests;
