@@ -13,7 +13,9 @@ pub use dfdx::prelude::*;
 
 // By name where dfdx has one of the same name: ours is then the one that is meant.
 pub use crate::checkpoint::{self, load_training, save_training};
-pub use crate::models::builders::{Cnn, ResNet18, ResNet26, ResNet34, ResNet50, MLP};
+pub use crate::models::builders::{
+    CelebAUNet, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, MLP,
+};
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, MaxPool2D, ReLU,
     SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear,

@@ -6,6 +6,7 @@ mod mlp;
 mod module;
 mod resnet;
 mod sizes;
+mod unet;
 
 pub use sizes::{Down, Halves, Same};
 
@@ -17,6 +18,10 @@ pub mod builders {
         BasicBlock, Bottleneck, DownBlock, ProjectionBottleneck, ResNet18, ResNet26, ResNet34,
         ResNet50,
     };
+    pub use super::unet::builder::{
+        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, Downsample, MnistInputBlocks,
+        MnistOutputBlocks, MnistUNet, ProjectionResBlock, ResBlock, Upsample,
+    };
 }
 
 /// The networks with their tensors.
@@ -26,5 +31,9 @@ pub mod modules {
     pub use super::resnet::{
         BasicBlock, Bottleneck, DownBlock, ProjectionBottleneck, ResNet18, ResNet26, ResNet34,
         ResNet50,
+    };
+    pub use super::unet::{
+        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, Downsample, MnistInputBlocks,
+        MnistOutputBlocks, MnistUNet, NoDropout, ProjectionResBlock, ResBlock, Upsample,
     };
 }

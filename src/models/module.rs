@@ -5,17 +5,21 @@
 /// [`VisitSparse`](crate::nn::VisitSparse), [`VisitDropout`](crate::nn::VisitDropout) and
 /// [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. The
 /// `first` layer's input is the data, which needs no gradient. Each layer's input is the one before
-/// it, but that of the layer `beside` the others is the network's.
+/// it, but that of the layer `beside` the others is the network's. After `@module` the cost is left
+/// out, for networks that are no chain, and a field can have another name for its tensors.
 macro_rules! network {
     (@nest) => { () };
     (@nest $head:tt $($tail:tt)*) => { ($head, network!(@nest $($tail)*)) };
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $name:literal) => { $name };
+    // The module without its cost.
     (
+        @module
         $(#[$doc:meta])*
         $name:ident [$(const $param:ident: usize),*] {
-            $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
+            $($(#[$field_doc:meta])* $field:ident $(= $field_name:literal)?: $layer:ty,)*
         }
-        $(first $first:ident $(. $inner:ident)*)?
-        $(beside $beside:ident)?
+        $(first $first:ident $(. $inner:tt)*)?
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
@@ -45,12 +49,16 @@ macro_rules! network {
                 visitor.visit_fields(
                     // Nested, since dfdx takes at most six fields side by side.
                     network!(@nest $((
-                        Self::module(stringify!($field), |s: &Self| &s.$field, |s: &mut Self| &mut s.$field)
+                        Self::module(
+                            network!(@name $field $($field_name)?),
+                            |s: &Self| &s.$field,
+                            |s: &mut Self| &mut s.$field,
+                        )
                     ))*),
                     |network!(@nest $($field)*)| {
                         #[allow(unused_mut)]
                         let mut network = $name { $($field,)* };
-                        $(network.$first $(.$inner)* .backward.input_gradient = false;)?
+                        $(network.$first $(. $inner)* .backward.input_gradient = false;)?
                         network
                     },
                 )
@@ -61,7 +69,10 @@ macro_rules! network {
             for $name<$($param,)* E, D>
         {
             fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-                $(self.$field.visit_sparse_at(&join(path, stringify!($field)), f);)*
+                $(
+                    let path_ = join(path, network!(@name $field $($field_name)?));
+                    self.$field.visit_sparse_at(&path_, f);
+                )*
             }
         }
 
@@ -69,9 +80,29 @@ macro_rules! network {
             for $name<$($param,)* E, D>
         {
             fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-                $(self.$field.visit_dropout_at(&join(path, stringify!($field)), f);)*
+                $(
+                    let path_ = join(path, network!(@name $field $($field_name)?));
+                    self.$field.visit_dropout_at(&path_, f);
+                )*
             }
         }
+    };
+    (
+        $(#[$doc:meta])*
+        $name:ident [$(const $param:ident: usize),*] {
+            $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
+        }
+        $(first $first:ident $(. $inner:tt)*)?
+        $(beside $beside:ident)?
+    ) => {
+        network!(
+            @module
+            $(#[$doc])*
+            $name [$(const $param: usize),*] {
+                $($(#[$field_doc])* $field: $layer,)*
+            }
+            $(first $first $(. $inner)*)?
+        );
 
         impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> BackwardCost
             for $name<$($param,)* E, D>

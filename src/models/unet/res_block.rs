@@ -1,0 +1,162 @@
+//! Residual blocks that are told the timestep.
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::modules::Linear;
+use dfdx::nn::{BuildModule, BuildOnDevice, ModuleVisitor, TensorCollection, ZeroSizedModule};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{Merge, PutTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::Device;
+use rand_distr::uniform::SampleUniform;
+
+use super::{Conv1x1, Conv3x3, Norm};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::models::module::network;
+use crate::models::sizes::Same;
+use crate::nn::modules::SiLU;
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
+use crate::ops::add::add_linked;
+use crate::ops::group_norm::Activation;
+use crate::ops::linear::linear;
+use crate::ops::linked::Linked;
+use crate::ops::Backward;
+
+/// The architectures.
+pub mod builder {
+    /// See [`super::ResBlock`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct ResBlock<const C: usize, const EMB: usize>;
+
+    /// See [`super::ProjectionResBlock`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct ProjectionResBlock<const C_IN: usize, const C_OUT: usize, const EMB: usize>;
+}
+
+/// Holds the place of the dropout in PyTorch's block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoDropout;
+
+impl ZeroSizedModule for NoDropout {}
+
+impl VisitSparse for NoDropout {
+    fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
+}
+
+impl VisitDropout for NoDropout {
+    fn visit_dropout_at(&mut self, _: &str, _: &mut dyn FnMut(DropoutLayer<'_>)) {}
+}
+
+impl BackwardCost for NoDropout {
+    fn visit_cost(_: &str, input: ImageSize, _: Cost<'_>) -> Result<ImageSize> {
+        Ok(input)
+    }
+}
+
+network!(
+    @module
+    /// y = x + h with C channels throughout, where
+    /// h = conv(silu(norm(conv(silu(norm(x))) + linear(silu(emb))))).
+    ResBlock [const C: usize, const EMB: usize] {
+        /// Group norm, SiLU, 3x3 convolution.
+        in_layers: (Norm<C, E, D>, SiLU, Conv3x3<C, C, E, D>),
+        /// SiLU, EMB to C.
+        emb_layers: (SiLU, Linear<EMB, C, E, D>),
+        /// Group norm, SiLU, nothing, 3x3 convolution.
+        out_layers: (Norm<C, E, D>, SiLU, NoDropout, Conv3x3<C, C, E, D>),
+    }
+);
+
+network!(
+    @module
+    /// y = skip_connection(x) + h from C_IN to C_OUT channels; h is that of [`ResBlock`].
+    ProjectionResBlock [const C_IN: usize, const C_OUT: usize, const EMB: usize] {
+        /// Group norm, SiLU, 3x3 convolution.
+        in_layers: (Norm<C_IN, E, D>, SiLU, Conv3x3<C_IN, C_OUT, E, D>),
+        /// SiLU, EMB to C_OUT.
+        emb_layers: (SiLU, Linear<EMB, C_OUT, E, D>),
+        /// Group norm, SiLU, nothing, 3x3 convolution.
+        out_layers: (Norm<C_OUT, E, D>, SiLU, NoDropout, Conv3x3<C_OUT, C_OUT, E, D>),
+        /// 1x1 convolution.
+        skip_connection: Conv1x1<C_IN, C_OUT, E, D>,
+    }
+);
+
+/// The residual h of x. `emb` has gone through SiLU, which is the same for all blocks.
+macro_rules! residual {
+    ($this:ident, $x:expr, $emb:expr) => {{
+        let (norm, _, conv) = &$this.in_layers;
+        let h = norm.apply_linked($x, Activation::SiLU)?;
+        let h = conv.apply_linked(h)?;
+        let Linear { weight, bias } = &$this.emb_layers.1;
+        // A tape of its own: the caller's holds what led to `emb`.
+        let emb = $emb.clone().put_tape(T::default());
+        let shift = linear(emb, weight, Some(bias), Backward::default(), None)?;
+        let (norm, _, _, conv) = &$this.out_layers;
+        let h = norm.apply_shift_linked(h, shift, Activation::SiLU)?;
+        conv.apply_linked(h)?
+    }};
+}
+
+impl<const C: usize, const EMB: usize, E: Dtype, D: Backend<E>> ResBlock<C, EMB, E, D> {
+    /// x (B, C, H, W), silu(emb) (B, EMB) to (B, C, H, W).
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+        &self,
+        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        emb: &Tensor<(B, Const<EMB>), E, D>,
+    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        let h = residual!(self, x.with_empty_tape(), emb);
+        add_linked(x, h)
+    }
+}
+
+impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Backend<E>>
+    ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
+{
+    /// x (B, C_IN, H, W), silu(emb) (B, EMB) to (B, C_OUT, H, W).
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+        &self,
+        x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
+        emb: &Tensor<(B, Const<EMB>), E, D>,
+    ) -> Result<Linked<(B, Const<C_OUT>, H, W), E, D, T>> {
+        let h = residual!(self, x.with_empty_tape(), emb);
+        add_linked(self.skip_connection.apply_linked(x)?, h)
+    }
+}
+
+type Cost<'a> = &'a mut dyn FnMut(&str, LayerCost);
+
+/// The counted layers of a block: the embedding's map is none of them.
+macro_rules! cost {
+    ($path:ident, $input:ident, $f:ident; $in:ty, $out:ty $(, $skip:ty)?) => {{
+        $(<$skip>::visit_cost(&join($path, "skip_connection"), $input, $f)?;)?
+        let size = <$in>::visit_cost(&join($path, "in_layers"), $input, $f)?;
+        <$out>::visit_cost(&join($path, "out_layers"), size, $f)
+    }};
+}
+
+impl<const C: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
+    for ResBlock<C, EMB, E, D>
+{
+    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
+        cost!(
+            path, input, f;
+            (Norm<C, E, D>, SiLU, Conv3x3<C, C, E, D>),
+            (Norm<C, E, D>, SiLU, NoDropout, Conv3x3<C, C, E, D>)
+        )
+    }
+}
+
+impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
+    for ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
+{
+    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
+        cost!(
+            path, input, f;
+            (Norm<C_IN, E, D>, SiLU, Conv3x3<C_IN, C_OUT, E, D>),
+            (Norm<C_OUT, E, D>, SiLU, NoDropout, Conv3x3<C_OUT, C_OUT, E, D>),
+            Conv1x1<C_IN, C_OUT, E, D>
+        )
+    }
+}
