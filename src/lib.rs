@@ -15,6 +15,7 @@ struct Readme;
 pub mod backend;
 pub mod checkpoint;
 pub mod data;
+pub mod diffusion;
 mod element;
 pub mod error;
 pub mod models;

@@ -13,6 +13,9 @@ pub use dfdx::prelude::*;
 
 // By name where dfdx has one of the same name: ours is then the one that is meant.
 pub use crate::checkpoint::{self, load_training, save_training};
+pub use crate::diffusion::{
+    BetaSchedule, Diffusion, DiffusionTrainer, Parameterization, SampleRun, Sampler,
+};
 pub use crate::models::builders::{
     CelebAUNet, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, MLP,
 };
@@ -21,6 +24,6 @@ pub use crate::nn::builders::{
     SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear,
 };
 pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
-pub use crate::optim::{Adam, AdamConfig};
+pub use crate::optim::{Adam, AdamConfig, Ema};
 pub use crate::sparsity::{AdaptiveKeep, DropRate, Masking, Schedule, Selection, Span};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

@@ -129,6 +129,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A tensor in a file.
+#[derive(Clone)]
 pub(super) struct Stored<'a> {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,

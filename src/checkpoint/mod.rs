@@ -11,6 +11,7 @@
 //! | `optimizer.step.<parameter>` | I64, no dimensions | updates that the parameter has had |
 //! | `optimizer.exp_avg.<parameter>` | the parameter's, its shape | first moment |
 //! | `optimizer.exp_avg_sq.<parameter>` | the parameter's, its shape | second moment |
+//! | `ema.<tensor>` | the tensor's, its shape | moving average, if the run keeps one |
 //!
 //! Model, state and metadata share a file, so that they cannot get out of step. A file is written
 //! under a temporary name in its folder, brought to the disk and renamed: one that was there before
@@ -52,13 +53,21 @@ use dfdx::tensor_ops::Device;
 use crate::error::{Error, Result};
 
 pub use element::StoredElement;
-pub use training::{load_training, save_training};
+pub use training::{load_average, load_training, save_training};
+pub(crate) use training::{load_training_with, save_training_with};
 
 /// What else a file says, as text: the epoch, the seed, the name of the model.
 pub type Metadata = BTreeMap<String, String>;
 
 /// Begins the names of an optimizer's tensors.
 const OPTIMIZER: &str = "optimizer.";
+/// Begins the names of a moving average's tensors.
+const EMA: &str = "ema.";
+
+/// Whether a tensor that the model has not belongs to its training.
+fn is_of_training(name: &str) -> bool {
+    name.starts_with(OPTIMIZER) || name.starts_with(EMA)
+}
 
 /// Saves a model's tensors and scalars.
 ///
@@ -75,7 +84,7 @@ where
 }
 
 /// Loads a model from a file that has exactly its tensors and scalars, and returns the metadata. An
-/// optimizer's state in the file is left aside. On an error the model is as it was.
+/// optimizer's state and a moving average in the file are left aside. On an error the model is as it was.
 ///
 /// # Errors
 /// All name the file, and those of a tensor its name and the shapes: [`Error::Io`],
@@ -137,13 +146,13 @@ where
         metadata,
         missing: names(differences.missing).collect(),
         unexpected: names(differences.unexpected)
-            .filter(|name| !name.starts_with(OPTIMIZER))
+            .filter(|name| !is_of_training(name))
             .collect(),
     })
 }
 
-/// An error unless `stored` has all of the model's tensors and no others than an optimizer's, whose
-/// names it returns.
+/// An error unless `stored` has all of the model's tensors and no others than those of its
+/// training, whose names it returns.
 fn check_all<M, E, D>(
     model: &M,
     stored: &BTreeMap<String, file::Stored>,
@@ -165,7 +174,7 @@ where
     }
     let mut names = Vec::new();
     for (name, found) in differences.unexpected {
-        if !name.starts_with(OPTIMIZER) {
+        if !is_of_training(&name) {
             return Err(Error::UnexpectedTensor { place, name, found });
         }
         names.push(name);

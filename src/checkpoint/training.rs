@@ -8,7 +8,7 @@ use dfdx::tensor_ops::Device;
 
 use super::element::StoredElement;
 use super::file::{self, Entry, Stored};
-use super::{check_all, model, Metadata};
+use super::{check_all, model, Metadata, EMA};
 use crate::error::{Error, Result};
 use crate::optim::{Adam, AdamKernel, AdamState, ParameterState};
 
@@ -33,8 +33,31 @@ where
     E: StoredElement,
     D: Device<E> + AdamKernel<E>,
 {
+    save_training_with(path, model, optimizer, None, metadata)
+}
+
+/// [`save_training`] with a moving average of the model, under names that begin with `ema.`.
+pub(crate) fn save_training_with<M, E, D>(
+    path: impl AsRef<Path>,
+    model: &M,
+    optimizer: &Adam<M, E, D>,
+    average: Option<&M>,
+    metadata: &Metadata,
+) -> Result<()>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Device<E> + AdamKernel<E>,
+{
     let path = path.as_ref();
     let mut entries = model::entries(model)?;
+    if let Some(average) = average {
+        let mut averages = model::entries(average)?;
+        for entry in &mut averages {
+            entry.name.insert_str(0, EMA);
+        }
+        entries.append(&mut averages);
+    }
     for (name, state) in optimizer.state(model)?.parameters {
         let step = i64::try_from(state.step).map_err(|_| Error::StoredValue {
             place: path.display().to_string(),
@@ -77,18 +100,90 @@ where
     E: StoredElement,
     D: Device<E> + AdamKernel<E>,
 {
+    load_training_with(path, model, optimizer, None)
+}
+
+/// [`load_training`] with a moving average of the model, which the file has to have then.
+pub(crate) fn load_training_with<M, E, D>(
+    path: impl AsRef<Path>,
+    model: &mut M,
+    optimizer: &mut Adam<M, E, D>,
+    average: Option<&mut M>,
+) -> Result<Metadata>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Device<E> + AdamKernel<E>,
+{
     let path = path.as_ref();
     let bytes = file::read(path)?;
     let (stored, metadata) = file::parse(path, &bytes)?;
     let place = path.display().to_string();
     let names = check_all(model, &stored, &place)?;
+    let averages = averages(&stored);
+    if let Some(average) = &average {
+        check_average(*average, &averages, &place)?;
+    }
     let state = state(&stored, &names, &place)?;
     let prepared = optimizer
         .prepare(model, state, &place)
         .map_err(with_stored_name)?;
     model::set(model, &stored)?;
+    if let Some(average) = average {
+        model::set(average, &averages)?;
+    }
     optimizer.commit(prepared);
     Ok(metadata)
+}
+
+/// Loads the moving average in a training checkpoint into a model, and returns the metadata. On an
+/// error the model is as it was.
+///
+/// # Errors
+/// As [`load`](super::load), for the tensors whose names begin with `ema.`.
+pub fn load_average<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Metadata>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Device<E>,
+{
+    let path = path.as_ref();
+    let bytes = file::read(path)?;
+    let (stored, metadata) = file::parse(path, &bytes)?;
+    let averages = averages(&stored);
+    check_average(model, &averages, &path.display().to_string())?;
+    model::set(model, &averages)?;
+    Ok(metadata)
+}
+
+/// The tensors of the moving average, by their names in the model.
+fn averages<'a>(stored: &BTreeMap<String, Stored<'a>>) -> BTreeMap<String, Stored<'a>> {
+    let averages = stored.iter().filter_map(|(name, stored)| {
+        let name = name.strip_prefix(EMA)?;
+        Some((name.to_owned(), stored.clone()))
+    });
+    averages.collect()
+}
+
+/// As [`check_all`], with the names that the file has.
+fn check_average<M, E, D>(model: &M, averages: &BTreeMap<String, Stored>, place: &str) -> Result<()>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Device<E>,
+{
+    let found = check_all(model, averages, place).map(drop);
+    found.map_err(|mut err| {
+        if let Error::MissingTensor { name, .. }
+        | Error::UnexpectedTensor { name, .. }
+        | Error::TensorShape { name, .. }
+        | Error::TensorDtype { name, .. }
+        | Error::StoredValue { name, .. } = &mut err
+        {
+            name.insert_str(0, EMA);
+        }
+        err
+    })
 }
 
 /// The optimizer names parameters; a file's reader looks for the tensors that belong to them.
@@ -99,7 +194,8 @@ fn with_stored_name(mut err: Error) -> Error {
     err
 }
 
-/// The optimizer's tensors, which are `names`, put together by parameter. The model's own tensors
+/// The optimizer's tensors, which are those of `names` that no average has, put together by
+/// parameter. The model's own tensors
 /// in `stored` have been checked.
 fn state<E: StoredElement>(
     stored: &BTreeMap<String, Stored>,
@@ -107,7 +203,7 @@ fn state<E: StoredElement>(
     place: &str,
 ) -> Result<AdamState<E>> {
     let mut parameters = BTreeMap::new();
-    for full_name in names {
+    for full_name in names.iter().filter(|name| !name.starts_with(EMA)) {
         let found = &stored[full_name];
         let parameter = [STEP, EXP_AVG, EXP_AVG_SQ]
             .iter()

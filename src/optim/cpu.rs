@@ -1,4 +1,5 @@
-//! Adam on the CPU: one pass over memory that reads g, m, v, w and writes m, v, w (and g).
+//! Adam on the CPU: one pass over memory that reads g, m, v, w and writes m, v, w (and g). And the
+//! moving average of the weights.
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
@@ -8,7 +9,7 @@ use rayon::prelude::*;
 
 use super::kernel::{AdamKernel, AdamStep};
 use crate::error::{Error, Result};
-use crate::storage::as_mut_slice;
+use crate::storage::{as_mut_slice, as_slice};
 
 /// Elements a task. Four arrays of this many f32 fit into a core's second-level cache.
 const BLOCK: usize = 16 * 1024;
@@ -128,6 +129,28 @@ impl<E: Dtype + Float> AdamKernel<E> for Cpu {
             }
         }
         update(step, w, exp_avg, exp_avg_sq, grad)
+    }
+
+    fn ema_update<S: Shape>(
+        &self,
+        rate: f64,
+        average: &mut Tensor<S, E, Self>,
+        param: &Tensor<S, E, Self>,
+    ) -> Result<()> {
+        let w = as_slice("ema", param)?;
+        let average = as_mut_slice("ema", average)?;
+        if w.len() != average.len() {
+            return Err(Error::shape("ema", "elements", average.len(), w.len()));
+        }
+        let rate = E::from(rate)
+            .ok_or_else(|| Error::parameter("rate", rate, "a number of the parameters' type"))?;
+        let blocks = average.par_chunks_mut(BLOCK).zip(w.par_chunks(BLOCK));
+        blocks.for_each(|(average, w)| {
+            for (average, &w) in average.iter_mut().zip(w) {
+                *average = *average + rate * (w - *average);
+            }
+        });
+        Ok(())
     }
 
     fn buffer_to_host(&self, buffer: &Self::Vec) -> Result<Vec<E>> {

@@ -69,6 +69,20 @@ macro_rules! cuda_kernel {
                 update(step, param, exp_avg, exp_avg_sq, grad)
             }
 
+            fn ema_update<S: Shape>(
+                &self,
+                rate: f64,
+                average: &mut Tensor<S, $e, Self>,
+                param: &Tensor<S, $e, Self>,
+            ) -> Result<()> {
+                if average.shape() != param.shape() {
+                    return Err(Error::shape("ema", "shape", average.shape(), param.shape()));
+                }
+                average
+                    .try_axpy(1.0 - rate, param, rate)
+                    .map_err(Error::device)
+            }
+
             fn buffer_to_host(&self, buffer: &Self::Vec) -> Result<Vec<$e>> {
                 buffer
                     .device()

@@ -1,4 +1,4 @@
-//! What a device does for Adam.
+//! What a device does for the optimizer.
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
@@ -25,7 +25,7 @@ impl AdamStep {
     }
 }
 
-/// A device that can run Adam on elements of type `E`.
+/// A device that can run Adam, and average its results, on elements of type `E`.
 pub trait AdamKernel<E: Dtype>: Storage<E> {
     /// Updates `param` of n elements, and its moments m and v of n elements, with its gradient g
     /// of n elements:
@@ -45,6 +45,18 @@ pub trait AdamKernel<E: Dtype>: Storage<E> {
         exp_avg: &mut Self::Vec,
         exp_avg_sq: &mut Self::Vec,
         grad: &mut Self::Vec,
+    ) -> Result<()>;
+
+    /// Moves each of n averages towards its parameter w: average = average + rate (w - average).
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the two shapes differ or one is not contiguous,
+    /// [`Error::Device`](crate::Error::Device) if the device fails.
+    fn ema_update<S: Shape>(
+        &self,
+        rate: f64,
+        average: &mut Tensor<S, E, Self>,
+        param: &Tensor<S, E, Self>,
     ) -> Result<()>;
 
     /// A copy of the buffer in the host's memory.

@@ -2,18 +2,20 @@
 //! and restored.
 //!
 //! The state is kept by the parameters' path names (`layer1.0.conv1.weight`), not by dfdx's tensor
-//! ids, so that it fits a model that was built anew.
+//! ids, so that it fits a model that was built anew. [`Ema`] averages a model's weights.
 
 mod adam;
 mod config;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod ema;
 mod kernel;
 mod presence;
 mod state;
 
 pub use adam::Adam;
 pub use config::AdamConfig;
+pub use ema::Ema;
 pub use kernel::{AdamKernel, AdamStep};
 pub use state::{AdamState, ParameterState};

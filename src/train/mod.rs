@@ -37,10 +37,13 @@
 mod classifier;
 mod drop_rates;
 mod evaluate;
+mod objective;
 mod report;
 mod trainer;
 
 pub use classifier::{ImageClassifier, Images, Logits};
 pub use evaluate::{evaluate, Evaluation};
+pub(crate) use objective::{LossTensor, Objective, Place};
 pub use report::{BatchReport, EpochReport, Observer, Seconds};
+pub(crate) use trainer::stored_number;
 pub use trainer::Trainer;

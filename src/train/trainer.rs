@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
-use dfdx::nn::{ModuleMut, TensorCollection, ZeroGrads};
-use dfdx::tensor::{Gradients, Trace};
+use dfdx::nn::{TensorCollection, ZeroGrads};
+use dfdx::tensor::Gradients;
 use dfdx::tensor_ops::Backward;
 
-use super::classifier::{ImageClassifier, Images, Logits};
+use super::classifier::ImageClassifier;
 use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, Evaluation};
+use super::objective::{Classification, Objective, Place};
 use super::report::{BatchReport, EpochReport, Observer, Seconds};
 use crate::backend::Backend;
-use crate::checkpoint::{load_training, save_training, Metadata};
+use crate::checkpoint::{load_training_with, save_training_with, Metadata};
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
-use crate::nn::{ModelCost, SchedulePlan, VisitSparse};
+use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
 use crate::optim::{Adam, AdamConfig, AdamKernel};
 use crate::sparsity::DropRate;
 
@@ -111,6 +111,22 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
+        let mut objective = Classification::<C, H, W, CLASSES>;
+        self.train_epoch_on(&mut objective, [C, H, W], dev, loader, observer)
+    }
+
+    /// [`train_epoch`](Self::train_epoch) on any loss, for images of `size`.
+    pub(crate) fn train_epoch_on<O: Objective<M, D>>(
+        &mut self,
+        objective: &mut O,
+        size: ImageSize,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<EpochReport>
+    where
+        M: VisitSparse + VisitDropout + BackwardCost,
+    {
         // Each step frees and allocates the same tensors.
         dev.try_enable_cache().map_err(Error::device)?;
         let mut dropped = HashSet::new();
@@ -121,7 +137,7 @@ where
                 dropped.insert(layer.path.to_owned());
             }
         });
-        let cost = ModelCost::of::<M>([C, H, W])?.with_dropout(|path| dropped.contains(path));
+        let cost = ModelCost::of::<M>(size)?.with_dropout(|path| dropped.contains(path));
         let varies = self
             .schedule
             .as_ref()
@@ -148,8 +164,7 @@ where
             }
             let iteration = first.wrapping_add(report.batches as u64);
             self.model.set_iteration(iteration);
-            let (loss, seconds) =
-                self.step::<C, H, W, CLASSES>(dev, &batch, report.batches, &mut clock)?;
+            let (loss, seconds) = self.step(objective, dev, &batch, report.batches, &mut clock)?;
             observer.batch(&BatchReport {
                 epoch: self.epoch,
                 batch: report.batches,
@@ -188,16 +203,14 @@ where
     }
 
     /// Trains on one batch; `clock` was read when its making began.
-    fn step<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    fn step<O: Objective<M, D>>(
         &mut self,
+        objective: &mut O,
         dev: &D,
         batch: &Batch,
         number: usize,
         clock: &mut Instant,
-    ) -> Result<(f64, Seconds)>
-    where
-        M: ImageClassifier<C, H, W, CLASSES, D>,
-    {
+    ) -> Result<(f64, Seconds)> {
         // A device may work on while the host goes ahead.
         let mut lap = || -> Result<f64> {
             dev.try_synchronize().map_err(Error::device)?;
@@ -207,21 +220,18 @@ where
                 .as_secs_f64())
         };
         let mut seconds = Seconds::default();
-        let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
-        let target: Logits<CLASSES, D, _> = batch.targets(dev)?;
+        let place = Place {
+            epoch: self.epoch,
+            batch: number,
+        };
+        let input = objective.input(dev, batch, place)?;
         let grads = match self.grads.take() {
             Some(grads) => grads,
             None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
         };
         seconds.data = lap()?;
 
-        let logits =
-            ModuleMut::try_forward_mut(&mut self.model, x.traced(grads)).map_err(Into::into)?;
-        let loss = if batch.is_multi_label() {
-            binary_cross_entropy_with_logits_loss(logits, target)
-        } else {
-            cross_entropy_with_logits_loss(logits, target)
-        };
+        let loss = objective.loss(&mut self.model, input, grads)?;
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap()?;
         if !value.is_finite() {
@@ -238,6 +248,7 @@ where
         self.optimizer
             .update_and_zero(&mut self.model, &mut grads)?;
         self.grads = Some(grads);
+        objective.updated(&self.model)?;
         seconds.optimizer = lap()?;
         Ok((f64::from(value), seconds))
     }
@@ -266,28 +277,57 @@ where
     /// dropout) is not saved.
     ///
     /// # Errors
-    /// As [`save_training`].
+    /// As [`save_training`](crate::checkpoint::save_training).
     pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
+        self.save_with(path, None, metadata)
+    }
+
+    /// [`save`](Self::save) with a moving average of the model.
+    pub(crate) fn save_with(
+        &self,
+        path: impl AsRef<Path>,
+        average: Option<&M>,
+        metadata: &Metadata,
+    ) -> Result<()> {
         let mut metadata = metadata.clone();
         metadata.insert(EPOCH.to_owned(), self.epoch.to_string());
-        save_training(path, &self.model, &self.optimizer, &metadata)
+        save_training_with(path, &self.model, &self.optimizer, average, &metadata)
     }
 
     /// Goes back to what [`save`](Self::save) saved, and returns the metadata.
     ///
     /// # Errors
-    /// As [`load_training`], and [`Error::StoredValue`] if the file does not say how many epochs
-    /// were done.
+    /// As [`load_training`](crate::checkpoint::load_training), and [`Error::StoredValue`] if the
+    /// file does not say how many epochs were done.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Metadata> {
+        self.resume_with(path, None)
+    }
+
+    /// [`resume`](Self::resume) with a moving average of the model.
+    pub(crate) fn resume_with(
+        &mut self,
+        path: impl AsRef<Path>,
+        average: Option<&mut M>,
+    ) -> Result<Metadata> {
         let path = path.as_ref();
-        let metadata = load_training(path, &mut self.model, &mut self.optimizer)?;
-        let epoch = metadata.get(EPOCH).map_or("(missing)", String::as_str);
-        self.epoch = epoch.parse().map_err(|_| Error::StoredValue {
-            place: path.display().to_string(),
-            name: EPOCH.to_owned(),
-            value: epoch.to_owned(),
-            range: "a number of epochs",
-        })?;
+        let metadata = load_training_with(path, &mut self.model, &mut self.optimizer, average)?;
+        self.epoch = stored_number(path, &metadata, EPOCH, "a number of epochs")?;
         Ok(metadata)
     }
+}
+
+/// A number in a checkpoint's metadata.
+pub(crate) fn stored_number(
+    path: &Path,
+    metadata: &Metadata,
+    key: &str,
+    range: &'static str,
+) -> Result<u64> {
+    let value = metadata.get(key).map_or("(missing)", String::as_str);
+    value.parse().map_err(|_| Error::StoredValue {
+        place: path.display().to_string(),
+        name: key.to_owned(),
+        value: value.to_owned(),
+        range,
+    })
 }

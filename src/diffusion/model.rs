@@ -1,0 +1,73 @@
+//! What sampling and training ask of a network.
+
+use dfdx::nn::{Module, ModuleMut, TensorCollection};
+use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
+
+use crate::backend::Backend;
+use crate::error::Error;
+use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
+use crate::optim::AdamKernel;
+use crate::train::Images;
+
+/// One timestep an image, (B): whole numbers in 0..T.
+pub type Timesteps<D> = Tensor<(usize,), f32, D>;
+
+/// A network that predicts, of noised images (B, C, H, W) and their timesteps (B), the noise or
+/// another [`Parameterization`](super::Parameterization), of the images' shape.
+///
+/// Not to be implemented: every [`Module`] of that input and output is one.
+pub trait Denoiser<const C: usize, const H: usize, const W: usize, D: Backend<f32>>:
+    Module<
+    (Images<C, H, W, D, NoneTape>, Timesteps<D>),
+    Output = Images<C, H, W, D, NoneTape>,
+    Error: Into<Error>,
+>
+{
+}
+
+impl<const C: usize, const H: usize, const W: usize, D, M> Denoiser<C, H, W, D> for M
+where
+    D: Backend<f32>,
+    M: Module<
+        (Images<C, H, W, D, NoneTape>, Timesteps<D>),
+        Output = Images<C, H, W, D, NoneTape>,
+        Error: Into<Error>,
+    >,
+{
+}
+
+/// A [`Denoiser`] that can be trained: in training mode (`forward_mut`) the images carry the tape.
+///
+/// Not to be implemented: everything that has the parts is one.
+pub trait TrainableDenoiser<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    D: Backend<f32> + AdamKernel<f32>,
+>:
+    Denoiser<C, H, W, D>
+    + ModuleMut<
+        (Images<C, H, W, D, OwnedTape<f32, D>>, Timesteps<D>),
+        Output = Images<C, H, W, D, OwnedTape<f32, D>>,
+        Error: Into<Error>,
+    > + TensorCollection<f32, D>
+    + VisitSparse
+    + VisitDropout
+    + BackwardCost
+{
+}
+
+impl<const C: usize, const H: usize, const W: usize, D, M> TrainableDenoiser<C, H, W, D> for M
+where
+    D: Backend<f32> + AdamKernel<f32>,
+    M: Denoiser<C, H, W, D>
+        + ModuleMut<
+            (Images<C, H, W, D, OwnedTape<f32, D>>, Timesteps<D>),
+            Output = Images<C, H, W, D, OwnedTape<f32, D>>,
+            Error: Into<Error>,
+        > + TensorCollection<f32, D>
+        + VisitSparse
+        + VisitDropout
+        + BackwardCost,
+{
+}

@@ -1,0 +1,167 @@
+//! The error of a network's prediction, in training and in evaluation.
+
+use dfdx::losses::{mae_loss, mse_loss};
+use dfdx::nn::ModuleMut;
+use dfdx::shapes::{Const, HasShape};
+use dfdx::tensor::{Gradients, NoneTape, Trace};
+use rand::rngs::StdRng;
+use rand::Rng;
+
+use super::model::{Denoiser, Timesteps, TrainableDenoiser};
+use super::noise::{fill_normal, upload, Draw};
+use super::parameterization::Loss;
+use super::process::Diffusion;
+use crate::backend::Backend;
+use crate::data::{Batch, BatchLoader};
+use crate::error::{Error, Result};
+use crate::optim::{AdamKernel, Ema};
+use crate::train::{Images, LossTensor, Objective, Place};
+
+/// A batch noised: the network's input and what it should answer.
+pub(super) struct Noised<const C: usize, const H: usize, const W: usize, D: Backend<f32>> {
+    x_t: Images<C, H, W, D, NoneTape>,
+    t: Timesteps<D>,
+    target: Images<C, H, W, D, NoneTape>,
+}
+
+impl<const C: usize, const H: usize, const W: usize, D: Backend<f32>> Noised<C, H, W, D> {
+    /// Noises each image to its timestep.
+    fn new(
+        diffusion: &Diffusion,
+        dev: &D,
+        batch: &Batch,
+        t: &[usize],
+        noise: &[f32],
+    ) -> Result<Self> {
+        let x0: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
+        let noise = upload(dev, *x0.shape(), noise)?;
+        let floats: Vec<f32> = t.iter().map(|&t| t as f32).collect();
+        Ok(Self {
+            x_t: diffusion.q_sample(&x0, t, &noise)?,
+            t: upload(dev, (t.len(),), &floats)?,
+            target: diffusion.target(&x0, t, &noise)?,
+        })
+    }
+}
+
+/// A timestep, each as likely.
+fn timestep(rng: &mut StdRng, diffusion: &Diffusion) -> usize {
+    // As a u64: a usize would be drawn otherwise on other machines.
+    rng.gen_range(0..diffusion.steps() as u64) as usize
+}
+
+/// Denoising at random timesteps (Algorithm 1 of arXiv 2006.11239).
+pub(super) struct Denoising<'a, M, const C: usize, const H: usize, const W: usize> {
+    pub(super) diffusion: &'a Diffusion,
+    pub(super) loss: Loss,
+    pub(super) seed: u64,
+    pub(super) ema: Option<&'a mut Ema<M>>,
+}
+
+impl<const C: usize, const H: usize, const W: usize, M, D> Objective<M, D>
+    for Denoising<'_, M, C, H, W>
+where
+    M: TrainableDenoiser<C, H, W, D>,
+    D: Backend<f32> + AdamKernel<f32>,
+{
+    type Input = Noised<C, H, W, D>;
+
+    fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input> {
+        let draw = Draw::Training {
+            epoch: place.epoch,
+            batch: place.batch as u64,
+        };
+        let mut rng = draw.rng(self.seed);
+        let images = 0..batch.len();
+        let t: Vec<usize> = images.map(|_| timestep(&mut rng, self.diffusion)).collect();
+        let mut noise = vec![0.0; batch.images().len()];
+        fill_normal(&mut rng, &mut noise);
+        Noised::new(self.diffusion, dev, batch, &t, &noise)
+    }
+
+    fn loss(
+        &mut self,
+        model: &mut M,
+        input: Self::Input,
+        grads: Gradients<f32, D>,
+    ) -> Result<LossTensor<D>> {
+        let x = (input.x_t.traced(grads), input.t);
+        let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
+        check_output(output.shape(), input.target.shape())?;
+        Ok(match self.loss {
+            Loss::L1 => mae_loss(output, input.target),
+            Loss::L2 => mse_loss(output, input.target),
+        })
+    }
+
+    fn updated(&mut self, model: &M) -> Result<()> {
+        match &mut self.ema {
+            Some(ema) => ema.update(model),
+            None => Ok(()),
+        }
+    }
+}
+
+/// (B, C, H, W)
+type Shape<const C: usize, const H: usize, const W: usize> = (usize, Const<C>, Const<H>, Const<W>);
+
+/// dfdx's arithmetic panics at shapes that differ.
+fn check_output<const C: usize, const H: usize, const W: usize>(
+    output: &Shape<C, H, W>,
+    target: &Shape<C, H, W>,
+) -> Result<()> {
+    if output == target {
+        return Ok(());
+    }
+    let what = "images of the network's output";
+    Err(Error::shape("denoising loss", what, target.0, output.0))
+}
+
+/// The mean loss of a network over the images of `loader`, in evaluation mode, each at one timestep
+/// and with noise that follow from the seed and the image's place in the data set: the same for
+/// every network, whatever the batches and their order. 0 without images.
+///
+/// # Errors
+/// As [`Batch::image_tensor`], and those of the network.
+pub fn evaluate<const C: usize, const H: usize, const W: usize, M, D>(
+    model: &M,
+    diffusion: &Diffusion,
+    loss: Loss,
+    dev: &D,
+    loader: &BatchLoader,
+    seed: u64,
+) -> Result<f64>
+where
+    M: Denoiser<C, H, W, D>,
+    D: Backend<f32>,
+{
+    let (mut sum, mut images) = (0.0, 0);
+    for batch in loader.epoch(0) {
+        let mut t = Vec::with_capacity(batch.len());
+        let mut noise = vec![0.0; batch.images().len()];
+        let len = (noise.len() / batch.len().max(1)).max(1);
+        for (&image, noise) in batch.indices().iter().zip(noise.chunks_mut(len)) {
+            let image = image as u64;
+            let mut rng = Draw::Evaluation { image }.rng(seed);
+            t.push(timestep(&mut rng, diffusion));
+            fill_normal(&mut rng, noise);
+        }
+        let Noised { x_t, t, target } =
+            Noised::<C, H, W, D>::new(diffusion, dev, &batch, &t, &noise)?;
+        let output = model.try_forward((x_t, t)).map_err(Into::<Error>::into)?;
+        check_output(output.shape(), target.shape())?;
+        let (output, target) = (output.as_vec(), target.as_vec());
+        for (output, target) in output.chunks(len).zip(target.chunks(len)) {
+            let errors = output.iter().zip(target).map(|(&output, &target)| {
+                let error = f64::from(output) - f64::from(target);
+                match loss {
+                    Loss::L1 => error.abs(),
+                    Loss::L2 => error * error,
+                }
+            });
+            sum += errors.sum::<f64>() / len as f64;
+        }
+        images += batch.len();
+    }
+    Ok(sum / images.max(1) as f64)
+}

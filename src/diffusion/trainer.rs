@@ -1,0 +1,247 @@
+//! A denoiser in training.
+
+use std::path::Path;
+
+use dfdx::nn::TensorCollection;
+
+use super::model::{Denoiser, TrainableDenoiser};
+use super::objective::{evaluate, Denoising};
+use super::parameterization::Loss;
+use super::process::Diffusion;
+use crate::backend::Backend;
+use crate::checkpoint::Metadata;
+use crate::data::BatchLoader;
+use crate::error::Result;
+use crate::nn::{SchedulePlan, VisitSparse};
+use crate::optim::{Adam, AdamConfig, AdamKernel, Ema};
+use crate::train::{stored_number, EpochReport, Observer, Trainer};
+
+/// The key of the number of the average's updates in a checkpoint's metadata.
+const EMA_UPDATES: &str = "ema_updates";
+
+/// A denoiser, its optimizer, the number of epochs done, the diffusion that it learns to reverse,
+/// and on request the moving average of its weights.
+///
+/// Each step noises a batch's images to timesteps drawn uniformly and lowers the distance of the
+/// network's output from its [target](Diffusion::target) (Algorithm 1 of
+/// [arXiv 2006.11239](https://arxiv.org/abs/2006.11239)). Timesteps and noise follow from the seed,
+/// the epoch and the batch's number and from nothing else. The images should have values in -1..=1:
+/// [`Normalization::symmetric`](crate::data::Normalization::symmetric). Their labels are ignored.
+///
+/// [`save`](Self::save) and [`resume`](Self::resume) let a run go on bit for bit as if it had not
+/// stopped. Drop rates and dropout are as in [`Trainer::train_epoch`].
+///
+/// ```
+/// use ssprop::data::{BatchLoader, Normalization};
+/// use ssprop::diffusion::{BetaSchedule, Diffusion, DiffusionTrainer, TrainableDenoiser};
+/// use ssprop::optim::AdamKernel;
+/// use ssprop::prelude::*;
+///
+/// /// Trains any denoiser of images of 1x32x32 for `epochs`.
+/// fn train<M, D>(dev: &D, model: M, data: &ssprop::data::ImageDataset, epochs: u64) -> ssprop::Result<M>
+/// where
+///     M: TrainableDenoiser<1, 32, 32, D> + Clone,
+///     D: ssprop::Backend<f32> + AdamKernel<f32>,
+/// {
+///     let loader = BatchLoader::new(data, 64)?
+///         .normalize(Normalization::symmetric(1))?
+///         .fit_to(ssprop::data::ImageShape::new(1, 32, 32))?
+///         .shuffle(0);
+///     let diffusion = Diffusion::new(BetaSchedule::Cosine, 200)?;
+///     let mut trainer = DiffusionTrainer::new(model, AdamConfig::adamw(), diffusion, 0)?
+///         .with_schedule(Schedule::alternating(DropRate::new(0.8)?))?
+///         .with_ema(0.999)?;
+///     for _ in 0..epochs {
+///         trainer.train_epoch::<1, 32, 32>(dev, &loader, &mut ())?;
+///     }
+///     Ok(trainer.averaged_model().clone())
+/// }
+/// ```
+#[derive(Debug)]
+pub struct DiffusionTrainer<M, D: Backend<f32>> {
+    trainer: Trainer<M, D>,
+    diffusion: Diffusion,
+    loss: Loss,
+    seed: u64,
+    ema: Option<Ema<M>>,
+}
+
+impl<M, D> DiffusionTrainer<M, D>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32> + AdamKernel<f32>,
+{
+    /// A model before its first epoch, with the L2 loss. `seed` is that of timesteps and noise.
+    ///
+    /// # Errors
+    /// As [`Adam::new`].
+    pub fn new(model: M, config: AdamConfig, diffusion: Diffusion, seed: u64) -> Result<Self> {
+        Ok(Self {
+            trainer: Trainer::new(model, config)?,
+            diffusion,
+            loss: Loss::default(),
+            seed,
+            ema: None,
+        })
+    }
+
+    /// The same with another loss.
+    pub fn with_loss(self, loss: Loss) -> Self {
+        Self { loss, ..self }
+    }
+
+    /// The same with drop rates that [`train_epoch`](Self::train_epoch) sets itself.
+    ///
+    /// # Errors
+    /// As [`Trainer::with_schedule`].
+    pub fn with_schedule(mut self, schedule: impl Into<SchedulePlan>) -> Result<Self>
+    where
+        M: VisitSparse,
+    {
+        self.trainer = self.trainer.with_schedule(schedule)?;
+        Ok(self)
+    }
+
+    /// The same with a moving average of the weights as they are now, updated after every step.
+    ///
+    /// # Errors
+    /// As [`Ema::new`].
+    pub fn with_ema(mut self, decay: f64) -> Result<Self>
+    where
+        M: Clone,
+    {
+        self.ema = Some(Ema::new(&self.trainer.model, decay)?);
+        Ok(self)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &M {
+        &self.trainer.model
+    }
+
+    /// The model, to set its drop rates or its dropout.
+    pub fn model_mut(&mut self) -> &mut M {
+        &mut self.trainer.model
+    }
+
+    /// The model to draw samples with: the moving average, or without one the model itself.
+    pub fn averaged_model(&self) -> &M {
+        self.ema.as_ref().map_or(self.model(), |ema| &ema.model)
+    }
+
+    /// The moving average of the weights, if there is one.
+    pub fn ema(&self) -> Option<&Ema<M>> {
+        self.ema.as_ref()
+    }
+
+    /// The optimizer.
+    pub fn optimizer(&self) -> &Adam<M, f32, D> {
+        &self.trainer.optimizer
+    }
+
+    /// The optimizer, to set its learning rate.
+    pub fn optimizer_mut(&mut self) -> &mut Adam<M, f32, D> {
+        &mut self.trainer.optimizer
+    }
+
+    /// The diffusion.
+    pub fn diffusion(&self) -> &Diffusion {
+        &self.diffusion
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// The schedule of the drop rates; `None` if the caller sets them.
+    pub fn schedule(&self) -> Option<&SchedulePlan> {
+        self.trainer.schedule()
+    }
+
+    /// The number of epochs done, which is the number of the next one.
+    pub fn epoch(&self) -> u64 {
+        self.trainer.epoch()
+    }
+
+    /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. Drop rates,
+    /// dropout and reports are as in [`Trainer::train_epoch`].
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss) for the first batch whose loss is
+    /// infinite or NaN; as [`Batch::image_tensor`](crate::data::Batch::image_tensor) if the data do
+    /// not fit the model; those of the model and the optimizer. The epoch then counts as not done,
+    /// though the batches before have changed the model.
+    pub fn train_epoch<const C: usize, const H: usize, const W: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<EpochReport>
+    where
+        M: TrainableDenoiser<C, H, W, D>,
+    {
+        let mut objective = Denoising::<M, C, H, W> {
+            diffusion: &self.diffusion,
+            loss: self.loss,
+            seed: self.seed,
+            ema: self.ema.as_mut(),
+        };
+        self.trainer
+            .train_epoch_on(&mut objective, [C, H, W], dev, loader, observer)
+    }
+
+    /// The mean loss of [`averaged_model`](Self::averaged_model) on the images of `loader`, by
+    /// [`evaluate`] with the trainer's seed.
+    ///
+    /// # Errors
+    /// As [`evaluate`].
+    pub fn evaluate<const C: usize, const H: usize, const W: usize>(
+        &self,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<f64>
+    where
+        M: Denoiser<C, H, W, D>,
+    {
+        let model = self.averaged_model();
+        evaluate(model, &self.diffusion, self.loss, dev, loader, self.seed)
+    }
+
+    /// Saves the model, the optimizer's state, the moving average if there is one and the number of
+    /// epochs done, with `metadata`, whose `epoch` and `ema_updates` are replaced.
+    ///
+    /// What else decides how training goes on is the caller's, as in [`Trainer::save`]; here also
+    /// the diffusion, the loss, the seed and the average's decay. The model alone can be read by
+    /// [`checkpoint::load`](crate::checkpoint::load), the average by
+    /// [`checkpoint::load_average`](crate::checkpoint::load_average).
+    ///
+    /// # Errors
+    /// As [`save_training`](crate::checkpoint::save_training).
+    pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
+        let mut metadata = metadata.clone();
+        metadata.remove(EMA_UPDATES);
+        if let Some(ema) = &self.ema {
+            metadata.insert(EMA_UPDATES.to_owned(), ema.updates().to_string());
+        }
+        let average = self.ema.as_ref().map(|ema| &ema.model);
+        self.trainer.save_with(path, average, &metadata)
+    }
+
+    /// Goes back to what [`save`](Self::save) saved, and returns the metadata. A trainer without a
+    /// moving average leaves one in the file aside.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`]; [`Error::MissingTensor`](crate::Error::MissingTensor) if this trainer
+    /// has a moving average and the file has none.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Metadata> {
+        let path = path.as_ref();
+        let average = self.ema.as_mut().map(|ema| &mut ema.model);
+        let metadata = self.trainer.resume_with(path, average)?;
+        if let Some(ema) = &mut self.ema {
+            let updates = stored_number(path, &metadata, EMA_UPDATES, "a number of updates")?;
+            ema.set_updates(updates);
+        }
+        Ok(metadata)
+    }
+}
