@@ -18,6 +18,7 @@ pub mod data;
 pub mod diffusion;
 mod element;
 pub mod error;
+pub mod eval;
 pub mod models;
 pub mod nn;
 pub mod ops;

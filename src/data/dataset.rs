@@ -37,7 +37,7 @@ impl ImageShape {
     }
 
     /// [`checked_len`](Self::checked_len), refusing sizes of 0.
-    pub(super) fn image_len(&self) -> Result<usize> {
+    pub(crate) fn image_len(&self) -> Result<usize> {
         match self.checked_len() {
             Some(len) if len > 0 => Ok(len),
             _ => Err(Error::parameter(

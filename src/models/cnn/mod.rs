@@ -19,12 +19,14 @@ use super::module::network;
 use super::sizes::Halves;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::eval::FeatureExtractor;
 use crate::nn::modules::MaxPool2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::linked::Linked;
 use crate::ops::pool::{global_avg_pool2d_linked, max_pool2d_linked};
+use crate::train::Images as TrainImages;
 
 pub use block::ConvBlock;
 pub use rest::Rest;
@@ -85,6 +87,18 @@ network!(
     first layer1.conv
 );
 
+/// The features of linked images, in the mode of `$next`: what lies before the linear layer.
+macro_rules! features {
+    ($this:expr, $x:expr, $next:ident) => {{
+        let x = $next!($this.layer1, $x);
+        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = $next!($this.layer2, x);
+        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = $next!($this.rest, x);
+        global_avg_pool2d_linked(x)?
+    }};
+}
+
 forward!(
     tensor Cnn [const LAYERS: usize, const CLASSES: usize, const C_IN: usize],
     C_IN -> (B, Const<CLASSES>),
@@ -93,12 +107,65 @@ forward!(
         W: Halves<Half: Halves>,
     ],
     |this, x, conv, norm, norm_add, next| {
-        let x = next!(this.layer1, x);
-        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
-        let x = next!(this.layer2, x);
-        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
-        let x = next!(this.rest, x);
-        let x = global_avg_pool2d_linked(x)?;
+        let x = features!(this, x, next);
         this.linear.try_forward(x).map_err(Error::device)
     }
 );
+
+impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: Backend<E>>
+    Cnn<LAYERS, CLASSES, C_IN, E, D>
+{
+    /// The features (B, 128) of x (B, C_IN, H, W) that the linear layer tells the classes apart by:
+    /// the last layer's channels, averaged over the image, in evaluation mode.
+    ///
+    /// ```
+    /// use ssprop::prelude::*;
+    ///
+    /// let dev = Cpu::default();
+    /// let net = dev.build_module::<Cnn<4, 10, 1>, f32>();
+    /// let x: Tensor<Rank4<2, 1, 32, 32>, f32, _> = dev.sample_normal();
+    /// let features = net.features(x.clone())?;
+    /// let _: &Rank2<2, 128> = features.shape();
+    /// assert_eq!(net.linear.forward(features).array(), net.forward(x).array());
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As those of `try_forward`: [`Error::Shape`] for images of which nothing is left,
+    /// [`Error::Device`].
+    pub fn features<B: Dim, H, W>(
+        &self,
+        x: Images<B, C_IN, H, W, E, D, NoneTape>,
+    ) -> Result<Tensor<(B, Const<WIDTH>), E, D>>
+    where
+        H: Halves<Half: Halves>,
+        W: Halves<Half: Halves>,
+    {
+        macro_rules! next {
+            ($layer:expr, $x:expr) => {
+                $layer.try_forward($x)?
+            };
+        }
+        Ok(features!(self, Linked::from(x), next))
+    }
+}
+
+/// The features are those of [`Cnn::features`].
+impl<
+        const LAYERS: usize,
+        const CLASSES: usize,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        D: Backend<f32>,
+    > FeatureExtractor<C, H, W, D> for Cnn<LAYERS, CLASSES, C, f32, D>
+where
+    Const<H>: Halves<Half: Halves>,
+    Const<W>: Halves<Half: Halves>,
+{
+    const DIM: usize = WIDTH;
+
+    fn extract(&self, images: TrainImages<C, H, W, D, NoneTape>) -> Result<Vec<f32>> {
+        Ok(self.features(images)?.as_vec())
+    }
+}
