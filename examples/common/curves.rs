@@ -1,6 +1,6 @@
-//! A run's curves as an SVG: loss, accuracy and time by epoch, dense and sparse epochs marked.
+//! A run's curves as an SVG: three diagrams by epoch, dense and sparse epochs marked.
 
-use super::history::Record;
+use super::history::{Epoch, Record};
 use super::svg::{document, step, text, GRID, INK};
 
 const DENSE: &str = "#33658a";
@@ -15,6 +15,9 @@ const PANEL: [f64; 2] = [300.0, 230.0];
 const LEFT: f64 = 66.0;
 const GAP: f64 = 76.0;
 const TOP: f64 = 74.0;
+
+/// A value of an epoch: the epoch's number, the value, whether it was dense.
+pub type Point = (f64, f64, bool);
 
 /// One diagram's place and its axes.
 struct Panel {
@@ -36,34 +39,42 @@ impl Panel {
     }
 }
 
-/// Frame, bands of the sparse epochs, grid and labels, with `values` between the ends of the axis
-/// (and 0 or not).
-fn panel(
-    svg: &mut String,
-    number: usize,
-    title: &str,
-    unit: &str,
-    records: &[Record],
-    values: &[f64],
-    ends: Option<[f64; 2]>,
-) -> Panel {
+/// What an axis is for.
+#[derive(Clone, Copy)]
+pub struct Axis<'a> {
+    /// The diagram's place, 0 to 2.
+    pub number: usize,
+    pub title: &'a str,
+    pub unit: &'a str,
+    /// Values that it has to reach [default: 0 and the largest].
+    pub ends: Option<[f64; 2]>,
+}
+
+/// Frame, bands of the sparse epochs, grid and labels, with `values` between the ends of the axis.
+fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[impl Epoch], values: &[f64]) -> Panel {
+    let Axis {
+        number,
+        title,
+        unit,
+        ends,
+    } = axis;
     let finite = || values.iter().copied().filter(|v| v.is_finite());
     let [low, high] = ends.unwrap_or_else(|| [0.0, finite().fold(0.0, f64::max)]);
     let high = if high > low { high } else { low + 1.0 };
     let tick = step(high - low);
     let panel = Panel {
         x0: LEFT + number as f64 * (PANEL[0] + GAP),
-        epochs: records.last().map_or(1.0, |r| r.epoch as f64),
+        epochs: epochs.last().map_or(1.0, |r| r.number() as f64),
         low: (low / tick + 1e-6).floor() * tick,
         high: (high / tick - 1e-6).ceil() * tick,
     };
     let (x0, x1, y1) = (panel.x0, panel.x0 + PANEL[0], TOP + PANEL[1]);
     *svg += &text(x0, TOP - 12.0, "start", 14.0, "font-weight=\"600\"", title);
     let column = PANEL[0] / panel.epochs;
-    for r in records.iter().filter(|r| !r.is_dense()) {
+    for r in epochs.iter().filter(|r| !r.is_dense()) {
         *svg += &format!(
             "<rect x=\"{:.1}\" y=\"{TOP}\" width=\"{column:.1}\" height=\"{}\" fill=\"{BAND}\"/>\n",
-            panel.x(r.epoch as f64) - column / 2.0,
+            panel.x(r.number() as f64) - column / 2.0,
             PANEL[1],
         );
     }
@@ -78,10 +89,10 @@ fn panel(
     }
     // Whole epochs only, at most about ten labels.
     let every = step(panel.epochs * 0.5).ceil().max(1.0) as usize;
-    for r in records {
-        if every == 1 || (r.epoch as usize).is_multiple_of(every) {
-            let x = panel.x(r.epoch as f64);
-            *svg += &text(x, y1 + 17.0, "middle", 11.0, "", &r.epoch.to_string());
+    for r in epochs {
+        if every == 1 || (r.number() as usize).is_multiple_of(every) {
+            let x = panel.x(r.number() as f64);
+            *svg += &text(x, y1 + 17.0, "middle", 11.0, "", &r.number().to_string());
         }
     }
     *svg += &text((x0 + x1) / 2.0, y1 + 36.0, "middle", 12.0, "", "epoch");
@@ -103,9 +114,9 @@ fn marker(x: f64, y: f64, dense: bool) -> String {
 }
 
 /// A line through the epochs with a mark at each; dashed or not.
-fn curve(svg: &mut String, panel: &Panel, points: &[(f64, f64, bool)], colour: &str, dash: bool) {
+fn curve(svg: &mut String, panel: &Panel, points: &[Point], colour: &str, dash: bool) {
     let points: Vec<_> = points.iter().filter(|p| p.1.is_finite()).collect();
-    let place = |p: &&(f64, f64, bool)| format!("{:.1},{:.1}", panel.x(p.0), panel.y(p.1));
+    let place = |p: &&Point| format!("{:.1},{:.1}", panel.x(p.0), panel.y(p.1));
     let path: Vec<String> = points.iter().map(place).collect();
     let dash = if dash {
         " stroke-dasharray=\"5 4\""
@@ -124,62 +135,85 @@ fn curve(svg: &mut String, panel: &Panel, points: &[(f64, f64, bool)], colour: &
     }
 }
 
-/// The SVG.
-pub fn svg(title: &str, records: &[Record]) -> String {
-    let width = LEFT + 3.0 * PANEL[0] + 2.0 * GAP + 24.0;
-    let height = TOP + PANEL[1] + 86.0;
-    let mut svg = String::new();
-    svg += &text(LEFT, 32.0, "start", 17.0, "font-weight=\"600\"", title);
-    let of = |part: fn(&Record) -> f64| -> Vec<(f64, f64, bool)> {
-        let point = |r: &Record| (r.epoch as f64, part(r), r.is_dense());
-        records.iter().map(point).collect()
-    };
-    let values = |points: &[(f64, f64, bool)]| points.iter().map(|p| p.1).collect::<Vec<_>>();
+/// A picture of three diagrams by epoch, the last of which is the time.
+pub struct Figure<'a, R> {
+    svg: String,
+    epochs: &'a [R],
+}
 
-    let (train, test) = (of(|r| r.train_loss), of(|r| r.test_loss));
-    let both = [values(&train), values(&test)].concat();
-    let axes = panel(&mut svg, 0, "Cross-entropy loss", "", records, &both, None);
-    curve(&mut svg, &axes, &train, TRAIN, true);
-    curve(&mut svg, &axes, &test, INK, false);
+impl<'a, R: Epoch> Figure<'a, R> {
+    pub fn new(title: &str, epochs: &'a [R]) -> Self {
+        let svg = text(LEFT, 32.0, "start", 17.0, "font-weight=\"600\"", title);
+        Self { svg, epochs }
+    }
 
-    let accuracy = of(|r| 100.0 * r.test_accuracy);
-    let shown = values(&accuracy);
-    let worst = shown.iter().copied().fold(100.0, f64::min);
-    let ends = Some([(worst - 5.0).max(0.0), 100.0]);
-    let axes = panel(&mut svg, 1, "Test accuracy", "%", records, &shown, ends);
-    curve(&mut svg, &axes, &accuracy, INK, false);
+    /// A value of every epoch.
+    pub fn points(&self, value: impl Fn(&R) -> f64) -> Vec<Point> {
+        let point = |r: &R| (r.number() as f64, value(r), r.is_dense());
+        self.epochs.iter().map(point).collect()
+    }
 
-    let seconds = of(Record::seconds);
-    let title = "Training time of an epoch";
-    let axes = panel(&mut svg, 2, title, " s", records, &values(&seconds), None);
-    for r in records {
-        let half = (0.32 * PANEL[0] / axes.epochs).min(28.0);
-        let colours = match r.is_dense() {
-            true => [DENSE, LIGHT_DENSE],
-            false => [SPARSE, LIGHT_SPARSE],
-        };
-        let x = axes.x(r.epoch as f64);
-        // The backward pass below the rest.
-        let parts = [(0.0, r.backward), (r.backward, r.seconds())];
-        for ((from, to), colour) in parts.into_iter().zip(colours) {
-            svg += &format!(
-                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
-                x - half,
-                axes.y(to),
-                2.0 * half,
-                axes.y(from) - axes.y(to),
-            );
+    /// Curves on one axis: the test set's, and below it the training set's if there is one.
+    pub fn curves(&mut self, axis: Axis<'_>, train: Option<&[Point]>, test: &[Point]) {
+        let all = train.unwrap_or_default().iter().chain(test);
+        let values: Vec<f64> = all.map(|p| p.1).collect();
+        let axes = panel(&mut self.svg, axis, self.epochs, &values);
+        if let Some(train) = train {
+            curve(&mut self.svg, &axes, train, TRAIN, true);
+        }
+        curve(&mut self.svg, &axes, test, INK, false);
+    }
+
+    /// A bar an epoch: the backward pass's share of its value, and the rest above it.
+    pub fn bars(&mut self, axis: Axis<'_>, parts: impl Fn(&R) -> [f64; 2]) {
+        let sums: Vec<f64> = self.epochs.iter().map(|r| parts(r).iter().sum()).collect();
+        let axes = panel(&mut self.svg, axis, self.epochs, &sums);
+        for r in self.epochs {
+            let half = (0.32 * PANEL[0] / axes.epochs).min(28.0);
+            let colours = match r.is_dense() {
+                true => [DENSE, LIGHT_DENSE],
+                false => [SPARSE, LIGHT_SPARSE],
+            };
+            let x = axes.x(r.number() as f64);
+            let [backward, rest] = parts(r);
+            let parts = [(0.0, backward), (backward, backward + rest)];
+            for ((from, to), colour) in parts.into_iter().zip(colours) {
+                self.svg += &format!(
+                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\"/>\n",
+                    x - half,
+                    axes.y(to),
+                    2.0 * half,
+                    axes.y(from) - axes.y(to),
+                );
+            }
         }
     }
 
-    let y = height - 18.0;
+    /// The SVG, with the time of the epochs and the legend.
+    pub fn finish(mut self) -> String {
+        let time = Axis {
+            number: 2,
+            title: "Training time of an epoch",
+            unit: " s",
+            ends: None,
+        };
+        self.bars(time, |r| [r.backward(), r.seconds() - r.backward()]);
+        let width = LEFT + 3.0 * PANEL[0] + 2.0 * GAP + 24.0;
+        let height = TOP + PANEL[1] + 86.0;
+        legend(&mut self.svg, height - 18.0);
+        document(width, height, &self.svg)
+    }
+}
+
+/// The legend, at a height.
+fn legend(svg: &mut String, y: f64) {
     let mut x = LEFT;
     let mut entry = |mark: String, words: &str, space: f64| {
-        svg += &format!(
+        *svg += &format!(
             "<g transform=\"translate({x:.1} {:.1})\">{mark}</g>\n",
             y - 4.0
         );
-        svg += &text(x + 26.0, y, "start", 12.0, "", words);
+        *svg += &text(x + 26.0, y, "start", 12.0, "", words);
         x += space;
     };
     let line = |colour: &str, dash: &str| {
@@ -199,7 +233,33 @@ pub fn svg(title: &str, records: &[Record]) -> String {
     entry(line(INK, ""), "test set", 392.0);
     entry(tile(INK), "backward pass", 126.0);
     entry(tile(LIGHT_INK), "forward, optimizer, data", 0.0);
-    document(width, height, &svg)
+}
+
+/// The SVG of a classifier's training: loss, accuracy and time.
+pub fn svg(title: &str, records: &[Record]) -> String {
+    let mut figure = Figure::new(title, records);
+    let loss = Axis {
+        number: 0,
+        title: "Cross-entropy loss",
+        unit: "",
+        ends: None,
+    };
+    let (train, test) = (
+        figure.points(|r| r.train_loss),
+        figure.points(|r| r.test_loss),
+    );
+    figure.curves(loss, Some(&train), &test);
+
+    let accuracy = figure.points(|r| 100.0 * r.test_accuracy);
+    let worst = accuracy.iter().map(|p| p.1).fold(100.0, f64::min);
+    let axis = Axis {
+        number: 1,
+        title: "Test accuracy",
+        unit: "%",
+        ends: Some([(worst - 5.0).max(0.0), 100.0]),
+    };
+    figure.curves(axis, None, &accuracy);
+    figure.finish()
 }
 
 #[cfg(test)]

@@ -6,6 +6,25 @@ use ssprop::train::{EpochReport, Evaluation};
 const HEADER: &str = "epoch,drop_rate,train_images,train_loss,test_images,test_loss,\
 test_accuracy,data_s,forward_s,backward_s,optimizer_s,backward_flops";
 
+/// What curves and savings need of an epoch of any training.
+pub trait Epoch {
+    /// Counted from 1.
+    fn number(&self) -> u64;
+    fn is_dense(&self) -> bool;
+    /// Seconds of training, without the test.
+    fn seconds(&self) -> f64;
+    /// Those of the backward passes.
+    fn backward(&self) -> f64;
+    fn backward_flops(&self) -> f64;
+
+    fn kind(&self) -> &'static str {
+        match self.is_dense() {
+            true => "dense",
+            false => "sparse",
+        }
+    }
+}
+
 /// One epoch and the test after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Record {
@@ -42,22 +61,6 @@ impl Record {
         }
     }
 
-    /// Seconds of training, without the test.
-    pub fn seconds(&self) -> f64 {
-        self.data + self.forward + self.backward + self.optimizer
-    }
-
-    pub fn is_dense(&self) -> bool {
-        self.drop_rate == 0.0
-    }
-
-    pub fn kind(&self) -> &'static str {
-        match self.is_dense() {
-            true => "dense",
-            false => "sparse",
-        }
-    }
-
     fn from_csv(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split(',').collect();
         let &[epoch, rate, n, loss, test_n, test_loss, accuracy, data, fwd, bwd, opt, flops] =
@@ -80,6 +83,28 @@ impl Record {
             optimizer: float(opt)?,
             backward_flops: float(flops)?,
         })
+    }
+}
+
+impl Epoch for Record {
+    fn number(&self) -> u64 {
+        self.epoch
+    }
+
+    fn is_dense(&self) -> bool {
+        self.drop_rate == 0.0
+    }
+
+    fn seconds(&self) -> f64 {
+        self.data + self.forward + self.backward + self.optimizer
+    }
+
+    fn backward(&self) -> f64 {
+        self.backward
+    }
+
+    fn backward_flops(&self) -> f64 {
+        self.backward_flops
     }
 }
 
@@ -151,7 +176,7 @@ pub fn table(records: &[Record]) -> String {
 }
 
 /// Median seconds an image of the sparse or the dense epochs; of `part` of each.
-fn median(records: &[Record], dense: bool, part: impl Fn(&Record) -> f64) -> Option<f64> {
+fn median<R: Epoch>(records: &[R], dense: bool, part: impl Fn(&R) -> f64) -> Option<f64> {
     let mut times: Vec<f64> = records
         .iter()
         .filter(|r| r.is_dense() == dense)
@@ -163,19 +188,18 @@ fn median(records: &[Record], dense: bool, part: impl Fn(&Record) -> f64) -> Opt
 }
 
 /// What sparse epochs saved. `dense_flops` is what all epochs would have cost dense.
-pub fn savings(records: &[Record], dense_flops: f64) -> String {
-    let spent: f64 = records.iter().map(|r| r.backward_flops).sum();
+pub fn savings<R: Epoch>(records: &[R], dense_flops: f64) -> String {
+    let spent: f64 = records.iter().map(R::backward_flops).sum();
     let mut text = format!(
         "Backward FLOPs: {:.2} T instead of {:.2} T, {:.1}% saved.",
         spent / 1e12,
         dense_flops / 1e12,
         100.0 * (1.0 - spent / dense_flops.max(1.0)),
     );
-    let both = |part: fn(&Record) -> f64| {
-        Some((median(records, true, part)?, median(records, false, part)?))
-    };
+    let both =
+        |part: fn(&R) -> f64| Some((median(records, true, part)?, median(records, false, part)?));
     if let (Some((dense, sparse)), Some((dense_bwd, sparse_bwd))) =
-        (both(Record::seconds), both(|r| r.backward))
+        (both(R::seconds), both(R::backward))
     {
         let saved = |dense: f64, sparse: f64| 100.0 * (1.0 - sparse / dense.max(1e-9));
         text += &format!(
@@ -185,7 +209,7 @@ pub fn savings(records: &[Record], dense_flops: f64) -> String {
             saved(dense_bwd, sparse_bwd),
         );
     } else {
-        let kind = records.first().map_or("run", Record::kind);
+        let kind = records.first().map_or("run", R::kind);
         text += &format!(
             "\nNo time saved to tell: every epoch was {kind}, so there is none to compare with."
         );

@@ -3,6 +3,8 @@
 
 pub mod args;
 pub mod curves;
+pub mod ddpm;
+pub mod grid;
 pub mod history;
 pub mod output;
 pub mod profile;

@@ -45,6 +45,21 @@ pub fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
+/// Makes the folder of a file that is to be written later, and checks that it can be.
+pub fn prepare_file(file: &Path) -> ssprop::Result<()> {
+    let folder = folder_of(file);
+    std::fs::create_dir_all(&folder).map_err(|err| Error::io(&folder, "create the folder", err))?;
+    if file.is_dir() {
+        return Err(Error::Format {
+            path: file.to_owned(),
+            what: "a folder, where a file is to be written".into(),
+        });
+    }
+    // As files are written: a temporary one beside it first.
+    tempfile::tempfile_in(&folder).map_err(|err| Error::io(file, "write", err))?;
+    Ok(())
+}
+
 /// `base`, or the first of `base`-2, `base`-3, ... that is not used.
 fn first_free(base: &Path, is_used: impl Fn(&Path) -> bool) -> PathBuf {
     let numbered = |n: usize| match n {
@@ -93,5 +108,19 @@ mod tests {
         assert_eq!(find(false, Some(Path::new("x"))).unwrap(), folder.path());
         assert_eq!(folder_of(Path::new("x")), Path::new("."));
         assert_eq!(folder_of(Path::new("a/x")), Path::new("a"));
+    }
+
+    #[test]
+    fn a_file_is_prepared_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a/b/c.png");
+        prepare_file(&file).unwrap();
+        assert!(folder.path().join("a/b").is_dir() && !file.exists());
+        let err = prepare_file(&folder.path().join("a")).unwrap_err();
+        assert!(err.to_string().contains("a folder"), "{err}");
+        std::fs::write(&file, "").unwrap();
+        let err = prepare_file(&file.join("d.png")).unwrap_err();
+        assert!(err.to_string().contains("c.png"), "{err}");
+        prepare_file(&file).unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use ssprop::diffusion::{SampleRun, SampleStep};
 use ssprop::train::{BatchReport, EpochReport, Observer};
 
 /// Shows the epoch that is running, on standard error.
@@ -131,5 +132,39 @@ impl Runs {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// Shows how far the drawing of samples is, on standard error if that is a terminal.
+pub struct Sampling {
+    bar: ProgressBar,
+    run: SampleRun,
+}
+
+impl Sampling {
+    /// For a sampler that visits `steps` timesteps.
+    pub fn new(run: SampleRun, steps: usize) -> Self {
+        let batches = run.count.div_ceil(run.batch.max(1));
+        let bar = ProgressBar::new((batches * steps) as u64);
+        let style = "timestep {pos}/{len} [{bar:30}]  {elapsed} of about {duration}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar, run }
+    }
+
+    pub fn step(&self, done: &SampleStep<'_>) {
+        let before = done.first / self.run.batch.max(1) * done.steps;
+        if done.step == 0 {
+            let last = done.first + done.images;
+            let images = format!("images {}-{last} of {}", done.first + 1, self.run.count);
+            self.bar.set_message(images);
+        }
+        self.bar.set_position((before + done.step) as u64);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 }

@@ -2,6 +2,7 @@ use clap::Parser;
 use ssprop::prelude::*;
 
 use crate::args::Args;
+use crate::common::history::Epoch;
 use crate::networks::{check, Model};
 use crate::run::{run, Outcome};
 

@@ -1,0 +1,277 @@
+//! What a checkpoint of a denoiser says of itself, so that samples can be drawn with it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dfdx::nn::BuildOnDevice;
+use ssprop::checkpoint::{self, Metadata};
+use ssprop::data::ImageShape;
+use ssprop::diffusion::{
+    BetaSchedule, Denoiser, Diffusion, Parameterization, SampleRun, SampleStep, Sampler,
+};
+use ssprop::prelude::*;
+use ssprop::Error;
+
+/// Samples that go through a network at once.
+pub const SAMPLE_BATCH: usize = 64;
+
+/// The networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UNet {
+    /// `MnistUNet<1>`
+    Mnist,
+    /// `CelebAUNet`
+    CelebA,
+}
+
+impl UNet {
+    /// What checkpoints call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mnist => "unet-mnist",
+            Self::CelebA => "unet-celeba",
+        }
+    }
+
+    /// The images that it is trained on.
+    pub fn shape(self) -> ImageShape {
+        match self {
+            Self::Mnist => ImageShape::new(1, 32, 32),
+            Self::CelebA => ImageShape::new(3, 64, 64),
+        }
+    }
+}
+
+impl FromStr for UNet {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let all = [Self::Mnist, Self::CelebA];
+        all.into_iter().find(|net| net.name() == name).ok_or(())
+    }
+}
+
+/// The diffusion that a network was trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub timesteps: usize,
+    pub beta_schedule: BetaSchedule,
+    pub parameterization: Parameterization,
+}
+
+const MODEL: &str = "model";
+const TIMESTEPS: &str = "timesteps";
+const BETA_SCHEDULE: &str = "beta-schedule";
+const PARAMETERIZATION: &str = "parameterization";
+
+impl Process {
+    pub fn diffusion(&self) -> ssprop::Result<Diffusion> {
+        let diffusion = Diffusion::new(self.beta_schedule, self.timesteps)?;
+        Ok(diffusion.with_parameterization(self.parameterization))
+    }
+
+    pub fn write(&self, metadata: &mut Metadata) {
+        for (key, value) in [
+            (TIMESTEPS, self.timesteps.to_string()),
+            (BETA_SCHEDULE, self.beta_schedule.to_string()),
+            (PARAMETERIZATION, self.parameterization.to_string()),
+        ] {
+            metadata.insert(key.to_owned(), value);
+        }
+    }
+
+    /// That of the checkpoint at `path`, whose metadata these are.
+    pub fn read(path: &Path, metadata: &Metadata) -> ssprop::Result<Self> {
+        Ok(Self {
+            timesteps: value(path, metadata, TIMESTEPS, "a number of timesteps")?,
+            beta_schedule: value(path, metadata, BETA_SCHEDULE, "a beta schedule")?,
+            parameterization: value(path, metadata, PARAMETERIZATION, "a parameterization")?,
+        })
+    }
+}
+
+/// A denoiser in a file: a model alone, or a training run's checkpoint, of which the moving average
+/// is taken if it has one.
+pub struct Checkpoint {
+    path: PathBuf,
+    pub unet: UNet,
+    pub process: Process,
+    metadata: Metadata,
+}
+
+impl Checkpoint {
+    /// Reads what the file says of itself.
+    pub fn open(path: &Path) -> ssprop::Result<Self> {
+        let nothing: &mut () = &mut ();
+        let metadata = checkpoint::load_partial::<(), f32, Cpu>(path, nothing)?.metadata;
+        Ok(Self {
+            path: path.to_owned(),
+            unet: value(path, &metadata, MODEL, "unet-mnist or unet-celeba")?,
+            process: Process::read(path, &metadata)?,
+            metadata,
+        })
+    }
+
+    /// The data set that it was trained on, if the file says so.
+    pub fn data(&self) -> Option<&str> {
+        self.metadata.get("data").map(String::as_str)
+    }
+
+    /// Epochs of its training, if the file says so.
+    pub fn epochs(&self) -> Option<&str> {
+        // A model alone, or a training run's checkpoint.
+        let epochs = self.metadata.get("epochs").or(self.metadata.get("epoch"));
+        epochs.map(String::as_str)
+    }
+
+    /// Draws samples with the network of type `B`, which has to be that of [`unet`](Self::unet).
+    pub fn sample<B, M, const C: usize, const H: usize, const W: usize>(
+        &self,
+        sampler: &Sampler,
+        run: SampleRun,
+        observer: &mut dyn FnMut(&SampleStep<'_>),
+    ) -> ssprop::Result<Vec<f32>>
+    where
+        B: BuildOnDevice<Cpu, f32, Built = M>,
+        M: Denoiser<C, H, W, Cpu> + TensorCollection<f32, Cpu> + Sync,
+    {
+        let dev = Cpu::default();
+        let mut net = dev.build_module::<B, f32>();
+        match self.metadata.contains_key("ema_updates") {
+            true => checkpoint::load_average(&self.path, &mut net)?,
+            false => checkpoint::load(&self.path, &mut net)?,
+        };
+        let diffusion = self.process.diffusion()?;
+        sampler.sample::<C, H, W, _, _>(&diffusion, &net, &dev, run, observer)
+    }
+}
+
+impl fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unknown = "an unknown number of";
+        write!(
+            f,
+            "{}: {}, {} epochs on {}, {} timesteps ({}), predicts {}",
+            self.path.display(),
+            self.unet.name(),
+            self.epochs().unwrap_or(unknown),
+            self.data().unwrap_or("unknown data"),
+            self.process.timesteps,
+            self.process.beta_schedule,
+            self.process.parameterization,
+        )
+    }
+}
+
+/// How samples are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SamplerKind {
+    /// Ancestral sampling, through all timesteps
+    Ddpm,
+    /// DDIM, which can leave timesteps out
+    Ddim,
+}
+
+impl SamplerKind {
+    /// The sampler that visits `steps` of the process's timesteps: by default all with DDPM, 50 with
+    /// DDIM, which draws the share `eta` of the noise.
+    pub fn with(
+        self,
+        steps: Option<usize>,
+        eta: Option<f64>,
+        process: &Process,
+    ) -> ssprop::Result<Sampler> {
+        let all = process.timesteps;
+        let sampler = match (self, steps, eta) {
+            (Self::Ddim, steps, eta) => Sampler::Ddim {
+                steps: steps.unwrap_or(50.min(all)),
+                eta: eta.unwrap_or(0.0),
+            },
+            (Self::Ddpm, _, Some(eta)) => {
+                return Err(Error::parameter("--eta", eta, "given with --sampler ddim"));
+            }
+            (Self::Ddpm, Some(steps), _) if steps != all => {
+                let value = format_args!("{steps} of {all}");
+                let range = "all of the checkpoint's timesteps (fewer need --sampler ddim)";
+                return Err(Error::parameter("--steps", value, range));
+            }
+            (Self::Ddpm, ..) => Sampler::Ancestral,
+        };
+        sampler.timesteps(&process.diffusion()?)?;
+        Ok(sampler)
+    }
+}
+
+/// What a line or a table calls a sampler.
+pub fn describe(sampler: &Sampler, process: &Process) -> String {
+    match *sampler {
+        Sampler::Ancestral => format!("ddpm, {} steps", process.timesteps),
+        Sampler::Ddim { steps, eta: 0.0 } => format!("ddim, {steps} steps"),
+        Sampler::Ddim { steps, eta } => format!("ddim, {steps} steps, eta {eta}"),
+    }
+}
+
+fn value<T: FromStr>(
+    path: &Path,
+    metadata: &Metadata,
+    key: &str,
+    range: &'static str,
+) -> ssprop::Result<T> {
+    let text = metadata.get(key).map_or("(missing)", String::as_str);
+    text.parse().map_err(|_| Error::StoredValue {
+        place: path.display().to_string(),
+        name: key.to_owned(),
+        value: text.to_owned(),
+        range,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_says_what_it_was_trained_on() {
+        let process = Process {
+            timesteps: 50,
+            beta_schedule: BetaSchedule::SqrtLinear,
+            parameterization: Parameterization::V,
+        };
+        let mut metadata = Metadata::new();
+        let path = Path::new("a/b.safetensors");
+        let err = Process::read(path, &metadata).unwrap_err().to_string();
+        assert!(err.contains("a/b") && err.contains("timesteps"), "{err}");
+        process.write(&mut metadata);
+        assert_eq!(Process::read(path, &metadata).unwrap(), process);
+        metadata.insert(BETA_SCHEDULE.into(), "steep".into());
+        let err = Process::read(path, &metadata).unwrap_err().to_string();
+        assert!(err.contains("steep"), "{err}");
+    }
+    #[test]
+    fn ancestral_sampling_leaves_no_timestep_out() {
+        let process = Process {
+            timesteps: 20,
+            beta_schedule: BetaSchedule::Cosine,
+            parameterization: Parameterization::Eps,
+        };
+        let with = |kind: SamplerKind, steps, eta| kind.with(steps, eta, &process);
+        let name = |sampler: ssprop::Result<Sampler>| describe(&sampler.unwrap(), &process);
+        assert_eq!(name(with(SamplerKind::Ddpm, None, None)), "ddpm, 20 steps");
+        assert_eq!(
+            name(with(SamplerKind::Ddpm, Some(20), None)),
+            "ddpm, 20 steps"
+        );
+        assert_eq!(name(with(SamplerKind::Ddim, None, None)), "ddim, 20 steps");
+        let all_noise = with(SamplerKind::Ddim, Some(5), Some(1.0));
+        assert_eq!(name(all_noise), "ddim, 5 steps, eta 1");
+        for (kind, steps, eta, text) in [
+            (SamplerKind::Ddpm, Some(19), None, "--steps = 19 of 20"),
+            (SamplerKind::Ddpm, None, Some(0.5), "--eta = 0.5"),
+            (SamplerKind::Ddim, Some(21), None, "steps = 21 of 20"),
+        ] {
+            let err = with(kind, steps, eta).unwrap_err().to_string();
+            assert!(err.contains(text), "{err}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Draws images of clothes from noise, with the U-Net that comes with the crate or with one that
+//! `ddpm_train` has trained.
+//!
+//!     cargo run --example ddpm_sample
+//!     cargo run --example ddpm_sample -- --sampler ddim --steps 20 --trajectory trajectory.png
+//!     cargo run --example ddpm_sample -- --checkpoint runs/ddpm-celeba/model.safetensors --count 16
+//!
+//! The same seed gives the same picture, whatever the number of threads.
+
+mod args;
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod tests;
+mod trajectory;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use args::Args;
+use clap::Parser;
+use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
+use common::grid::write_grid;
+use common::output::prepare_file;
+use common::progress::Sampling;
+use ssprop::diffusion::{SampleRun, SampleStep, Sampler};
+use ssprop::prelude::*;
+use trajectory::{Shown, Trajectory};
+
+/// Images of a strip.
+const ROWS: usize = 8;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match ssprop::on_threads(args.threads, || run(&args)).flatten() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> ssprop::Result<()> {
+    // Everything that can be wrong with the flags, before anything that takes time.
+    let files = args.files()?;
+    let checkpoint = Checkpoint::open(&args.checkpoint())?;
+    let process = &checkpoint.process;
+    let sampler = args.sampler.with(args.steps, args.eta, process)?;
+    for file in &files {
+        prepare_file(file)?;
+    }
+    let shape = checkpoint.unet.shape();
+    println!("{checkpoint}");
+    let how = describe(&sampler, process);
+    println!(
+        "Drawing {} images of {shape} ({how}, seed {})",
+        args.count, args.seed
+    );
+
+    let run = SampleRun {
+        seed: args.seed,
+        count: args.count,
+        batch: SAMPLE_BATCH.min(args.count),
+    };
+    let steps = sampler.timesteps(&process.diffusion()?)?.len();
+    let len = shape.channels * shape.height * shape.width;
+    let strip = |shown| Trajectory::new(shown, ROWS.min(args.count), steps, len);
+    let mut strips = Vec::new();
+    strips.extend(args.trajectory.iter().map(|f| (f, strip(Shown::Images))));
+    strips.extend(
+        args.predictions
+            .iter()
+            .map(|f| (f, strip(Shown::Predictions))),
+    );
+    let progress = Sampling::new(run, steps);
+    let start = Instant::now();
+    let samples = sample(&checkpoint, &sampler, run, &mut |done| {
+        progress.step(done);
+        for (_, strip) in &mut strips {
+            strip.step(done);
+        }
+    })?;
+    progress.finish();
+    println!("Drawn in {:.1} s", start.elapsed().as_secs_f64());
+
+    let shape = (shape.channels, shape.height, shape.width);
+    write_grid(&args.out, &samples, shape, args.columns, args.scale)?;
+    for (file, strip) in &strips {
+        write_grid(file, strip.values(), shape, strip.columns(), args.scale)?;
+    }
+    for file in files {
+        println!("Written to {}", file.display());
+    }
+    Ok(())
+}
+
+/// Draws with the network that the checkpoint is of.
+fn sample(
+    checkpoint: &Checkpoint,
+    sampler: &Sampler,
+    run: SampleRun,
+    observer: &mut dyn FnMut(&SampleStep<'_>),
+) -> ssprop::Result<Vec<f32>> {
+    match checkpoint.unet {
+        UNet::Mnist => checkpoint.sample::<MnistUNet, _, 1, 32, 32>(sampler, run, observer),
+        UNet::CelebA => checkpoint.sample::<CelebAUNet, _, 3, 64, 64>(sampler, run, observer),
+    }
+}

@@ -1,0 +1,108 @@
+//! Where the images come from that are compared with the real test images.
+
+use std::path::Path;
+
+use ssprop::data::{ImageDataset, Kind};
+use ssprop::diffusion::{SampleRun, Sampler};
+use ssprop::prelude::*;
+use ssprop::Error;
+
+use crate::common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
+use crate::common::grid::{read_folder, to_dataset};
+use crate::common::progress::Sampling;
+
+/// Samples, if their number is not given.
+const SAMPLES: usize = 1000;
+
+/// A source of images.
+pub enum Source<'a> {
+    /// The real training images.
+    Training,
+    /// A folder of PNGs.
+    Folder(&'a Path),
+    /// A network that draws them.
+    Samples(Samples<'a>),
+}
+
+impl Source<'_> {
+    /// What the table calls it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Training => "real training images".into(),
+            Self::Folder(folder) => folder.display().to_string(),
+            Self::Samples(samples) => samples.name(),
+        }
+    }
+
+    /// Its images, `count` of them if they have to be drawn; `None` if they are the real training
+    /// images.
+    pub fn read(&self, count: Option<usize>) -> ssprop::Result<Option<ImageDataset>> {
+        match self {
+            Self::Training => Ok(None),
+            // As the data sets have them, or as the models see them.
+            Self::Folder(folder) => read_folder(folder, 1, &[(28, 28), (32, 32)]).map(Some),
+            Self::Samples(samples) => samples.draw(count.unwrap_or(SAMPLES)).map(Some),
+        }
+    }
+}
+
+/// A network, and how images are drawn with it.
+pub struct Samples<'a> {
+    path: &'a Path,
+    checkpoint: Checkpoint,
+    sampler: Sampler,
+    seed: u64,
+}
+
+impl<'a> Samples<'a> {
+    /// With the network of a file, which has to be one for this data set. `sampler` is told what the
+    /// file says of the network.
+    pub fn new(
+        path: &'a Path,
+        task: Kind,
+        sampler: impl FnOnce(&Checkpoint) -> ssprop::Result<Sampler>,
+        seed: u64,
+    ) -> ssprop::Result<Self> {
+        let checkpoint = Checkpoint::open(path)?;
+        let data = checkpoint.data().unwrap_or("unknown data");
+        if checkpoint.unet != UNet::Mnist || data != task.name() {
+            let unet = checkpoint.unet.name();
+            return Err(Error::Format {
+                path: path.to_owned(),
+                what: format!(
+                    "{unet} trained on {data}, not {} trained on {task}",
+                    UNet::Mnist.name()
+                ),
+            });
+        }
+        Ok(Self {
+            path,
+            sampler: sampler(&checkpoint)?,
+            checkpoint,
+            seed,
+        })
+    }
+
+    fn name(&self) -> String {
+        let how = describe(&self.sampler, &self.checkpoint.process);
+        let epochs = self.checkpoint.epochs().unwrap_or("unknown");
+        format!("{} (epochs: {epochs}; {how})", self.path.display())
+    }
+
+    fn draw(&self, count: usize) -> ssprop::Result<ImageDataset> {
+        let run = SampleRun {
+            seed: self.seed,
+            count,
+            batch: SAMPLE_BATCH.min(count),
+        };
+        let diffusion = self.checkpoint.process.diffusion()?;
+        let progress = Sampling::new(run, self.sampler.timesteps(&diffusion)?.len());
+        let images =
+            self.checkpoint
+                .sample::<MnistUNet, _, 1, 32, 32>(&self.sampler, run, &mut |done| {
+                    progress.step(done)
+                })?;
+        progress.finish();
+        to_dataset(&images, UNet::Mnist.shape())
+    }
+}
