@@ -19,10 +19,13 @@ import subprocess
 import sys
 import time
 
-DROP_RATE = 0.8
+from pytorch_networks import resnet, sparse_conv2d_function, unet
+
 BATCH = 32
-# Name (of the Rust side: ResNet-18 and -50) and batch.
-STEPS = (("step", 32), ("step", 128), ("step50", 32))
+# Name (of the Rust side: ResNet-18 and -50, the U-Net) and batch.
+STEPS = (("step", 32), ("step", 128), ("step50", 32), ("unet", 64))
+# Images of which the U-Net predicts the noise at once.
+SAMPLES = 16
 MODES = ("dense", "sparse")
 PASSES = ("forward", "backward", "optimizer", "total")
 
@@ -80,48 +83,6 @@ def timed(f, *args):
     return (time.perf_counter() - start) * 1e3, value
 
 
-def kept_count(channels):
-    return max(int((1 - DROP_RATE) * channels + 1e-9), 1)
-
-
-def sparse_conv2d_function(joint):
-    """The autograd function: `apply(x, weight, stride, padding)`.
-
-    Either gradient comes from a call of its own, or (`joint`) both from one; which of them is faster
-    depends on the layer and the layout.
-    """
-    import torch
-
-    class SparseConv2dFunction(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x, weight, stride, padding):
-            ctx.save_for_backward(x, weight)
-            ctx.stride, ctx.padding = stride, padding
-            return torch.nn.functional.conv2d(x, weight, stride=stride, padding=padding)
-
-        @staticmethod
-        def backward(ctx, dy):
-            x, weight = ctx.saved_tensors
-            importance = dy.abs().mean(dim=(0, 2, 3))
-            kept = importance.topk(kept_count(dy.shape[1]), sorted=False).indices
-            kept_dy, kept_weight = dy.index_select(1, kept), weight.index_select(0, kept)
-            if joint:
-                dx, kept_dw, _ = torch.ops.aten.convolution_backward(
-                    kept_dy, x, kept_weight, None, [ctx.stride] * 2, [ctx.padding] * 2, [1, 1],
-                    False, [0, 0], 1, [ctx.needs_input_grad[0], True, False],
-                )  # fmt: skip
-            else:
-                geometry = {"stride": ctx.stride, "padding": ctx.padding}
-                dx = None
-                if ctx.needs_input_grad[0]:
-                    dx = torch.nn.grad.conv2d_input(x.shape, kept_weight, kept_dy, **geometry)
-                kept_dw = torch.nn.grad.conv2d_weight(x, kept_weight.shape, kept_dy, **geometry)
-            dw = torch.zeros_like(weight).index_copy_(0, kept, kept_dw)
-            return dx, dw, None, None
-
-    return SparseConv2dFunction
-
-
 class TorchConv:
     """A convolution, timed on its own."""
 
@@ -136,13 +97,13 @@ class TorchConv:
         if mode == "sparse":
             self.apply = sparse_conv2d_function(joint).apply
         else:
-            self.apply = lambda x, w, s, p: torch.nn.functional.conv2d(x, w, stride=s, padding=p)
+            self.apply = lambda x, w, b, s, p: torch.nn.functional.conv2d(x, w, b, s, p)
         self.dy = torch.randn_like(self.forward().detach())
 
     warms_up = True
 
     def forward(self):
-        return self.apply(self.x, self.weight, *self.geometry)
+        return self.apply(self.x, self.weight, None, *self.geometry)
 
     def run(self):
         forward, y = timed(self.forward)
@@ -151,68 +112,8 @@ class TorchConv:
         return {"forward": forward, "backward": backward}
 
 
-def resnet(name, mode, joint):
-    """ResNet-18 or -50 for 32x32 images: a 3x3 stem with stride 1, no max pool."""
-    import torch
-    from torch import nn
-
-    function = sparse_conv2d_function(joint)
-
-    class SparseConv2d(nn.Conv2d):
-        def forward(self, x):
-            return function.apply(x, self.weight, self.stride[0], self.padding[0])
-
-    conv_type = SparseConv2d if mode == "sparse" else nn.Conv2d
-
-    def conv_norm(c_in, c_out, k, stride):
-        conv = conv_type(c_in, c_out, k, stride=stride, padding=k // 2, bias=False)
-        nn.init.kaiming_normal_(conv.weight)
-        return nn.Sequential(conv, nn.BatchNorm2d(c_out))
-
-    class BasicBlock(nn.Module):
-        def __init__(self, c_in, c_out, stride):
-            super().__init__()
-            self.first = conv_norm(c_in, c_out, 3, stride)
-            self.second = conv_norm(c_out, c_out, 3, 1)
-            same = stride == 1 and c_in == c_out
-            self.shortcut = nn.Identity() if same else conv_norm(c_in, c_out, 1, stride)
-            self.relu = nn.ReLU(inplace=True)
-
-        def forward(self, x):
-            y = self.second(self.relu(self.first(x)))
-            return self.relu(y + self.shortcut(x))
-
-    class Bottleneck(nn.Module):
-        def __init__(self, c_in, c_out, stride):
-            super().__init__()
-            width = c_out // 4
-            self.first = conv_norm(c_in, width, 1, 1)
-            self.second = conv_norm(width, width, 3, stride)
-            self.third = conv_norm(width, c_out, 1, 1)
-            same = stride == 1 and c_in == c_out
-            self.shortcut = nn.Identity() if same else conv_norm(c_in, c_out, 1, stride)
-            self.relu = nn.ReLU(inplace=True)
-
-        def forward(self, x):
-            y = self.third(self.relu(self.second(self.relu(self.first(x)))))
-            return self.relu(y + self.shortcut(x))
-
-    kind, blocks, widths = {
-        "step": (BasicBlock, (2, 2, 2, 2), (64, 128, 256, 512)),
-        "step50": (Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048)),
-    }[name]
-    layers = [conv_norm(3, 64, 3, 1), nn.ReLU(inplace=True)]
-    c_in = 64
-    for stage, c_out in enumerate(widths):
-        for block in range(blocks[stage]):
-            layers.append(kind(c_in, c_out, 2 if stage > 0 and block == 0 else 1))
-            c_in = c_out
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c_in, 10)]
-    return nn.Sequential(*layers)
-
-
 class TorchStep:
-    """A training step of a residual network, with the fastest of Adam's forms unless one is named."""
+    """A training step of a network, with the fastest of Adam's forms unless one is named."""
 
     FORMS = ({}, {"foreach": True}, {"fused": True})
     warms_up = False
@@ -220,19 +121,23 @@ class TorchStep:
     def __init__(self, name, batch, mode, layout, joint, form=None):
         import torch
 
-        self.model = resnet(name, mode, joint).to(memory_format=layout)
-        self.x = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
-        self.labels = torch.randint(10, (batch,))
-        self.loss = torch.nn.CrossEntropyLoss()
+        if name == "unet":
+            self.model, self.optimizer = unet(mode, joint), torch.optim.AdamW
+            self.inputs = (torch.randn(batch, 1, 32, 32), torch.randint(200, (batch,)))
+            self.target, self.loss = torch.randn(batch, 1, 32, 32), torch.nn.MSELoss()
+        else:
+            self.model, self.optimizer = resnet(name, mode, joint), torch.optim.Adam
+            self.inputs = (torch.randn(batch, 3, 32, 32),)
+            self.target, self.loss = torch.randint(10, (batch,)), torch.nn.CrossEntropyLoss()
+        self.model = self.model.to(memory_format=layout)
+        self.inputs = (self.inputs[0].to(memory_format=layout), *self.inputs[1:])
         if form is None:
             form = min(self.FORMS, key=self.optimizer_time)
         self.form = form
         self.adam = self.make_adam(form)
 
     def make_adam(self, form):
-        import torch
-
-        return torch.optim.Adam(self.model.parameters(), lr=1e-3, **form)
+        return self.optimizer(self.model.parameters(), lr=1e-3, **form)
 
     def optimizer_time(self, form):
         import torch
@@ -248,11 +153,30 @@ class TorchStep:
         self.adam.zero_grad(set_to_none=True)
 
     def run(self):
-        forward, loss = timed(lambda: self.loss(self.model(self.x), self.labels))
+        forward, loss = timed(lambda: self.loss(self.model(*self.inputs), self.target))
         backward, _ = timed(loss.backward)
         optimizer, _ = timed(self.update)
         total = forward + backward + optimizer
         return {"forward": forward, "backward": backward, "optimizer": optimizer, "total": total}
+
+
+class TorchSample:
+    """The U-Net's prediction for a batch of images, as a sampler asks for it."""
+
+    warms_up = True
+
+    def __init__(self, layout):
+        import torch
+
+        self.model = unet("dense", False).to(memory_format=layout).eval()
+        self.x = torch.randn(SAMPLES, 1, 32, 32).to(memory_format=layout)
+        self.timesteps = torch.randint(200, (SAMPLES,))
+
+    def run(self):
+        import torch
+
+        with torch.inference_mode():
+            return {"forward": timed(self.model, self.x, self.timesteps)[0]}
 
 
 # ---- ssprop's side -------------------------------------------------------------------------------
@@ -397,6 +321,15 @@ def step_rows(network, batch, mode, ours, rounds, wanted):
     for r in rows:
         r["adam"] = next(iter(forms[best].form), "default")
     return [r for r in rows if wanted(r["case"])]
+
+
+def sample_rows(ours, rounds, wanted):
+    name = f"sample {SAMPLES}"
+    if not wanted(name):
+        return []
+    forms = variants(lambda layout, _: TorchSample(layout), "dense")
+    theirs, found = alternate(forms, ours, f"{name} dense", rounds)
+    return [row(name, theirs, found, "forward")]
 
 
 def status_kb(field):
@@ -550,6 +483,7 @@ def main():
     for network, batch in STEPS:
         for mode in MODES:
             add(step_rows(network, batch, mode, ours, args.rounds, wanted))
+    add(sample_rows(ours, args.rounds, wanted))
     add(list(sparse_over_dense(rows)))
     add(memory_rows(ours, args.threads, wanted))
     ours.close()

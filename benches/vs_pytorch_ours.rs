@@ -4,7 +4,8 @@
 //! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
 //! one line `forward backward optimizer total` with the milliseconds of one call, after a call that
 //! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
-//! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50). An unknown one is answered `unknown`.
+//! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50, `unet` for the U-Net),
+//! and `sample BATCH dense` (a step of sampling with the U-Net). An unknown one is answered `unknown`.
 //!
 //! `--memory MODE` (dense or sparse): prints the kilobytes resident at the start, and at the peak of
 //! three steps of ResNet-18 at 128 images.
@@ -15,6 +16,8 @@ mod convs;
 mod step;
 #[path = "common/threads.rs"]
 mod threads;
+#[path = "common/unet.rs"]
+mod unet;
 
 use std::io::{stdin, stdout, BufRead, Write};
 use std::time::Instant;
@@ -23,6 +26,7 @@ use convs::{Conv, CONVS, DROP_RATE};
 use ssprop::prelude::{ResNet18, ResNet50};
 use ssprop::sparsity::DropRate;
 use step::{Net, Step};
+use unet::{Sampling, UNetStep};
 
 /// Milliseconds of one call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,20 +72,36 @@ impl TimedCase for ConvCase {
     }
 }
 
-impl<M: Net> TimedCase for Step<M> {
+macro_rules! step {
+    ([$($generics:tt)*] $step:ty) => {
+        impl<$($generics)*> TimedCase for $step {
+            fn run(&mut self) -> Times {
+                let (forward, loss) = timed(|| self.forward());
+                let (backward, ()) = timed(|| self.backward(loss));
+                let (optimizer, ()) = timed(|| self.update());
+                Times {
+                    forward,
+                    backward,
+                    optimizer,
+                }
+            }
+
+            fn warms_up(&self) -> bool {
+                false
+            }
+        }
+    };
+}
+step!([M: Net] Step<M>);
+step!([] UNetStep);
+
+impl TimedCase for Sampling {
     fn run(&mut self) -> Times {
-        let (forward, loss) = timed(|| self.forward());
-        let (backward, ()) = timed(|| self.backward(loss));
-        let (optimizer, ()) = timed(|| self.update());
+        let (forward, _) = timed(|| Sampling::run(self));
         Times {
             forward,
-            backward,
-            optimizer,
+            ..Default::default()
         }
-    }
-
-    fn warms_up(&self) -> bool {
-        false
     }
 }
 
@@ -103,6 +123,8 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
             let batch = layer.parse().ok()?;
             Some(Box::new(Step::new::<ResNet50<10>>(batch, drop_rate)))
         }
+        "unet" => Some(Box::new(UNetStep::new(layer.parse().ok()?, drop_rate))),
+        "sample" => Some(Box::new(Sampling::new(layer.parse().ok()?))),
         _ => None,
     }
 }
