@@ -134,7 +134,7 @@ impl Checkpoint {
     ) -> ssprop::Result<Vec<f32>>
     where
         B: BuildOnDevice<Cpu, f32, Built = M>,
-        M: Denoiser<C, H, W, Cpu> + TensorCollection<f32, Cpu> + Sync,
+        M: Denoiser<C, H, W, Cpu> + TensorCollection<f32, Cpu>,
     {
         let dev = Cpu::default();
         let mut net = dev.build_module::<B, f32>();

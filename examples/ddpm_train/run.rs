@@ -51,7 +51,7 @@ fn train<B, M, const C: usize, const H: usize, const W: usize>(
 ) -> ssprop::Result<PathBuf>
 where
     B: BuildOnDevice<Cpu, f32, Built = M>,
-    M: TrainableDenoiser<C, H, W, Cpu> + Clone + Sync,
+    M: TrainableDenoiser<C, H, W, Cpu> + Clone,
 {
     let start = Instant::now();
     // Everything that can be wrong with the flags, before anything that takes time.
