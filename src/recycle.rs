@@ -54,23 +54,34 @@ pub trait Recycle<E: Dtype>: Storage<E> {
 /// Smaller buffers are not worth keeping.
 const MIN_LEN: usize = 1024;
 
-/// Buffers by length, each with the time it came in.
+/// Buffers by length, each with the time it came in, counted in buffers.
 ///
-/// A step brings in as many as it takes out, so a buffer that has not been asked for while twice as
-/// many came in as are held belongs to another network or batch size, and is freed.
+/// A buffer that has lain here while many times as many came in as were ever held belongs to another
+/// network or batch size, and is freed: a step brings each of its buffers in a few times at most.
 #[derive(Debug)]
 pub struct Pool<V> {
     buffers: BTreeMap<usize, Vec<(usize, V)>>,
     held: usize,
+    /// The most that were held at once lately, and in the period before.
+    most: [usize; 2],
     time: usize,
+    /// When the old ones are freed, and `most` is begun anew.
+    next: usize,
 }
+
+/// How many times as many as are held come in before a buffer is old.
+const STEPS: usize = 16;
+/// A buffer is not old before this many came in.
+const YOUNG: usize = 256;
 
 impl<V> Pool<V> {
     const fn new() -> Self {
         Self {
             buffers: BTreeMap::new(),
             held: 0,
+            most: [0; 2],
             time: 0,
+            next: YOUNG,
         }
     }
 
@@ -86,15 +97,19 @@ impl<V> Pool<V> {
         }
         self.time += 1;
         self.held += 1;
+        self.most[0] = self.most[0].max(self.held);
         let same = self.buffers.entry(len).or_default();
         same.push((self.time, buffer));
-        if self.time.is_multiple_of(32) {
-            let oldest = self.time.saturating_sub(2 * self.held + 32);
+        if self.time >= self.next {
+            let age = STEPS * self.most[0].max(self.most[1]) + YOUNG;
+            let oldest = self.time.saturating_sub(age);
             self.buffers.retain(|_, same| {
                 same.retain(|&(since, _)| since >= oldest);
                 !same.is_empty()
             });
             self.held = self.buffers.values().map(Vec::len).sum();
+            self.most = [self.held, self.most[0]];
+            self.next = self.time + age / 4;
         }
     }
 }
@@ -266,7 +281,7 @@ mod tests {
         for _ in 0..10 {
             pool.put(2000, vec![0.0; 2000]);
         }
-        for _ in 0..20 {
+        for _ in 0..200 {
             // A step of another size: ten out, ten in.
             let step: Vec<_> = (0..10)
                 .map(|_| pool.take(3000).unwrap_or_else(|| vec![0.0; 3000]))
