@@ -41,7 +41,7 @@ fn for_random_sizes<G: Geometry>(cases: u32, property: impl Fn(Sizes)) {
 macro_rules! on_every_geometry {
     ($property:ident) => {{
         // Channels in and out, kernel, stride, padding, dilation, groups.
-        // Indirect in f32, unfolded in f64: pointwise, even and odd kernels, gaps between windows, wide padding.
+        // Matrix products in f32, unfolded in f64: pointwise, even and odd kernels, gaps between windows, wide padding.
         $property::<Conv<3, 5, 1, 1, 0, 1, 1>>();
         $property::<Conv<4, 6, 1, 2, 0, 1, 1>>();
         $property::<Conv<2, 7, 2, 2, 0, 1, 1>>();

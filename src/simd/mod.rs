@@ -34,6 +34,11 @@ pub trait Simd: Copy + 'static {
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
+    /// Elements `at[0]`, `at[1]`, ... from `from` on, as many as there are lanes; 0 where `at` is
+    /// negative.
+    unsafe fn gather(from: *const f32, at: *const i32) -> Self::V;
+    /// Asks for the cache line at `at`, which need not exist.
+    unsafe fn prefetch(at: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;

@@ -35,6 +35,18 @@ impl Simd for Portable {
         unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
     }
     #[inline(always)]
+    unsafe fn gather(from: *const f32, at: *const i32) -> Self::V {
+        // SAFETY: the caller's promise.
+        std::array::from_fn(|lane| unsafe {
+            match usize::try_from(*at.add(lane)) {
+                Ok(at) => *from.add(at),
+                Err(_) => 0.0,
+            }
+        })
+    }
+    #[inline(always)]
+    unsafe fn prefetch(_at: *const f32) {}
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |a, b| a + b)
     }

@@ -48,6 +48,18 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(to, v) }
     }
     #[inline(always)]
+    unsafe fn gather(from: *const f32, at: *const i32) -> __m512 {
+        unsafe {
+            let at = _mm512_loadu_si512(at.cast());
+            let inside = _mm512_cmpge_epi32_mask(at, _mm512_setzero_si512());
+            _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), inside, at, from)
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -119,6 +131,20 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {
         unsafe { _mm256_storeu_ps(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn gather(from: *const f32, at: *const i32) -> __m256 {
+        unsafe {
+            let at = _mm256_loadu_si256(at.cast());
+            let outside = _mm256_castsi256_ps(at);
+            // The sign bit tells: of all ones, take those whose position's is not set.
+            let inside = _mm256_andnot_ps(outside, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
+            _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), from, at, inside)
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {

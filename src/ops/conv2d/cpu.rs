@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
-use super::{channels, indirect, masked, unfold, Conv2DGrads, Conv2DKernel};
+use super::{channels, gemm, masked, unfold, Conv2DGrads, Conv2DKernel};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::Fill;
@@ -60,8 +60,8 @@ impl CpuConv2D for f64 {
 enum Algorithm {
     /// Minimal filtering: a quarter of the multiplications.
     Winograd,
-    /// Products with shifted copies of the image: every geometry.
-    Indirect,
+    /// Matrix products: every geometry.
+    Gemm,
 }
 
 static WINOGRAD: AtomicBool = AtomicBool::new(true);
@@ -84,7 +84,18 @@ fn algorithm(shape: &Conv2DShape) -> Algorithm {
     if same_3x3 && wide && large && WINOGRAD.load(Ordering::Relaxed) {
         Algorithm::Winograd
     } else {
-        Algorithm::Indirect
+        Algorithm::Gemm
+    }
+}
+
+/// The algorithm for dX, from `channels` of the gradient's. With few of them Winograd's transforms
+/// (of vectors of 16 channels, whether they are there or not) cost more than its products save: 3
+/// channels, 64 images of 32x32, 32 input channels: 0.55 ms by plain products, 1.07 ms by Winograd;
+/// 6 channels are even.
+fn input_algorithm(shape: &Conv2DShape, channels: usize) -> Algorithm {
+    match channels {
+        ..=4 => Algorithm::Gemm,
+        _ => algorithm(shape),
     }
 }
 
@@ -104,7 +115,7 @@ impl CpuConv2D for f32 {
                 };
                 winograd::conv(Isa::detect(), planes, x, filters, y, Write::Bias(bias));
             }
-            Algorithm::Indirect => indirect::forward(Isa::detect(), shape, x, w, bias, y),
+            Algorithm::Gemm => gemm::forward(Isa::detect(), shape, x, w, bias, y),
         }
     }
 
@@ -115,7 +126,7 @@ impl CpuConv2D for f32 {
         dx: &mut [f32],
         fill: Fill,
     ) {
-        match algorithm(shape) {
+        match input_algorithm(shape, dy.channels(shape.c_out)) {
             Algorithm::Winograd => {
                 let planes = Planes {
                     batch: shape.batch,
@@ -134,8 +145,8 @@ impl CpuConv2D for f32 {
                 };
                 winograd::conv(Isa::detect(), planes, dy.data, filters, dx, write);
             }
-            Algorithm::Indirect => {
-                indirect::backward_input(Isa::detect(), shape, w, dy, dx, fill);
+            Algorithm::Gemm => {
+                gemm::backward_input(Isa::detect(), shape, w, dy, dx, fill);
             }
         }
     }
@@ -151,7 +162,7 @@ impl CpuConv2D for f32 {
                 };
                 winograd::gradient(Isa::detect(), planes, x, dy.data, dy.kept, dw);
             }
-            Algorithm::Indirect => indirect::backward_weight(Isa::detect(), shape, x, dy, dw),
+            Algorithm::Gemm => gemm::backward_weight(Isa::detect(), shape, x, dy, dw),
         }
     }
 }

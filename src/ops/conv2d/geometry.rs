@@ -70,6 +70,15 @@ impl Conv2DShape {
             c_out,
             output: [count(h)?, count(w)?],
         };
+        // Positions inside a plane are 32 bits wide where vectors of them are needed.
+        if h.checked_mul(w).is_none_or(|n| n > i32::MAX as usize) {
+            return Err(Error::Shape {
+                op: "conv2d",
+                what: "image",
+                expected: format!("at most {} pixels", i32::MAX),
+                found: format!("{h} x {w}"),
+            });
+        }
         // The unfolded image of one group is the largest thing that any kernel indexes.
         let columns = [
             c_in,

@@ -8,9 +8,9 @@
 
 mod channels;
 pub(crate) mod cpu;
+mod gemm;
 mod geometry;
 mod gradient;
-mod indirect;
 mod masked;
 #[doc(hidden)]
 pub mod reference;

@@ -28,7 +28,7 @@ fn shapes() -> [Conv2DShape; 2] {
     let shapes = [1, 2].map(|stride| Conv2DShape::new(op(stride), [2, 8, 6, 6], 9).unwrap());
     assert_eq!(
         shapes.map(|s| algorithm(&s)),
-        [Algorithm::Winograd, Algorithm::Indirect]
+        [Algorithm::Winograd, Algorithm::Gemm]
     );
     shapes
 }
