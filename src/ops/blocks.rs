@@ -7,6 +7,15 @@
 /// The elements that a task of an elementwise kernel takes.
 pub(crate) const ELEMENTS: usize = 1 << 14;
 
+/// The elements of a block, about.
+const BLOCK: usize = 1 << 17;
+/// The elements of an image's run in a block, if there are enough blocks so.
+const LONG_RUN: usize = 1 << 12;
+/// The elements of an image's run in a block, at least.
+const SHORT_RUN: usize = 256;
+/// Blocks, at least, where runs are longer than that.
+const BLOCKS: usize = 16;
+
 /// The sizes of a batch of images: (B, C, H * W).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dims {
@@ -30,9 +39,16 @@ impl Dims {
         }
     }
 
-    /// The channels of one block: enough for runs of 256 elements, the last block's may be fewer.
+    /// The channels of one block (the last one's may be fewer). Memory gives long runs of an image
+    /// faster than short ones, but a block has to stay in a core's second cache from its first pass
+    /// to its last, and there should be enough blocks for many threads.
     pub fn block(&self) -> usize {
-        (256 / self.plane.max(1)).clamp(1, self.channels.max(1))
+        let run = (BLOCK / self.batch.max(1)).clamp(SHORT_RUN, LONG_RUN);
+        let channels = |run: usize| run / self.plane.max(1);
+        channels(run)
+            .min(self.channels / BLOCKS)
+            .max(channels(SHORT_RUN))
+            .clamp(1, self.channels.max(1))
     }
 
     /// The runs of each block, one an image: `(C_block * H * W)` elements each.

@@ -48,6 +48,24 @@ pub trait Simd: Copy + 'static {
     unsafe fn transpose(load: impl Fn(usize) -> Self::V, store: impl FnMut(usize, Self::V));
 }
 
+/// Asks for the beginning of `data`, which will be read or written soon: the processor fetches
+/// ahead by itself, but only inside a page of memory, and not before it has missed a few lines.
+#[inline(always)]
+pub fn prefetch<E>(data: &[E]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of_val(data).min(AHEAD)).step_by(64) {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: every x86-64 has the instruction, which touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().wrapping_add(line)) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = data;
+}
+
+/// Bytes that [`prefetch`] asks for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 1024;
+
 /// Work that [`dispatch`] runs with an instruction set.
 pub trait SimdKernel {
     /// Does the work. Implementations are `#[inline(always)]`, so that they are compiled with the

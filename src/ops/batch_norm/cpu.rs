@@ -13,7 +13,7 @@ use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::Dims;
 use crate::ops::Fill;
-use crate::simd::{from_f64, multiversion, relu, relu_grad, to_f64, Lanes, SUM_RUN};
+use crate::simd::{from_f64, multiversion, prefetch, relu, relu_grad, to_f64, Lanes, SUM_RUN};
 use crate::storage::{as_mut_slice, as_slice};
 
 const OP: &str = "batch_norm2d";
@@ -51,6 +51,14 @@ fn pieces(images: usize, plane: usize) -> impl Iterator<Item = (Range<usize>, Ra
     })
 }
 
+/// Asks for a part of a run that comes next.
+#[inline(always)]
+fn ahead<E>(runs: &[impl AsRef<[E]>], b: usize, start: usize, end: usize) {
+    if let Some(run) = runs.get(b) {
+        prefetch(&run.as_ref()[start..end]);
+    }
+}
+
 multiversion! {
     /// The statistics of each channel of a block.
     fn block_moments<E>(plane: usize, x: &[&[E]], moments: &mut [Moments]) {
@@ -59,8 +67,9 @@ multiversion! {
             for (i, moments) in moments.iter_mut().enumerate() {
                 let (start, end) = (i * plane + part.start, i * plane + part.end);
                 let mut sum = Lanes::new();
-                for x in &x[images.clone()] {
-                    sum.add(&x[start..end], |v| v);
+                for b in images.clone() {
+                    ahead(x, b + 1, start, end);
+                    sum.add(&x[b][start..end], |v| v);
                 }
                 let mean = sum.total() / count;
                 let shift: E = from_f64(mean);
@@ -107,7 +116,9 @@ multiversion! {
         residual: Option<&[&[E]]>,
         y: &mut [&mut [E]],
     ) {
-        for (b, (x, y)) in x.iter().zip(y).enumerate() {
+        for b in 0..x.len() {
+            ahead(y, b + 1, 0, x[b].len());
+            let (x, y) = (x[b], &mut y[b]);
             let planes = x.chunks_exact(plane).zip(y.chunks_exact_mut(plane)).zip(channels);
             for (i, ((x, y), c)) in planes.enumerate() {
                 let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
@@ -174,6 +185,8 @@ multiversion! {
                 let at = i * plane + part.start..i * plane + part.end;
                 let mut lanes = [Lanes::new(); 2];
                 for b in images.clone() {
+                    ahead(x, b + 1, at.start, at.end);
+                    ahead(dy, b + 1, at.start, at.end);
                     let (x, dy) = (&x[b][at.clone()], &mut dy[b][at.clone()]);
                     if let Mask::Output(y) = mask {
                         for (dy, &y) in dy.iter_mut().zip(&y[b][at.clone()]) {
@@ -198,8 +211,8 @@ multiversion! {
 }
 
 multiversion! {
-    /// Second pass: dx (+)= scale * (dz - mean_dz - (x - mean) * slope). A mask from the output
-    /// has been applied. Each channel's mean |dx| is taken on the way, if asked for.
+    /// Second pass: dx (+)= scale * (dz - mean_dz - (x - mean) * slope), or in dy's place. A mask
+    /// from the output has been applied. Each channel's mean |dx| is taken on the way, if asked for.
     fn block_backward_dx<E>(
         plane: usize,
         mask: Mask<'_, E>,
@@ -207,26 +220,42 @@ multiversion! {
         mean_dz: &[E],
         slope: &[E],
         x: &[&[E]],
-        dy: &[&mut [E]],
-        dx: &mut [&mut [E]],
-        fill: Fill,
+        dy: &mut [&mut [E]],
+        dx: Option<(&mut [&mut [E]], Fill)>,
         importance: Option<&mut [f64]>,
     ) {
-        let (mut importance, x_count) = (importance, x.len());
+        let (mut dx, mut importance, x_count) = (dx, importance, x.len());
         for b in 0..x.len() {
-            for (i, (c, dx)) in channels.iter().zip(dx[b].chunks_exact_mut(plane)).enumerate() {
+            if let Some((dx, _)) = &dx {
+                ahead(dx, b + 1, 0, x[b].len());
+            }
+            for (i, c) in channels.iter().enumerate() {
                 let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
                 let (mean_dz, slope) = (mean_dz[i], slope[i]);
                 let at = i * plane..(i + 1) * plane;
-                let (x, dy) = (&x[b][at.clone()], &dy[b][at]);
+                let (x, dy) = (&x[b][at.clone()], &mut dy[b][at.clone()]);
                 let value = |x: E, dz: E| scale * (dz - mean_dz - (x - mean) * slope);
                 let masked = |x, dy| value(x, relu_grad(affine(x, mean, scale, bias), dy));
-                match (mask, fill) {
-                    (Mask::Recomputed, Fill::Add) => add_map(dx, x, dy, masked),
-                    (Mask::Recomputed, Fill::Overwrite) => map(dx, x, dy, masked),
-                    (_, Fill::Add) => add_map(dx, x, dy, value),
-                    (_, Fill::Overwrite) => map(dx, x, dy, value),
-                }
+                let recomputed = matches!(mask, Mask::Recomputed);
+                let dx: &[E] = match &mut dx {
+                    None => {
+                        match recomputed {
+                            true => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = masked(x, *dy)),
+                            false => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = value(x, *dy)),
+                        }
+                        dy
+                    }
+                    Some((dx, fill)) => {
+                        let dx = &mut dx[b][at];
+                        match (recomputed, *fill) {
+                            (true, Fill::Add) => add_map(dx, x, dy, masked),
+                            (true, Fill::Overwrite) => map(dx, x, dy, masked),
+                            (false, Fill::Add) => add_map(dx, x, dy, value),
+                            (false, Fill::Overwrite) => map(dx, x, dy, value),
+                        }
+                        dx
+                    }
+                };
                 if let Some(importance) = &mut importance {
                     // While the plane is in cache.
                     for run in dx.chunks(SUM_RUN) {
@@ -347,7 +376,7 @@ impl<E: Element> BatchNorm2DKernel<E> for Cpu {
         mean: &PerChannel<C, E, Self>,
         inv_std: &PerChannel<C, E, Self>,
         dy: &mut Self::Vec,
-        (dx, fill): (&mut Self::Vec, Fill),
+        dx: Option<(&mut Self::Vec, Fill)>,
         importance: Option<&mut [f64]>,
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
@@ -363,7 +392,7 @@ impl<E: Element> BatchNorm2DKernel<E> for Cpu {
             as_slice(OP, mean)?,
             as_slice(OP, inv_std)?,
             dy,
-            (dx, fill),
+            dx.map(|(dx, fill)| (&mut dx[..], fill)),
             importance,
             dweight,
             dbias,
@@ -465,7 +494,7 @@ fn backward<E: Element>(
     mean: &[E],
     inv_std: &[E],
     dy: &mut [E],
-    (dx, fill): (&mut [E], Fill),
+    dx: Option<(&mut [E], Fill)>,
     importance: Option<&mut [f64]>,
     dweight: &mut [E],
     dbias: &mut [E],
@@ -476,7 +505,9 @@ fn backward<E: Element>(
         return;
     }
     let channels = per_channel(weight, bias, mean, inv_std);
-    let (xs, dys, dxs) = (dims.blocks(x), dims.blocks_mut(dy), dims.blocks_mut(dx));
+    let (xs, dys) = (dims.blocks(x), dims.blocks_mut(dy));
+    let fill = dx.as_ref().map(|(_, fill)| *fill);
+    let dxs = optional(dx.map(|(dx, _)| dims.blocks_mut(dx)), xs.len());
     let ys = optional(y.map(|y| dims.blocks(y)), xs.len());
     let importances = importance.map(|i| i.chunks_mut(block).collect());
     let importances = optional(importances, xs.len());
@@ -506,8 +537,9 @@ fn backward<E: Element>(
                         slope[i] = from_f64(sums[i].dz_x * inv_std * inv_std / count);
                     }
                 }
+                let dx = dx.as_deref_mut().zip(fill);
                 block_backward_dx(
-                    plane, mask, channels, &mean_dz, &slope, &x, &dy, &mut dx, fill, importance,
+                    plane, mask, channels, &mean_dz, &slope, &x, &mut dy, dx, importance,
                 );
             },
         );

@@ -118,7 +118,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         inv_std: &mut PerChannel<C, E, Self>,
     ) -> Result<()>;
 
-    /// Adds to `dx` or overwrites it, and overwrites `dweight` and `dbias`, which are of length C.
+    /// Adds to `dx` or overwrites it, or without one overwrites `dy` with it; and overwrites `dweight` and `dbias`, which are of length C.
     ///
     /// `y`, the output, has to be given if there were both a residual and a ReLU: `dy` then becomes
     /// the gradient of the sum before the ReLU, which is the residual's. Without a residual the
@@ -138,7 +138,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         mean: &PerChannel<C, E, Self>,
         inv_std: &PerChannel<C, E, Self>,
         dy: &mut Self::Vec,
-        dx: (&mut Self::Vec, Fill),
+        dx: Option<(&mut Self::Vec, Fill)>,
         importance: Option<&mut [f64]>,
         dweight: &mut Self::Vec,
         dbias: &mut Self::Vec,
@@ -508,7 +508,7 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
         let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
         let ranked = x_link.as_ref().is_some_and(Link::is_ranked);
         let mut importance = ranked.then(|| vec![0.0; channels]);
-        let mut dx = |dx: &mut _, fill| {
+        let mut backward = |dy: &mut _, dx: Option<(&mut _, Fill)>| {
             timed("batch norm, backward", || {
                 D::batch_norm2d_backward(
                     &op,
@@ -519,8 +519,8 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
                     &bias,
                     &mean,
                     &inv_std,
-                    &mut dy,
-                    (dx, fill),
+                    dy,
+                    dx,
                     importance.as_deref_mut(),
                     &mut dweight,
                     &mut dbias,
@@ -528,14 +528,24 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
             })
             .map_err(D::device_error)
         };
-        add_grad!(dev, grads, &*x, x_link, len, dx);
+        match (&residual, &x_link) {
+            // Nobody needs dy any more, nor has anybody put a part of dx.
+            (None, Some(link)) if link.is_empty() => {
+                backward(&mut dy, None)?;
+                link.put(dy);
+            }
+            _ => {
+                let mut dx = |dx: &mut _, fill| backward(&mut dy, Some((dx, fill)));
+                add_grad!(dev, grads, &*x, x_link, len, dx);
+                // dy is the residual's gradient now. Over an empty link it goes as it is.
+                match &residual {
+                    None => dev.recycle(dy),
+                    Some((ghost, link)) => hand_grad!(dev, grads, ghost, link, dy),
+                }
+            }
+        }
         if let (Some(link), Some(importance)) = (&x_link, importance) {
             link.put_importance(importance);
-        }
-        // dy is the residual's gradient now. Over an empty link it goes as it is.
-        match &residual {
-            None => dev.recycle(dy),
-            Some((ghost, link)) => hand_grad!(dev, grads, ghost, link, dy),
         }
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);
