@@ -1,9 +1,10 @@
 """Times PyTorch and ssprop alternately, in one run, with the same number of threads.
 
 For each case, each round makes one timed call with each form of PyTorch (contiguous and channels
-last; sparse, also dX and dW from one call or from two) and one with ssprop, each after a call that
-is not timed (steps of a whole network: the first round warms up). The first round is discarded; the rest give medians; PyTorch's is that of its fastest form.
-The ratio of the fastest calls beside it says whether other programs disturbed the medians.
+last; sparse, also dX and dW from one call or from two) and one with ssprop, each after 30 ms of calls
+that are not timed (steps of a whole network: the first round warms up). The first round is discarded;
+the rest give medians; PyTorch's is that of its fastest form. The ratio of the fastest calls beside it
+says whether other programs disturbed the medians.
 
 The sparse cases drop 80% of the output channels in every convolution's backward pass, on either
 side: PyTorch's through an autograd function that ranks the channels by mean |dY|, copies the kept
@@ -240,6 +241,14 @@ def settle():
     time.sleep(0.05)
 
 
+def warm_up(run):
+    """Calls that are not timed: until threads that slept while the other side ran are awake."""
+    start = time.perf_counter()
+    run()
+    while time.perf_counter() - start < 0.03:
+        run()
+
+
 def alternate(forms, ours, case, rounds):
     """Medians by pass (and minima, as `fastest`): of each PyTorch form, and of ssprop (or None)."""
     theirs = {name: [] for name in forms}
@@ -248,7 +257,7 @@ def alternate(forms, ours, case, rounds):
         for name, form in forms.items():
             settle()
             if form.warms_up:
-                form.run()
+                warm_up(form.run)
             theirs[name].append(form.run())
         settle()
         our_times.append(ours.run(case))

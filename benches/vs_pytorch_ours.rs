@@ -2,8 +2,8 @@
 //! nothing, so that a plain `cargo bench` passes it by.
 //!
 //! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
-//! one line `forward backward optimizer total` with the milliseconds of one call, after a call that
-//! is not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
+//! one line `forward backward optimizer total` with the milliseconds of one call, after 30 ms of
+//! calls that are not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
 //! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50, `unet` for the U-Net),
 //! and `sample BATCH dense` (a step of sampling with the U-Net). An unknown one is answered `unknown`.
 //!
@@ -20,13 +20,16 @@ mod threads;
 mod unet;
 
 use std::io::{stdin, stdout, BufRead, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use convs::{Conv, CONVS, DROP_RATE};
 use ssprop::prelude::{ResNet18, ResNet50};
 use ssprop::sparsity::DropRate;
 use step::{Net, Step};
 use unet::{Sampling, UNetStep};
+
+/// Calls that are not timed take as long before one that is.
+const WARM_UP: Duration = Duration::from_millis(30);
 
 /// Milliseconds of one call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +43,7 @@ struct Times {
 trait TimedCase {
     fn run(&mut self) -> Times;
 
-    /// Whether each timed call follows one that is not timed. Steps of a whole network are long
+    /// Whether each timed call follows some that are not timed. Steps of a whole network are long
     /// enough without.
     fn warms_up(&self) -> bool {
         true
@@ -168,7 +171,9 @@ fn serve() -> std::io::Result<()> {
         }
         match &mut current {
             Some((_, case)) => {
-                if case.warms_up() {
+                // Until threads that slept while the other side ran are awake.
+                let start = Instant::now();
+                while case.warms_up() && start.elapsed() < WARM_UP {
                     case.run();
                 }
                 let Times {
