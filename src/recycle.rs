@@ -56,8 +56,9 @@ const MIN_LEN: usize = 1024;
 
 /// Buffers by length, each with the time it came in, counted in buffers.
 ///
-/// A buffer that has lain here while many times as many came in as were ever held belongs to another
-/// network or batch size, and is freed: a step brings each of its buffers in a few times at most.
+/// A buffer that has lain here while many times as many came in as were lately held at once belongs to
+/// another network or batch size, and is freed: a step brings each of its buffers in a few times at
+/// most.
 #[derive(Debug)]
 pub struct Pool<V> {
     buffers: BTreeMap<usize, Vec<(usize, V)>>,
@@ -69,7 +70,7 @@ pub struct Pool<V> {
     next: usize,
 }
 
-/// How many times as many as are held come in before a buffer is old.
+/// How many times the most that were lately held come in before a buffer is old, beside [`YOUNG`].
 const STEPS: usize = 16;
 /// A buffer is not old before this many came in.
 const YOUNG: usize = 256;

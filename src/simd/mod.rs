@@ -25,7 +25,8 @@ use portable::Portable;
 pub trait Simd: Copy + 'static {
     /// Elements of a vector.
     const LANES: usize;
-    /// Rows of the matrix product's register tile, beside two vectors of columns.
+    /// Rows of the matrix products' register tiles, beside two vectors of columns, or three where there
+    /// are registers for them.
     const TILE_ROWS: usize;
     /// The vector.
     type V: Copy;

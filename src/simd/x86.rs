@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{Simd, SimdKernel};
 
-/// Sixteen lanes; 32 registers, of which the matrix product's sums take 16.
+/// Sixteen lanes; 32 registers, of which the matrix products' sums take 16 or 24.
 #[derive(Clone, Copy)]
 pub struct Avx512;
 

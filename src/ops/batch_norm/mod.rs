@@ -118,7 +118,8 @@ pub trait BatchNorm2DKernel<E: Dtype>: Storage<E> {
         inv_std: &mut PerChannel<C, E, Self>,
     ) -> Result<()>;
 
-    /// Adds to `dx` or overwrites it, or without one overwrites `dy` with it; and overwrites `dweight` and `dbias`, which are of length C.
+    /// Adds dX to `dx` or overwrites it, and overwrites `dweight` and `dbias`, which are of length C.
+    /// Without `dx`, dX takes `dy`'s place: only for a norm without a residual.
     ///
     /// `y`, the output, has to be given if there were both a residual and a ReLU: `dy` then becomes
     /// the gradient of the sum before the ReLU, which is the residual's. Without a residual the

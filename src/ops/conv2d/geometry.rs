@@ -41,8 +41,8 @@ impl Conv2DShape {
     /// The sizes of `op` on (batch, c_in, height, width), with `c_out` output channels.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the window does not fit the image or the sizes overflow, [`Error::Parameter`] if a channel
-    /// count is 0 or the groups do not divide it.
+    /// [`Error::Shape`] if the window does not fit the image, an image has 2^31 pixels or more, or the
+    /// sizes overflow; [`Error::Parameter`] if a channel count is 0 or the groups do not divide it.
     pub fn new(op: Conv2DOp, [batch, c_in, h, w]: [usize; 4], c_out: usize) -> Result<Self> {
         if c_in == 0 || c_out == 0 {
             return Err(Error::parameter(
@@ -71,13 +71,15 @@ impl Conv2DShape {
             output: [count(h)?, count(w)?],
         };
         // Positions inside a plane are 32 bits wide where vectors of them are needed.
-        if h.checked_mul(w).is_none_or(|n| n > i32::MAX as usize) {
-            return Err(Error::Shape {
-                op: "conv2d",
-                what: "image",
-                expected: format!("at most {} pixels", i32::MAX),
-                found: format!("{h} x {w}"),
-            });
+        for [h, w] in [shape.input, shape.output] {
+            if h.checked_mul(w).is_none_or(|n| n > i32::MAX as usize) {
+                return Err(Error::Shape {
+                    op: "conv2d",
+                    what: "image",
+                    expected: format!("at most {} pixels, before and after", i32::MAX),
+                    found: format!("{h} x {w}"),
+                });
+            }
         }
         // The unfolded image of one group is the largest thing that any kernel indexes.
         let columns = [

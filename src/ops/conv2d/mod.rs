@@ -146,8 +146,8 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// `Gradients` afterwards.
 ///
 /// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
-/// side, use Winograd's F(4x4, 3x3) on the CPU. Against `f64`, results are within 5e-6 of the largest
-/// element (tested up to 150 channels); an infinite or NaN pixel makes the 6x6 tiles around it NaN.
+/// side, use Winograd's F(4x4, 3x3) on the CPU (but for dX from four channels or fewer). Against
+/// `f64`, results are within 5e-6 of the largest element (tested up to 150 channels); an infinite or NaN pixel makes the 6x6 tiles around it NaN.
 /// [`use_winograd`] switches it off.
 ///
 /// # Errors

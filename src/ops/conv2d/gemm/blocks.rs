@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::kernel::CHUNK;
 
-/// Depth of a product's parts, about: with [`PIXELS`] columns half a megabyte at most of the
-/// core's second cache, and a tile of rows fits the first.
+/// Depth of a product's parts, about: with [`PIXELS`] columns a quarter of a megabyte (more where a
+/// row is longer), which the core's second cache holds, and a tile of rows fits the first.
 const DEPTH: usize = 256;
 /// Columns of a product, about.
 pub const PIXELS: usize = 256;
@@ -29,7 +29,8 @@ impl Blocks {
         // Rows that make whole chunks are written where they belong.
         let whole = (1..=rows).rev().find(|r| (r * w).is_multiple_of(CHUNK));
         Self {
-            images: (pixels / (h * w).max(1)).max(1),
+            // (An image has whole chunks.)
+            images: (pixels / (h * w).next_multiple_of(CHUNK).max(1)).max(1),
             rows: if rows == h { h } else { whole.unwrap_or(rows) },
             height: h,
         }
@@ -44,14 +45,14 @@ impl Blocks {
     pub fn parts(self) -> impl Iterator<Item = Range<usize>> {
         let Self { rows, height, .. } = self;
         (0..height)
-            .step_by(rows.max(1))
+            .step_by(rows)
             .map(move |y| y..(y + rows).min(height))
     }
 }
 
 /// The channels whose taps are multiplied at a time.
 pub fn depths(channels: usize, taps: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = (DEPTH / taps.max(1)).max(1);
+    let step = (DEPTH / taps).max(1);
     (0..channels)
         .step_by(step)
         .map(move |c| c..(c + step).min(channels))

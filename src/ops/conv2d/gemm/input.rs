@@ -46,6 +46,7 @@ pub fn backward_input(
     let windows = Windows::of_gradient(shape, dy.data, dy.channels(shape.c_out), size[1]);
     let phases = phases(&shape.op);
     let some: Vec<bool> = phases.iter().map(|taps| !taps.is_empty()).collect();
+    let most_taps = phases.iter().map(Vec::len).max().unwrap_or(1);
     let zeros = vec![0.0; size[1]];
     // One factor a group and phase: (C_in / groups, slots * taps).
     let filters: Vec<Vec<Packed>> = (0..shape.op.groups)
@@ -62,7 +63,7 @@ pub fn backward_input(
             phases.iter().map(of).collect()
         })
         .collect();
-    // The sums of all phases of a block stay in cache together.
+    // The sums of all phases are held together.
     let blocks = Blocks::new(size, (2 * PIXELS / phases.len()).min(PIXELS));
     let parts = windows.parts(blocks.parts(), &phases);
     dx.par_chunks_mut((blocks.images * shape.c_in * pixels).max(1))
@@ -80,7 +81,7 @@ pub fn backward_input(
                 // Writes each phase to its output.
                 let products = |outputs: &mut [Output<'_>]| {
                     let chunks = count * block_pixels.div_ceil(CHUNK);
-                    for own in depths(slots.len(), taps) {
+                    for own in depths(slots.len(), most_taps) {
                         let mut panels: Vec<_> = phases
                             .iter()
                             .map(|taps| Panels::new(chunks, own.len() * taps.len()))

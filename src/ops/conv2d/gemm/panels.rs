@@ -22,10 +22,10 @@ pub struct Right<'a> {
 }
 
 impl Right<'_> {
-    /// That there are `chunks` chunks of `depth` rows.
+    /// That there are `chunks` (not none) chunks of `depth` rows.
     pub fn check(&self, chunks: usize, depth: usize) {
-        let end = self.first + chunks.saturating_sub(1) * self.chunk + depth * CHUNK;
-        assert!(chunks == 0 || end <= self.data.len());
+        let end = self.first + (chunks - 1) * self.chunk + depth * CHUNK;
+        assert!(end <= self.data.len());
     }
 }
 

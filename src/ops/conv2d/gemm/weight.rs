@@ -16,7 +16,7 @@ use crate::ops::conv2d::geometry::{Conv2DShape, OutputGrad};
 use crate::simd::Isa;
 use crate::workspace::{Shared, Workspace};
 
-/// Partial sums of dW, at most, and the elements of all of them, about.
+/// Partial sums of dW, at most, and the elements of all of them, if there are several.
 const MAX_PARTS: usize = 8;
 const MAX_SUMS: usize = 1 << 20;
 /// Rows of the product that a task computes, about.
@@ -34,7 +34,7 @@ pub fn backward_weight(
         return;
     }
     let x = Windows::of_input(shape, x);
-    // Read as it lies: by rows where the convolution is pointwise, and else transposed.
+    // By rows where the input is the side that is transposed, and else transposed itself.
     let gradient = Windows::of_gradient(shape, dy.data, dy.channels(shape.c_out), shape.output[1]);
     let (f, c_in) = (shape.filter_len(), shape.group_in());
     for group in 0..shape.op.groups {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::kernel::{Rows, CHUNK};
 use super::panels::{copy, Panels};
 use super::table::Table;
@@ -90,17 +92,19 @@ impl<'a> Windows<'a> {
         rows: impl Iterator<Item = Range<usize>>,
         taps: &[Vec<usize>],
     ) -> Vec<Part> {
-        rows.map(|rows| Part {
-            tables: match self.in_place {
-                true => Vec::new(),
-                false => taps
-                    .iter()
-                    .map(|taps| self.table(taps, rows.clone()))
-                    .collect(),
-            },
-            rows,
-        })
-        .collect()
+        let rows: Vec<_> = rows.collect();
+        rows.into_par_iter()
+            .map(|rows| Part {
+                tables: match self.in_place {
+                    true => Vec::new(),
+                    false => taps
+                        .iter()
+                        .map(|taps| self.table(taps, rows.clone()))
+                        .collect(),
+                },
+                rows,
+            })
+            .collect()
     }
 
     fn table(&self, taps: &[usize], rows: Range<usize>) -> Table {
