@@ -38,8 +38,6 @@ pub trait Simd: Copy + 'static {
     /// Elements `at[0]`, `at[1]`, ... from `from` on, as many as there are lanes; 0 where `at` is
     /// negative.
     unsafe fn gather(from: *const f32, at: *const i32) -> Self::V;
-    /// Asks for the cache line at `at`, which need not exist.
-    unsafe fn prefetch(at: *const f32);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -49,23 +47,30 @@ pub trait Simd: Copy + 'static {
     unsafe fn transpose(load: impl Fn(usize) -> Self::V, store: impl FnMut(usize, Self::V));
 }
 
+/// Asks for the cache line at `at`, which need not exist.
+#[inline(always)]
+pub fn prefetch_line<E>(at: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        // SAFETY: every x86-64 has the instruction, which touches nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Bytes that [`prefetch`] asks for.
+const AHEAD: usize = 1024;
+
 /// Asks for the beginning of `data`, which will be read or written soon: the processor fetches
 /// ahead by itself, but only inside a page of memory, and not before it has missed a few lines.
 #[inline(always)]
 pub fn prefetch<E>(data: &[E]) {
-    #[cfg(target_arch = "x86_64")]
     for line in (0..size_of_val(data).min(AHEAD)).step_by(64) {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        // SAFETY: every x86-64 has the instruction, which touches nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().wrapping_add(line)) }
+        prefetch_line(data.as_ptr().wrapping_byte_add(line));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
 }
-
-/// Bytes that [`prefetch`] asks for.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 1024;
 
 /// Work that [`dispatch`] runs with an instruction set.
 pub trait SimdKernel {

@@ -45,8 +45,6 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
-    unsafe fn prefetch(_at: *const f32) {}
-    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |a, b| a + b)
     }

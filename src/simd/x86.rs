@@ -56,10 +56,6 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn prefetch(at: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
-    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         unsafe { _mm512_add_ps(a, b) }
     }
@@ -141,10 +137,6 @@ impl Simd for Avx2 {
             let inside = _mm256_andnot_ps(outside, _mm256_castsi256_ps(_mm256_set1_epi32(-1)));
             _mm256_mask_i32gather_ps::<4>(_mm256_setzero_ps(), from, at, inside)
         }
-    }
-    #[inline(always)]
-    unsafe fn prefetch(at: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {

@@ -15,6 +15,8 @@ mod masked;
 #[doc(hidden)]
 pub mod reference;
 mod shrunk;
+#[cfg(test)]
+mod testing;
 pub(crate) mod unfold;
 mod winograd;
 

@@ -2,7 +2,7 @@
 
 use super::packed::{tiles, Packed};
 use super::panels::Right;
-use crate::simd::{dispatch, Isa, Simd, SimdKernel};
+use crate::simd::{dispatch, prefetch_line, Isa, Simd, SimdKernel};
 
 /// Columns of a chunk: the lanes of the widest instruction set.
 pub const CHUNK: usize = 16;
@@ -106,7 +106,7 @@ impl Left for Rows<'_> {
                         for from in (0..self.len).step_by(LINE) {
                             // The next tile's rows.
                             for a in a {
-                                S::prefetch(a.wrapping_add(MR * step + from));
+                                prefetch_line(a.wrapping_add(MR * step + from));
                             }
                             let range = from..(from + LINE).min(self.len);
                             stretch::<S, MR, NV>(a, b, range, sum);

@@ -1,34 +1,13 @@
 use super::*;
 use crate::ops::conv2d::geometry::{Conv2DOp, Conv2DShape, OutputGrad};
 use crate::ops::conv2d::reference;
+use crate::ops::conv2d::testing::{error, isas, random, wide};
 use crate::ops::Fill;
-use crate::simd::Isa;
-use rand::{rngs::StdRng, Rng, SeedableRng};
-
-fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
-    (0..len).map(|_| rng.gen_range(-1.0..1.0)).collect()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x as f64).collect()
-}
+use rand::{rngs::StdRng, SeedableRng};
 
 fn assert_close(found: &[f32], expected: &[f64], what: &str) {
-    assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
-    for (&found, &expected) in found.iter().zip(expected) {
-        let error = (found as f64 - expected).abs() / scale;
-        assert!(error < 1e-5, "{what}: {found} for {expected}");
-    }
-}
-
-fn isas() -> Vec<Isa> {
-    let mut all = vec![Isa::detect(), Isa::Portable];
-    #[cfg(target_arch = "x86_64")]
-    if Isa::detect() == Isa::Avx512 {
-        all.push(Isa::Avx2);
-    }
-    all
+    let error = error(found, expected);
+    assert!(error < 1e-5, "{what}: off by {error}");
 }
 
 /// All three products against plain loops in f64, with every instruction set of this machine.

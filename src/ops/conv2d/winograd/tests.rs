@@ -1,8 +1,9 @@
 use super::*;
 use crate::ops::conv2d::geometry::{Conv2DOp, Conv2DShape, OutputGrad};
 use crate::ops::conv2d::reference;
+use crate::ops::conv2d::testing::{error, isas, random, wide};
 use crate::simd::Isa;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{rngs::StdRng, SeedableRng};
 
 const OP: Conv2DOp = Conv2DOp {
     kernel: 3,
@@ -11,37 +12,6 @@ const OP: Conv2DOp = Conv2DOp {
     dilation: 1,
     groups: 1,
 };
-
-fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
-    (0..len).map(|_| rng.gen_range(-1.0..1.0)).collect()
-}
-
-fn wide(x: &[f32]) -> Vec<f64> {
-    x.iter().map(|&x| x as f64).collect()
-}
-
-/// Largest error, as a share of the largest element.
-fn error(found: &[f32], expected: &[f64]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(0.0f64, |m, x| m.max(x.abs()));
-    let worst = found
-        .iter()
-        .zip(expected)
-        .fold(0.0f64, |m, (&f, e)| m.max((f as f64 - e).abs()));
-    worst / scale
-}
-
-fn isas() -> Vec<Isa> {
-    let mut all = vec![Isa::detect()];
-    #[cfg(target_arch = "x86_64")]
-    if Isa::detect() == Isa::Avx512 {
-        all.push(Isa::Avx2);
-    }
-    if Isa::detect() != Isa::Portable {
-        all.push(Isa::Portable);
-    }
-    all
-}
 
 /// All three products against the reference in f64, for every instruction set.
 fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Option<Vec<usize>>) {
