@@ -2,13 +2,11 @@
 
 use num_traits::Float;
 
-use crate::recycle::Pooled;
-
 /// `f32` or `f64`.
 ///
 /// # Safety
 /// A plain float: every bit pattern is a valid value.
-pub unsafe trait Element: dfdx::dtypes::Dtype + Float + Pooled + std::iter::Sum {
+pub unsafe trait Element: dfdx::dtypes::Dtype + Float + std::iter::Sum {
     /// e^self. For `f32` within 2 units of the last place, and as loops over vectors can have it:
     /// results below the smallest normal number are that number, above the largest infinite. NaN
     /// stays NaN.

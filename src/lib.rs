@@ -13,6 +13,7 @@
 struct Readme;
 
 pub mod backend;
+mod bridge;
 pub mod checkpoint;
 pub mod data;
 pub mod diffusion;
@@ -25,16 +26,14 @@ pub mod ops;
 pub mod optim;
 pub mod prelude;
 pub mod profile;
-mod recycle;
 pub mod shape;
 mod simd;
 pub mod sparsity;
-pub mod storage;
 mod threads;
 pub mod train;
 mod workspace;
 
 pub use backend::Backend;
+pub use bridge::free_buffers;
 pub use error::{Error, Result};
-pub use recycle::{free_buffers, Recycle};
 pub use threads::on_threads;

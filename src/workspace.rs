@@ -1,8 +1,9 @@
-//! Scratch memory for kernels: buffers that live across steps, one pool a thread.
+//! Scratch memory for kernels: buffers that live across steps, a list for each thread.
 
-use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::element::Element;
 
@@ -11,8 +12,43 @@ use crate::element::Element;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
+/// Buffers that no kernel of a thread holds, each with the [`AGE`] at which it was used last.
+type Idle = Vec<(Vec<Line>, u64)>;
+
+/// How often [`free_unused`] has been called.
+static AGE: AtomicU64 = AtomicU64::new(0);
+
+/// Every thread's buffers, so that other threads can free them.
+static THREADS: Mutex<Vec<Weak<Mutex<Idle>>>> = Mutex::new(Vec::new());
+
 thread_local! {
-    static POOL: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static POOL: Arc<Mutex<Idle>> = {
+        let pool = Arc::new(Mutex::new(Idle::new()));
+        let mut threads = lock(&THREADS);
+        threads.retain(|thread| thread.strong_count() > 0);
+        threads.push(Arc::downgrade(&pool));
+        pool
+    };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No panic leaves a list of buffers half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Frees the buffers of all threads that no kernel has used since the last call.
+pub fn free_unused() {
+    let age = AGE.fetch_add(1, Ordering::Relaxed);
+    for thread in lock(&THREADS).iter().filter_map(Weak::upgrade) {
+        lock(&thread).retain(|&(_, used)| used >= age);
+    }
+}
+
+/// Frees the buffers of all threads, but for those in use.
+pub fn free_all() {
+    for thread in lock(&THREADS).iter().filter_map(Weak::upgrade) {
+        *lock(&thread) = Idle::new();
+    }
 }
 
 /// A cache-line-aligned buffer that goes back to its thread's pool when dropped.
@@ -26,20 +62,22 @@ impl<E: Element> Workspace<E> {
     /// A buffer of `len` elements. They hold whatever the last user left there.
     pub fn take(len: usize) -> Self {
         let needed = (len * size_of::<E>()).div_ceil(size_of::<Line>());
-        let mut lines = POOL
-            .with_borrow_mut(|pool| {
-                // The smallest that is large enough, or else the largest, which then grows.
-                let fitting = (0..pool.len())
-                    .filter(|&i| pool[i].len() >= needed)
-                    .min_by_key(|&i| pool[i].len())
-                    .or_else(|| (0..pool.len()).max_by_key(|&i| pool[i].len()))?;
-                Some(pool.swap_remove(fitting))
-            })
-            .unwrap_or_default();
-        if lines.len() < needed {
-            lines.clear();
-            lines.resize(needed, Line([0.0; 16]));
-        }
+        let idle = POOL.with(|pool| {
+            let mut pool = lock(pool);
+            // The smallest that is large enough, or else the largest, in whose place a larger comes.
+            let fitting = (0..pool.len())
+                .filter(|&i| pool[i].0.len() >= needed)
+                .min_by_key(|&i| pool[i].0.len())
+                .or_else(|| (0..pool.len()).max_by_key(|&i| pool[i].0.len()))?;
+            Some(pool.swap_remove(fitting).0)
+        });
+        let lines = match idle {
+            Some(lines) if lines.len() >= needed => lines,
+            smaller => {
+                drop(smaller);
+                vec![Line([0.0; 16]); needed]
+            }
+        };
         Self {
             lines,
             len,
@@ -59,7 +97,8 @@ impl<E> Drop for Workspace<E> {
     fn drop(&mut self) {
         // While a thread ends its pool may be gone already: the buffer is then freed.
         let lines = std::mem::take(&mut self.lines);
-        let _ = POOL.try_with(|pool| pool.borrow_mut().push(lines));
+        let used = AGE.load(Ordering::Relaxed);
+        let _ = POOL.try_with(|pool| lock(pool).push((lines, used)));
     }
 }
 
@@ -118,5 +157,26 @@ mod tests {
         assert_ne!(c.as_ptr(), b.as_ptr());
         drop(b);
         assert_eq!(Workspace::<f64>::take(50).as_ptr().cast(), first);
+    }
+
+    #[test]
+    fn buffers_that_are_not_used_any_more_are_freed() {
+        // A thread of its own, whose list no other test touches.
+        let held = || POOL.with(|pool| lock(pool).len());
+        std::thread::spawn(move || {
+            drop((Workspace::<f32>::take(4096), Workspace::<f32>::take(4096)));
+            assert_eq!(held(), 2);
+            // Other tests may call it too.
+            while held() == 2 {
+                free_unused();
+                drop(Workspace::<f32>::take(4096));
+            }
+            assert_eq!(held(), 1);
+            let used = Workspace::<f32>::take(4096);
+            free_all();
+            assert_eq!((held(), used.len()), (0, 4096));
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -116,13 +116,13 @@ fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
         ),
         (
             "heads_of_the_channels",
-            &["HEADS must divide C", "attention_linked::<3, 8"],
+            &["HEADS must divide C", "attention_hidden::<3, 8"],
         ),
         (
             "channels_of_a_concatenation",
             &[
                 "the output's channels are those of both inputs",
-                "concat_channels_linked::<2, 3, 6",
+                "concat_channels_hidden::<2, 3, 6",
             ],
         ),
     ];

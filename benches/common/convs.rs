@@ -6,10 +6,9 @@ use ssprop::nn::{builders, modules::SparseConv2D};
 use ssprop::ops::conv2d::{
     Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp, Conv2DShape,
 };
-use ssprop::ops::Fill;
+use ssprop::ops::{Buffer, Fill};
 use ssprop::shape::ConvDim;
 use ssprop::sparsity::DropRate;
-use ssprop::Recycle;
 
 /// Images in a batch.
 pub const BATCH: usize = 32;
@@ -58,7 +57,6 @@ where
 {
     fn boxed() -> Box<dyn Conv> {
         let dev = Cpu::default();
-        dev.enable_cache();
         let conv =
             dev.build_module::<builders::SparseConv2D<C_IN, C_OUT, K, STRIDE, PADDING>, f32>();
         let x = dev.sample_normal();
@@ -98,16 +96,16 @@ where
             drop_rate,
             ..Backward::default()
         };
-        let mut dy = Recycle::<f32>::alloc_buffer(&dev, self.dy.len()).expect("memory");
+        let mut dy = Buffer::<f32, Cpu>::take(&dev, self.dy.len()).expect("memory");
         dy.copy_from_slice(&self.dy);
         let mut dw =
             Storage::<f32>::try_alloc_len(&dev, weight.shape().num_elements()).expect("memory");
         let (x, weight) = (x.clone(), weight.clone());
         Box::new(move || {
-            let dy = BackwardGradient::<C_OUT, _>::new::<f32, _>(&dev, &shape, dy, &backward)
+            let dy = BackwardGradient::<C_OUT, f32, Cpu>::new(&dev, &shape, dy, &backward)
                 .expect("memory");
             let len = shape.x().iter().product();
-            let mut dx = Recycle::<f32>::alloc_buffer(&dev, len).expect("memory");
+            let mut dx = Buffer::<f32, Cpu>::take(&dev, len).expect("memory");
             for (grad, into) in [
                 (dy.as_grad(), Conv2DGrads::Weight(&mut dw)),
                 (dy.for_input(), Conv2DGrads::Input(&mut dx, Fill::Overwrite)),
@@ -115,8 +113,6 @@ where
                 dev.conv2d_backward(&shape, &x, &weight, grad, into)
                     .expect("the sizes fit");
             }
-            dy.recycle::<f32, _>(&dev);
-            Recycle::<f32>::recycle(&dev, dx);
         })
     }
 }

@@ -1,7 +1,7 @@
 //! A training step of a residual network on random images of 32x32, in its three parts.
 
 use dfdx::data::OneHotEncode;
-use dfdx::tensor::{Cache, OwnedTape};
+use dfdx::tensor::OwnedTape;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
     cross_entropy_with_logits_loss, Backward as _, BuildOnDevice, Const, Cpu, DeviceBuildExt,
@@ -43,7 +43,6 @@ impl<M: Net> Step<M> {
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
     pub fn new<B: BuildOnDevice<Cpu, f32, Built = M>>(batch: usize, drop_rate: DropRate) -> Self {
         let dev = Cpu::default();
-        dev.enable_cache();
         let mut net = dev.build_module::<B, f32>();
         net.set_drop_rate(drop_rate);
         let adam = Adam::new(&net, AdamConfig::adam()).expect("the defaults are valid");

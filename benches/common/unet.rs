@@ -1,6 +1,6 @@
 //! The U-Net for 1x32x32 images: a training step on random noise, and a step of sampling.
 
-use dfdx::tensor::{Cache, OwnedTape};
+use dfdx::tensor::OwnedTape;
 use ssprop::models::modules;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
@@ -57,7 +57,6 @@ impl UNetStep {
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
     pub fn new(batch: usize, drop_rate: DropRate) -> Self {
         let dev = Cpu::default();
-        dev.enable_cache();
         let mut net = dev.build_module::<MnistUNet, f32>();
         net.set_drop_rate(drop_rate);
         let timesteps = (0..batch).map(|i| (i * 7 % 200) as f32).collect();

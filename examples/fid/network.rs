@@ -37,7 +37,6 @@ impl FeatureNetwork {
     pub fn load(path: &Path) -> ssprop::Result<Self> {
         let dev = Cpu::default();
         // As training does: each batch frees and allocates the same tensors.
-        dev.enable_cache();
         let mut net = dev.build_module::<Architecture, f32>();
         let metadata = checkpoint::load(path, &mut net)?;
         Ok(Self { dev, net, metadata })

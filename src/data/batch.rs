@@ -10,6 +10,7 @@ use dfdx::tensor_ops::Device;
 use super::dataset::{permutation, ImageDataset, ImageShape};
 use super::error::DataError;
 use super::normalization::Normalization;
+use crate::bridge::upload;
 use crate::error::{Error, Result};
 
 /// Makes the batches of each epoch from a data set.
@@ -309,12 +310,7 @@ impl Batch {
             })
         };
         let values: Vec<E> = self.images.iter().map(convert).collect::<Result<_>>()?;
-        // Not try_tensor_from_vec: its buffers would pile up in the device's cache.
-        let mut tensor = dev
-            .try_zeros_like(&(self.len(), Const, Const, Const))
-            .map_err(Error::device)?;
-        tensor.copy_from(&values);
-        Ok(tensor)
+        upload(dev, (self.len(), Const, Const, Const), &values)
     }
 
     /// The loss's targets, (N, CLASSES): [`one_hot`](Self::one_hot) labels, or of a multi-label
@@ -340,11 +336,7 @@ impl Batch {
         }
         let value = |&has: &bool| if has { E::ONE } else { E::default() };
         let values: Vec<E> = self.attributes.iter().map(value).collect();
-        let mut tensor = dev
-            .try_zeros_like(&(self.len(), Const))
-            .map_err(Error::device)?;
-        tensor.copy_from(&values);
-        Ok(tensor)
+        upload(dev, (self.len(), Const), &values)
     }
 
     /// The labels as a tensor of shape (N, CLASSES), 1 at the label and 0 elsewhere: the targets
@@ -369,11 +361,7 @@ impl Batch {
             }
             values[index * CLASSES + label] = E::ONE;
         }
-        let mut tensor = dev
-            .try_zeros_like(&(self.len(), Const))
-            .map_err(Error::device)?;
-        tensor.copy_from(&values);
-        Ok(tensor)
+        upload(dev, (self.len(), Const), &values)
     }
 }
 

@@ -1,13 +1,8 @@
 //! Reproducible noise: each draw has a generator of its own.
 
-use dfdx::shapes::Shape;
-use dfdx::tensor::Tensor;
-use dfdx::tensor_ops::Device;
 use rand::rngs::StdRng;
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
-
-use crate::error::{Error, Result};
 
 /// What noise is drawn for. The same seed gives each its own.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +36,4 @@ pub(super) fn fill_normal(rng: &mut StdRng, values: &mut [f32]) {
     for value in values {
         *value = StandardNormal.sample(rng);
     }
-}
-
-/// A tensor of these values, of which there are as many as the shape has.
-pub(super) fn upload<S: Shape, D: Device<f32>>(
-    dev: &D,
-    shape: S,
-    values: &[f32],
-) -> Result<Tensor<S, f32, D>> {
-    if shape.num_elements() != values.len() {
-        return Err(Error::shape("upload", "elements", shape, values.len()));
-    }
-    // Not try_tensor_from_vec: its buffers would pile up in the device's cache.
-    let mut tensor = dev.try_zeros_like(&shape).map_err(Error::device)?;
-    tensor.copy_from(values);
-    Ok(tensor)
 }

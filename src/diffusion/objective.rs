@@ -8,10 +8,11 @@ use rand::rngs::StdRng;
 use rand::Rng;
 
 use super::model::{Denoiser, Timesteps, TrainableDenoiser};
-use super::noise::{fill_normal, upload, Draw};
+use super::noise::{fill_normal, Draw};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
+use crate::bridge::upload;
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::optim::{AdamKernel, Ema};

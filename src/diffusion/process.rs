@@ -7,6 +7,7 @@ use dfdx::tensor_ops::Device;
 use num_traits::Float;
 
 use super::{BetaSchedule, Parameterization};
+use crate::bridge::upload;
 use crate::error::{Error, Result};
 
 /// (B, C, H, W)
@@ -347,15 +348,7 @@ impl Diffusion {
             let real = |v: f64| E::from_f64(v).ok_or_else(|| Error::parameter(op, v, "finite"));
             combine_slices(real(a)?, x, real(b)?, y);
         }
-        // Not try_tensor_from_vec: its buffers would pile up in the device's cache.
-        let mut out = x
-            .device()
-            .try_zeros_like(x.shape())
-            .map_err(Error::device)?;
-        if !x_values.is_empty() {
-            out.copy_from(&x_values);
-        }
-        Ok(out)
+        upload(x.device(), *x.shape(), &x_values)
     }
 }
 

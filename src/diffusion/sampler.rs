@@ -5,9 +5,10 @@ use dfdx::tensor::Tensor;
 use rand::rngs::StdRng;
 
 use super::model::Denoiser;
-use super::noise::{fill_normal, upload, Draw};
+use super::noise::{fill_normal, Draw};
 use super::process::{combine_slices, Diffusion};
 use crate::backend::Backend;
+use crate::bridge::upload;
 use crate::error::{Error, Result};
 use crate::train::Images;
 
@@ -119,7 +120,7 @@ impl Sampler {
     ///
     /// The noise of an image follows from the seed and the image's number and from nothing else: not
     /// from how many are drawn, nor how many at once. `observer` is told of every step of every
-    /// batch. The device's cache of freed tensors is switched on.
+    /// batch.
     ///
     /// ```
     /// use ssprop::diffusion::{BetaSchedule, Diffusion, SampleRun, Sampler, Timesteps};
@@ -169,8 +170,6 @@ impl Sampler {
             return Err(Error::parameter("batch", run.batch, "at least 1"));
         }
         let steps = self.reverse_steps(diffusion)?;
-        // Each step frees and allocates the same tensors.
-        dev.try_enable_cache().map_err(Error::device)?;
         let len = C * H * W;
         let mut samples = Vec::new();
         for first in (0..run.count).step_by(run.batch) {

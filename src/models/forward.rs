@@ -3,23 +3,23 @@
 use dfdx::shapes::Const;
 use dfdx::tensor::Tensor;
 
-use crate::ops::linked::Linked;
+use crate::bridge::Hidden;
 
 /// (B, C, H, W)
 pub(super) type Images<B, const C: usize, H, W, E, D, T> = Tensor<(B, Const<C>, H, W), E, D, T>;
 
 /// The same between operations of this crate.
-pub(super) type LinkedImages<B, const C: usize, H, W, E, D, T> =
-    Linked<(B, Const<C>, H, W), E, D, T>;
+pub(super) type HiddenImages<B, const C: usize, H, W, E, D, T> =
+    Hidden<(B, Const<C>, H, W), E, D, T>;
 
 /// Writes a block's or a network's forward twice: `Module` of images without a tape, with the
 /// running statistics, and `ModuleMut` of traced ones, with the batch's. The body's `conv!(conv,
 /// x)`, `norm!(bn, x, act)` and `norm_add!(bn, x, residual, act)` apply a layer, `next!` a block or
 /// a tuple of them.
 ///
-/// A block takes linked images and returns such (`linked`), and has a form for tensors from
+/// A block takes hidden images and returns such (`hidden`), and has a form for tensors from
 /// outside, which only wraps that. A network takes tensors and returns one (`tensor`); its body
-/// sees linked images.
+/// sees hidden images.
 macro_rules! forward {
     (
         $kind:tt $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
@@ -28,33 +28,33 @@ macro_rules! forward {
     ) => {
         forward!(
             @$kind Module try_forward (&) NoneTape,
-            eval_linked eval_add_linked;
+            eval_hidden eval_add_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
             |$this, $x, $conv, $norm, $norm_add, $next| $body
         );
         forward!(
             @$kind ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
-            train_linked train_add_linked;
+            train_hidden train_add_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
             |$this, $x, $conv, $norm, $norm_add, $next| $body
         );
     };
     (
-        @linked $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
+        @hidden $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
         $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
         |$this:ident, $x:ident, $($macro:ident),*| $body:block
     ) => {
         impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
-            $module<LinkedImages<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
+            $module<HiddenImages<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
         where
             $($bounds)*
         {
-            type Output = Linked<$out, E, D, $tape>;
+            type Output = Hidden<$out, E, D, $tape>;
             type Error = Error;
 
             fn $method(
                 $($by)* self,
-                $x: LinkedImages<B, $c_in, H, W, E, D, $tape>,
+                $x: HiddenImages<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
                 forward!(@body $method $bn $bn_add, $($macro)*);
                 let $this = self;
@@ -74,7 +74,7 @@ macro_rules! forward {
                 $($by)* self,
                 x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                self.$method(Linked::from(x)).and_then(Linked::into_tensor)
+                self.$method(Hidden::enter(x)).and_then(Hidden::into_tensor)
             }
         }
     };
@@ -96,7 +96,7 @@ macro_rules! forward {
                 $x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
                 forward!(@body $method $bn $bn_add, $($macro)*);
-                let ($this, $x) = (self, Linked::from($x));
+                let ($this, $x) = (self, Hidden::enter($x));
                 $body
             }
         }
@@ -107,7 +107,7 @@ macro_rules! forward {
     ) => {
         #[allow(unused_macros)]
         macro_rules! $conv {
-            ($layer:expr, $x_:expr) => { $layer.apply_linked($x_)? };
+            ($layer:expr, $x_:expr) => { $layer.apply_hidden($x_)? };
         }
         #[allow(unused_macros)]
         macro_rules! $norm {

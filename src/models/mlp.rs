@@ -11,13 +11,14 @@ use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::models::module::network;
 use crate::nn::modules::{Flatten, SparseLinear};
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::relu::try_relu;
+use crate::ops::relu::relu_hidden;
 
 /// The architecture.
 pub mod builder {
@@ -97,10 +98,11 @@ impl<
                 .map_err(Error::device)?
                 .put_tape(tape)
         };
-        let mut x = try_relu(self.input.try_apply(flat)?)?;
+        let mut x = relu_hidden(self.input.apply_hidden(Hidden::enter(flat))?)?;
         for layer in &self.hidden.modules {
-            x = try_relu(layer.try_apply(x)?)?;
+            x = relu_hidden(layer.apply_hidden(x)?)?;
         }
+        let x = x.into_tensor()?;
         self.linear.try_forward(x).map_err(Error::device)
     }
 }

@@ -11,11 +11,11 @@ use dfdx::tensor_ops::Device;
 
 use super::modules::{GroupNorm, PointwiseConv1D};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
-use crate::ops::add::add_linked;
-use crate::ops::attention::{attention_linked, Triple};
+use crate::ops::add::add_hidden;
+use crate::ops::attention::{attention_hidden, Triple};
 use crate::ops::group_norm::Activation;
-use crate::ops::linked::Linked;
 
 /// The description of the layer.
 pub mod builder {
@@ -75,18 +75,18 @@ impl<const HEADS: usize, const GROUPS: usize, const C: usize, E: Dtype, D: Backe
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        self.apply_linked(x.into()).and_then(Linked::into_tensor)
+        self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
     }
 
     /// [`Self::try_apply`] between operations of this crate.
-    pub(crate) fn apply_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+    pub(crate) fn apply_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let shortcut = x.with_empty_tape();
-        let h = self.norm.apply_linked(x, Activation::Identity)?;
-        let h = attention_linked::<HEADS, C, _, _, _, _, _, _>(self.qkv.apply_linked(h)?)?;
-        add_linked(self.proj_out.apply_linked(h)?, shortcut)
+        let h = self.norm.apply_hidden(x, Activation::Identity)?;
+        let h = attention_hidden::<HEADS, C, _, _, _, _, _, _>(self.qkv.apply_hidden(h)?)?;
+        add_hidden(self.proj_out.apply_hidden(h)?, shortcut)
     }
 }
 

@@ -6,17 +6,19 @@ use dfdx::nn::{
 };
 use dfdx::shapes::{Const, Dim, Rank1};
 use dfdx::tensor::{Merge, NoneTape, OwnedTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::{Device, TryAdd};
+use dfdx::tensor_ops::Device;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::bridge::Hidden;
+use crate::error::Result;
 use crate::nn::Dropout;
-use crate::ops::add_relu::try_add_relu;
+use crate::ops::add::add_hidden;
+use crate::ops::add_relu::add_relu_hidden;
 use crate::ops::batch_norm::{
-    eval_add_linked, eval_linked, train_add_linked, train_linked, Activation, BatchNorm2DOp,
+    eval_add_hidden, eval_hidden, train_add_hidden, train_hidden, Activation, BatchNorm2DOp,
     RunningStats,
 };
-use crate::ops::linked::Linked;
+use crate::ops::dropout::dropout_hidden;
 
 /// The description of the layer.
 pub mod builder {
@@ -92,7 +94,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.train_linked(x.into(), activation)?;
+        let y = self.train_hidden(x.into(), activation)?;
         y.into_tensor()
     }
 
@@ -107,7 +109,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         residual: Tensor<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.train_add_linked(x.into(), residual.into(), activation)?;
+        let y = self.train_add_hidden(x.into(), residual.into(), activation)?;
         y.into_tensor()
     }
 
@@ -120,7 +122,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.eval_linked(x.into(), activation)?;
+        let y = self.eval_hidden(x.into(), activation)?;
         y.into_tensor()
     }
 
@@ -134,29 +136,29 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         residual: Tensor<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.eval_add_linked(x.into(), residual.into(), activation)?;
+        let y = self.eval_add_hidden(x.into(), residual.into(), activation)?;
         y.into_tensor()
     }
 
-    pub(crate) fn train_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+    pub(crate) fn train_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &mut self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
         let running = RunningStats {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        let y = train_linked(x, &self.weight, &self.bias, running, op)?;
+        let y = train_hidden(x, &self.weight, &self.bias, running, op)?;
         if self.dropout.is_on() {
             // A mask's factors are not negative, so it can come after the ReLU as well as before.
-            return self.dropout.try_apply(y.into_tensor()?).map(Linked::from);
+            return dropout_hidden(y, self.dropout.next_mask());
         }
         Ok(y)
     }
 
-    pub(crate) fn train_add_linked<
+    pub(crate) fn train_add_hidden<
         B: Dim,
         H: Dim,
         W: Dim,
@@ -164,38 +166,36 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         R: Tape<E, D>,
     >(
         &mut self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
-        residual: Linked<(B, Const<C>, H, W), E, D, R>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        residual: Hidden<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         if self.dropout.is_on() {
-            let y = self.train_linked(x, Activation::Identity)?.into_tensor()?;
-            let residual = residual.into_tensor()?;
-            let sum = match activation {
-                Activation::Identity => y.try_add(residual).map_err(Error::device)?,
-                Activation::ReLU => try_add_relu(y, residual)?,
+            let y = self.train_hidden(x, Activation::Identity)?;
+            return match activation {
+                Activation::Identity => add_hidden(y, residual),
+                Activation::ReLU => add_relu_hidden(y, residual),
             };
-            return Ok(sum.into());
         }
         let op = self.op(activation);
         let running = RunningStats {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        train_add_linked(x, residual, &self.weight, &self.bias, running, op)
+        train_add_hidden(x, residual, &self.weight, &self.bias, running, op)
     }
 
-    pub(crate) fn eval_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+    pub(crate) fn eval_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
         let (mean, var) = (&self.running_mean, &self.running_var);
-        eval_linked(x, &self.weight, &self.bias, mean, var, op)
+        eval_hidden(x, &self.weight, &self.bias, mean, var, op)
     }
 
-    pub(crate) fn eval_add_linked<
+    pub(crate) fn eval_add_hidden<
         B: Dim,
         H: Dim,
         W: Dim,
@@ -203,13 +203,13 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         R: Tape<E, D>,
     >(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
-        residual: Linked<(B, Const<C>, H, W), E, D, R>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        residual: Hidden<(B, Const<C>, H, W), E, D, R>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
         let (mean, var) = (&self.running_mean, &self.running_var);
-        eval_add_linked(x, residual, &self.weight, &self.bias, mean, var, op)
+        eval_add_hidden(x, residual, &self.weight, &self.bias, mean, var, op)
     }
 }
 

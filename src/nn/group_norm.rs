@@ -9,9 +9,9 @@ use dfdx::tensor::{Merge, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
-use crate::ops::group_norm::{group_norm_linked, group_norm_shift_linked, Activation, GroupNormOp};
-use crate::ops::linked::Linked;
+use crate::ops::group_norm::{group_norm_hidden, group_norm_shift_hidden, Activation, GroupNormOp};
 
 /// The description of the layer.
 pub mod builder {
@@ -74,7 +74,7 @@ impl<const G: usize, const C: usize, E: Dtype, D: Backend<E>> GroupNorm<G, C, E,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.apply_linked(x.into(), activation)?;
+        let y = self.apply_hidden(x.into(), activation)?;
         y.into_tensor()
     }
 
@@ -88,20 +88,20 @@ impl<const G: usize, const C: usize, E: Dtype, D: Backend<E>> GroupNorm<G, C, E,
         shift: Tensor<(B, Const<C>), E, D, R>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.apply_shift_linked(x.into(), shift, activation)?;
+        let y = self.apply_shift_hidden(x.into(), shift.into(), activation)?;
         y.into_tensor()
     }
 
-    pub(crate) fn apply_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+    pub(crate) fn apply_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
-        group_norm_linked::<G, C, B, H, W, E, D, T>(x, &self.weight, &self.bias, op)
+        group_norm_hidden::<G, C, B, H, W, E, D, T>(x, &self.weight, &self.bias, op)
     }
 
-    pub(crate) fn apply_shift_linked<
+    pub(crate) fn apply_shift_hidden<
         B: Dim,
         H: Dim,
         W: Dim,
@@ -109,12 +109,12 @@ impl<const G: usize, const C: usize, E: Dtype, D: Backend<E>> GroupNorm<G, C, E,
         R: Tape<E, D>,
     >(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
-        shift: Tensor<(B, Const<C>), E, D, R>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        shift: Hidden<(B, Const<C>), E, D, R>,
         activation: Activation,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let (weight, bias, op) = (&self.weight, &self.bias, self.op(activation));
-        group_norm_shift_linked::<G, C, B, H, W, E, D, T, R>(x, shift, weight, bias, op)
+        group_norm_shift_hidden::<G, C, B, H, W, E, D, T, R>(x, shift, weight, bias, op)
     }
 }
 

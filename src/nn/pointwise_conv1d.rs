@@ -11,9 +11,9 @@ use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Uniform};
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
-use crate::ops::conv2d::{conv_dense_linked, Conv2DOp, Conv2DShape};
-use crate::ops::linked::Linked;
+use crate::ops::conv2d::{conv_dense_hidden, Conv2DOp, Conv2DShape};
 
 /// The description of the layer.
 pub mod builder {
@@ -56,14 +56,14 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Backend<E>> PointwiseConv1D<I, O, E,
         &self,
         x: Tensor<(B, I, H, W), E, D, T>,
     ) -> Result<Tensor<(B, O, H, W), E, D, T>> {
-        self.apply_linked(x.into()).and_then(Linked::into_tensor)
+        self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
     }
 
     /// [`Self::try_apply`] between operations of this crate.
-    pub(crate) fn apply_linked<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+    pub(crate) fn apply_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, I, H, W), E, D, T>,
-    ) -> Result<Linked<(B, O, H, W), E, D, T>> {
+        x: Hidden<(B, I, H, W), E, D, T>,
+    ) -> Result<Hidden<(B, O, H, W), E, D, T>> {
         let op = Conv2DOp {
             kernel: 1,
             stride: 1,
@@ -74,7 +74,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Backend<E>> PointwiseConv1D<I, O, E,
         let &(b, i, h, w) = x.shape();
         let shape = Conv2DShape::new(op, [b.size(), i.size(), h.size(), w.size()], O::SIZE)?;
         let y = (b, O::default(), h, w);
-        conv_dense_linked(x, &self.weight, Some(&self.bias), shape, y)
+        conv_dense_hidden(x, &self.weight, Some(&self.bias), shape, y)
     }
 }
 

@@ -14,9 +14,9 @@ use rand_distr::{Distribution, Normal};
 
 use super::visit_sparse::{SparseLayer, VisitSparse};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
-use crate::ops::conv2d::{conv2d_linked, WeightShape};
-use crate::ops::linked::Linked;
+use crate::ops::conv2d::{conv2d_hidden, WeightShape};
 use crate::ops::Backward;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
@@ -199,21 +199,21 @@ macro_rules! sparse_conv2d {
                 H: ConvDim<K, STRIDE, PADDING, DILATION>,
                 W: ConvDim<K, STRIDE, PADDING, DILATION>,
             {
-                self.apply_linked(x.into()).and_then(Linked::into_tensor)
+                self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
             }
 
             /// [`Self::try_apply`] between operations of this crate.
-            pub(crate) fn apply_linked<B: Dim, H, W, T: Tape<E, D>>(
+            pub(crate) fn apply_hidden<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
-                x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
-            ) -> Result<Linked<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>>
+                x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
+            ) -> Result<Hidden<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>>
             where
                 H: ConvDim<K, STRIDE, PADDING, DILATION>,
                 W: ConvDim<K, STRIDE, PADDING, DILATION>,
             {
                 let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
                 $(let bias = bias.or(Some(&self.$bias));)?
-                conv2d_linked::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+                conv2d_hidden::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
                     x,
                     &self.weight,
                     bias,

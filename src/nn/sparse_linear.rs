@@ -15,8 +15,9 @@ use rand_distr::{Distribution, Uniform};
 use super::backward_cost::{BackwardCost, ImageSize, LayerCost};
 use super::visit_sparse::{SparseLayer, VisitSparse};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::ops::linear::linear;
+use crate::ops::linear::linear_hidden;
 use crate::ops::Backward;
 use crate::sparsity::KeptCount;
 
@@ -100,14 +101,22 @@ macro_rules! sparse_linear {
             /// x (B, I) to (B, O), with the whole error.
             ///
             /// # Errors
-            /// Those of [`linear`].
+            /// Those of [`linear`](crate::ops::linear::linear).
             pub fn try_apply<B: Dim, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<I>), E, D, T>,
             ) -> Result<Tensor<(B, Const<O>), E, D, T>> {
+                self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
+            }
+
+            /// [`Self::try_apply`] of a hidden tensor.
+            pub(crate) fn apply_hidden<B: Dim, T: Tape<E, D>>(
+                &self,
+                x: Hidden<(B, Const<I>), E, D, T>,
+            ) -> Result<Hidden<(B, Const<O>), E, D, T>> {
                 let bias: Option<&Tensor<(Const<O>,), E, D>> = None;
                 $(let bias = bias.or(Some(&self.$bias));)?
-                linear(x, &self.weight, bias, self.backward, self.kept_count.clone())
+                linear_hidden(x, &self.weight, bias, self.backward, self.kept_count.clone())
             }
         }
 

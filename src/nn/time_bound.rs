@@ -6,10 +6,10 @@ use std::time::Instant;
 use dfdx::tensor::{Cpu, Storage, Tensor, ZerosTensor};
 
 use super::{LayerCost, ModelCost};
+use crate::bridge::Buffer;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::{Conv2DGrads, Conv2DKernel, Conv2DShape, OutputGrad};
 use crate::ops::Fill;
-use crate::recycle::Recycle;
 use crate::sparsity::{flops, DropRate};
 
 /// From which drop rate on the backward pass of a layer is cheaper than the dense one.
@@ -154,22 +154,20 @@ impl Layer {
         let shrunk = if count < c_out {
             Conv2DKernel::<f32>::channel_importance(dev, &self.dy, c_out, pixels)?;
             let kept = &chosen[..];
-            let gathered = Conv2DKernel::<f32>::gather_channels(dev, &self.dy, c_out, pixels, kept);
-            Some(gathered?)
+            let mut shrunk = Buffer::<f32, Cpu>::take(dev, shape.batch * count * pixels)?;
+            Conv2DKernel::<f32>::gather_channels(dev, &self.dy, c_out, pixels, kept, &mut shrunk)?;
+            Some(shrunk)
         } else {
             None
         };
         let dy = OutputGrad {
-            data: shrunk.as_ref().unwrap_or(&self.dy),
+            data: shrunk.as_deref().unwrap_or(&self.dy),
             kept: shrunk.is_some().then_some(&chosen[..]),
         };
         let (x, weight) = (&self.x, &self.weight);
         dev.conv2d_backward(shape, x, weight, dy, Conv2DGrads::Weight(&mut self.dw))?;
         let dx = Conv2DGrads::Input(&mut self.dx, Fill::Overwrite);
         dev.conv2d_backward(shape, x, weight, dy, dx)?;
-        if let Some(shrunk) = shrunk {
-            Recycle::<f32>::recycle(dev, shrunk);
-        }
         Ok(())
     }
 }

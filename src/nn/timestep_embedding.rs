@@ -5,7 +5,8 @@ use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::Tensor;
 use dfdx::tensor_ops::Device;
 
-use crate::error::{Error, Result};
+use crate::bridge::upload;
+use crate::error::Result;
 
 /// The longest wavelength over 2 pi.
 const MAX_PERIOD: f64 = 10_000.0;
@@ -15,7 +16,7 @@ const MAX_PERIOD: f64 = 10_000.0;
 /// 2105.05233's code). The last element is 0 if DIM is odd.
 ///
 /// # Errors
-/// [`Error::Device`] if memory runs out.
+/// [`Error::Device`](crate::Error::Device) if memory runs out.
 ///
 /// ```
 /// use ssprop::nn::timestep_embedding;
@@ -42,8 +43,5 @@ pub fn timestep_embedding<const DIM: usize, B: Dim, E: Dtype, D: Device<E>>(
             E::from_f64(v).unwrap_or_default()
         }));
     }
-    timesteps
-        .device()
-        .try_tensor_from_vec(elements, (timesteps.shape().0, Const))
-        .map_err(Error::device)
+    upload(timesteps.device(), (timesteps.shape().0, Const), &elements)
 }

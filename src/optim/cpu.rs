@@ -8,8 +8,8 @@ use num_traits::Float;
 use rayon::prelude::*;
 
 use super::kernel::{AdamKernel, AdamStep};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::error::{Error, Result};
-use crate::storage::{as_mut_slice, as_slice};
 
 /// Elements a task. Four arrays of this many f32 fit into a core's second-level cache.
 const BLOCK: usize = 16 * 1024;

@@ -95,7 +95,7 @@ where
     /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
     /// each iteration's number, counted through the run. So with dropout, which
     /// [`set_dropout`](crate::nn::VisitDropout::set_dropout) switches on: its masks follow from its
-    /// seed, the epoch and the batch's number. The device's cache of freed tensors is switched on.
+    /// seed, the epoch and the batch's number.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
@@ -127,8 +127,6 @@ where
     where
         M: VisitSparse + VisitDropout + BackwardCost,
     {
-        // Each step frees and allocates the same tensors.
-        dev.try_enable_cache().map_err(Error::device)?;
         let mut dropped = HashSet::new();
         let epoch = self.epoch;
         self.model.visit_dropout(&mut |layer| {

@@ -11,7 +11,7 @@ use ssprop::ops::conv2d::{
     conv2d, reference, Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp,
     Conv2DShape, OutputGrad, ShrunkGradient,
 };
-use ssprop::ops::Fill;
+use ssprop::ops::{Buffer, Fill};
 use ssprop::sparsity::{DropRate, KeptChannels};
 use ssprop::Backend;
 
@@ -334,7 +334,7 @@ impl<
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
         let all = KeptChannels::<C_OUT>::all();
-        let gathered = ShrunkGradient::gather::<E, _>(&dev, &case.shape, &dy, all).unwrap();
+        let gathered = ShrunkGradient::<C_OUT, E, _>::gather(&dev, &case.shape, &dy, all).unwrap();
         assert_eq!(gathered.as_grad().kept.map(<[usize]>::len), Some(C_OUT));
         Self::kernels(case, gathered.as_grad())
     }
@@ -397,7 +397,8 @@ impl<
         Cpu: Backend<E>,
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
-        BackwardGradient::<C_OUT, _>::new::<E, Cpu>(&dev, &case.shape, dy, &backward)
+        let dy = Buffer::from_dfdx(dy);
+        BackwardGradient::<C_OUT, E, Cpu>::new(&dev, &case.shape, dy, &backward)
             .unwrap()
             .as_grad()
             .kept

@@ -8,8 +8,9 @@ use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, Images, LinkedImages};
+use crate::models::forward::{forward, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -17,7 +18,6 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::batch_norm::Activation::ReLU;
-use crate::ops::linked::Linked;
 
 /// The architecture.
 pub mod builder {
@@ -37,7 +37,7 @@ network!(
 );
 
 forward!(
-    linked ConvBlock [const C_IN: usize, const C_OUT: usize], C_IN -> (B, Const<C_OUT>, H, W),
+    hidden ConvBlock [const C_IN: usize, const C_OUT: usize], C_IN -> (B, Const<C_OUT>, H, W),
     [H: Same, W: Same,],
     |this, x, conv, norm, norm_add, next| {
         let y = conv!(this.conv, x);

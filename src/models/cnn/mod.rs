@@ -18,14 +18,14 @@ use super::forward::{forward, Images};
 use super::module::network;
 use super::sizes::Halves;
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::eval::FeatureExtractor;
 use crate::nn::modules::MaxPool2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::linked::Linked;
-use crate::ops::pool::{global_avg_pool2d_linked, max_pool2d_linked};
+use crate::ops::pool::{global_avg_pool2d_hidden, max_pool2d_hidden};
 use crate::train::Images as TrainImages;
 
 pub use block::ConvBlock;
@@ -87,15 +87,15 @@ network!(
     first layer1.conv
 );
 
-/// The features of linked images, in the mode of `$next`: what lies before the linear layer.
+/// The features of hidden images, in the mode of `$next`: what lies before the linear layer.
 macro_rules! features {
     ($this:expr, $x:expr, $next:ident) => {{
         let x = $next!($this.layer1, $x);
-        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = max_pool2d_hidden::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
         let x = $next!($this.layer2, x);
-        let x = max_pool2d_linked::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = max_pool2d_hidden::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
         let x = $next!($this.rest, x);
-        global_avg_pool2d_linked(x)?
+        global_avg_pool2d_hidden(x)?.into_tensor()?
     }};
 }
 
@@ -146,7 +146,7 @@ impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: 
                 $layer.try_forward($x)?
             };
         }
-        Ok(features!(self, Linked::from(x), next))
+        Ok(features!(self, Hidden::enter(x), next))
     }
 }
 

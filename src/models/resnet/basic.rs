@@ -8,8 +8,9 @@ use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, Images, LinkedImages};
+use crate::models::forward::{forward, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::{Down, Same};
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -17,7 +18,6 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
-use crate::ops::linked::Linked;
 
 /// The architectures.
 pub mod builder {
@@ -45,7 +45,7 @@ network!(
 );
 
 forward!(
-    linked BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
+    hidden BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
     |this, x, conv, norm, norm_add, next| {
         let y = conv!(this.conv1, x.with_empty_tape());
@@ -77,7 +77,7 @@ network!(
 );
 
 forward!(
-    linked DownBlock [const C_IN: usize, const C_OUT: usize],
+    hidden DownBlock [const C_IN: usize, const C_OUT: usize],
     C_IN -> (B, Const<C_OUT>, H::Half, W::Half),
     [H: Down, W: Down,],
     |this, x, conv, norm, norm_add, next| {

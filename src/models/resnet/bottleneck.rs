@@ -8,8 +8,9 @@ use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, Images, LinkedImages};
+use crate::models::forward::{forward, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -17,7 +18,6 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
-use crate::ops::linked::Linked;
 use crate::shape::ConvDim;
 
 /// The architectures.
@@ -56,7 +56,7 @@ network!(
 );
 
 forward!(
-    linked Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
+    hidden Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
     |this, x, conv, norm, norm_add, next| {
         let y = conv!(this.conv1, x.with_empty_tape());
@@ -100,7 +100,7 @@ network!(
 type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
 
 forward!(
-    linked ProjectionBottleneck [
+    hidden ProjectionBottleneck [
         const C_IN: usize, const WIDTH: usize, const C_OUT: usize, const STRIDE: usize
     ],
     C_IN -> (B, Const<C_OUT>, Strided<H, STRIDE>, Strided<W, STRIDE>),

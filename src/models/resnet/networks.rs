@@ -11,6 +11,7 @@ use rand_distr::uniform::SampleUniform;
 use super::basic::{BasicBlock, DownBlock};
 use super::bottleneck::{Bottleneck, ProjectionBottleneck};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::models::forward::{forward, Images};
 use crate::models::module::network;
@@ -20,8 +21,7 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::batch_norm::Activation::ReLU;
-use crate::ops::linked::Linked;
-use crate::ops::pool::global_avg_pool2d_linked;
+use crate::ops::pool::global_avg_pool2d_hidden;
 
 /// The architectures.
 pub mod builder {
@@ -90,7 +90,7 @@ macro_rules! resnet {
                 let x = next!(this.layer2, x);
                 let x = next!(this.layer3, x);
                 let x = next!(this.layer4, x);
-                let x = global_avg_pool2d_linked(x)?;
+                let x = global_avg_pool2d_hidden(x)?.into_tensor()?;
                 this.linear.try_forward(x).map_err(Error::device)
             }
         );

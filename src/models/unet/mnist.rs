@@ -13,6 +13,7 @@ use rand_distr::uniform::SampleUniform;
 use super::network::{concatenated, embed, unet, Down, Same, SameAttention, To, ToAttention, Up};
 use super::{Attention, Conv3x3, Norm, ResBlock};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::models::module::network;
 use crate::models::sizes;
@@ -20,9 +21,8 @@ use crate::nn::modules::SiLU;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::concat::concat_channels_linked;
+use crate::ops::concat::concat_channels_hidden;
 use crate::ops::group_norm::Activation;
-use crate::ops::linked::Linked;
 
 /// The architectures.
 pub mod builder {

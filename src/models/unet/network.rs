@@ -14,10 +14,10 @@ macro_rules! unet {
         $layers.1.apply(x, (h, w))?
     }};
     (@apply $layers:expr, $x:expr, $emb:expr, SameAttention) => {
-        $layers.1.apply_linked($layers.0.apply($x, $emb)?)?
+        $layers.1.apply_hidden($layers.0.apply($x, $emb)?)?
     };
     (@apply $layers:expr, $x:expr, $emb:expr, ToAttention) => {
-        $layers.1.apply_linked($layers.0.apply($x, $emb)?)?
+        $layers.1.apply_hidden($layers.0.apply($x, $emb)?)?
     };
     (@apply $layers:expr, $x:expr, $emb:expr, $residual:ident) => { $layers.0.apply($x, $emb)? };
 
@@ -97,25 +97,25 @@ macro_rules! unet {
             {
                 let (emb, tape): (_, T) = embed(&self.time_embed, timesteps)?;
                 let (x, x_tape) = x.split_tape();
-                let x = Linked::from(x.put_tape(tape.merge(x_tape)));
+                let x = Hidden::enter(x.put_tape(tape.merge(x_tape)));
                 let blocks = &self.input_blocks;
-                let x = blocks.conv.0.apply_linked(x)?;
+                let x = blocks.conv.0.apply_hidden(x)?;
                 let $stem = x.with_empty_tape();
                 $(
                     let x = unet!(@apply blocks.$in, x, &emb, $in_kind);
                     let $skip = x.with_empty_tape();
                 )*
                 let (first, attention, second) = &self.middle_block;
-                let x = attention.apply_linked(first.apply(x, &emb)?)?;
+                let x = attention.apply_hidden(first.apply(x, &emb)?)?;
                 let x = second.apply(x, &emb)?;
                 let blocks = &self.output_blocks;
                 $(
-                    let x = concat_channels_linked::<$a, $b, $sum, _, _, _, _, _, _, _>(x, $from)?;
+                    let x = concat_channels_hidden::<$a, $b, $sum, _, _, _, _, _, _, _>(x, $from)?;
                     let x = unet!(@apply blocks.$out, x, &emb, $out_kind $($to)?);
                 )*
                 let (norm, _, conv) = &self.out;
-                let x = norm.apply_linked(x, Activation::SiLU)?;
-                conv.apply_linked(x)?.into_tensor()
+                let x = norm.apply_hidden(x, Activation::SiLU)?;
+                conv.apply_hidden(x)?.into_tensor()
             }
         }
 
@@ -204,11 +204,12 @@ use dfdx::tensor::{PutTape, SplitTape, Tape, Tensor};
 
 use super::{Attention, Downsample, ProjectionResBlock, ResBlock, Upsample};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::nn::modules::SiLU;
 use crate::nn::{timestep_embedding, ImageSize};
-use crate::ops::linear::linear;
-use crate::ops::silu::try_silu;
+use crate::ops::linear::linear_hidden;
+use crate::ops::silu::silu_hidden;
 use crate::ops::Backward;
 
 type TimeEmbed<const BASE: usize, const EMB: usize, E, D> =
@@ -231,17 +232,12 @@ pub(super) fn embed<
         input_gradient: false,
         ..Backward::default()
     };
-    let x = sines.put_tape(T::default());
-    let x = linear(x, &first.weight, Some(&first.bias), constant, None)?;
+    let x = Hidden::enter(sines.put_tape(T::default()));
+    let x = linear_hidden(x, &first.weight, Some(&first.bias), constant, None)?;
     let dense = Backward::default();
-    let x = linear(
-        try_silu(x)?,
-        &second.weight,
-        Some(&second.bias),
-        dense,
-        None,
-    )?;
-    Ok(try_silu(x)?.split_tape())
+    let x = silu_hidden(x)?;
+    let x = linear_hidden(x, &second.weight, Some(&second.bias), dense, None)?;
+    Ok(silu_hidden(x)?.into_tensor()?.split_tape())
 }
 
 /// The size of images of these two put together.

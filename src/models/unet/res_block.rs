@@ -10,6 +10,7 @@ use rand_distr::uniform::SampleUniform;
 
 use super::{Conv1x1, Conv3x3, Norm};
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
 use crate::models::module::network;
 use crate::models::sizes::Same;
@@ -17,10 +18,9 @@ use crate::nn::modules::SiLU;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::add::add_linked;
+use crate::ops::add::add_hidden;
 use crate::ops::group_norm::Activation;
-use crate::ops::linear::linear;
-use crate::ops::linked::Linked;
+use crate::ops::linear::linear_hidden;
 use crate::ops::Backward;
 
 /// The architectures.
@@ -87,15 +87,16 @@ network!(
 macro_rules! residual {
     ($this:ident, $x:expr, $emb:expr) => {{
         let (norm, _, conv) = &$this.in_layers;
-        let h = norm.apply_linked($x, Activation::SiLU)?;
-        let h = conv.apply_linked(h)?;
+        let h = norm.apply_hidden($x, Activation::SiLU)?;
+        let h = conv.apply_hidden(h)?;
         let Linear { weight, bias } = &$this.emb_layers.1;
         // A tape of its own: the caller's holds what led to `emb`.
         let emb = $emb.clone().put_tape(T::default());
-        let shift = linear(emb, weight, Some(bias), Backward::default(), None)?;
+        let emb = Hidden::enter(emb);
+        let shift = linear_hidden(emb, weight, Some(bias), Backward::default(), None)?;
         let (norm, _, _, conv) = &$this.out_layers;
-        let h = norm.apply_shift_linked(h, shift, Activation::SiLU)?;
-        conv.apply_linked(h)?
+        let h = norm.apply_shift_hidden(h, shift, Activation::SiLU)?;
+        conv.apply_hidden(h)?
     }};
 }
 
@@ -103,11 +104,11 @@ impl<const C: usize, const EMB: usize, E: Dtype, D: Backend<E>> ResBlock<C, EMB,
     /// x (B, C, H, W), silu(emb) (B, EMB) to (B, C, H, W).
     pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let h = residual!(self, x.with_empty_tape(), emb);
-        add_linked(x, h)
+        add_hidden(x, h)
     }
 }
 
@@ -117,11 +118,11 @@ impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Backe
     /// x (B, C_IN, H, W), silu(emb) (B, EMB) to (B, C_OUT, H, W).
     pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
         &self,
-        x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
+        x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
-    ) -> Result<Linked<(B, Const<C_OUT>, H, W), E, D, T>> {
+    ) -> Result<Hidden<(B, Const<C_OUT>, H, W), E, D, T>> {
         let h = residual!(self, x.with_empty_tape(), emb);
-        add_linked(self.skip_connection.apply_linked(x)?, h)
+        add_hidden(self.skip_connection.apply_hidden(x)?, h)
     }
 }
 

@@ -9,6 +9,7 @@ use rand_distr::uniform::SampleUniform;
 
 use super::Conv3x3;
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::Result;
 use crate::models::module::network;
 use crate::models::sizes::{Down, Same};
@@ -16,8 +17,7 @@ use crate::nn::modules::BiasedSparseConv2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::linked::Linked;
-use crate::ops::upsample::upsample_nearest2d_linked;
+use crate::ops::upsample::upsample_nearest2d_hidden;
 
 /// The architectures.
 pub mod builder {
@@ -51,9 +51,9 @@ impl<const C: usize, E: Dtype, D: Backend<E>> Downsample<C, E, D> {
     /// x (B, C, H, W) to (B, C, H/2, W/2).
     pub(super) fn apply<B: Dim, H: Down, W: Down, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, Const<C>, H, W), E, D, T>,
-    ) -> Result<Linked<(B, Const<C>, H::Half, W::Half), E, D, T>> {
-        self.op.apply_linked(x)
+        x: Hidden<(B, Const<C>, H, W), E, D, T>,
+    ) -> Result<Hidden<(B, Const<C>, H::Half, W::Half), E, D, T>> {
+        self.op.apply_hidden(x)
     }
 }
 
@@ -61,10 +61,10 @@ impl<const C: usize, E: Dtype, D: Backend<E>> Upsample<C, E, D> {
     /// x (B, C, H/2, W/2) to (B, C, H, W), of the size `to`.
     pub(super) fn apply<B: Dim, H2: Dim, W2: Dim, H: Same, W: Same, T: Tape<E, D>>(
         &self,
-        x: Linked<(B, Const<C>, H2, W2), E, D, T>,
+        x: Hidden<(B, Const<C>, H2, W2), E, D, T>,
         to: (H, W),
-    ) -> Result<Linked<(B, Const<C>, H, W), E, D, T>> {
-        self.conv.apply_linked(upsample_nearest2d_linked(x, to)?)
+    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
+        self.conv.apply_hidden(upsample_nearest2d_hidden(x, to)?)
     }
 }
 

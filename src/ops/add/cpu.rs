@@ -5,12 +5,14 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::AddKernel;
+use crate::bridge::grad::Accumulate;
+use crate::bridge::storage::{as_mut_slice, as_slice};
+use crate::bridge::Pooling;
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::ops::Fill;
 use crate::simd::multiversion;
-use crate::storage::{as_mut_slice, as_slice};
 
 multiversion! {
     fn forward<E>(a: &[E], b: &[E], y: &mut [E]) {
@@ -53,5 +55,14 @@ impl<E: Element> AddKernel<E> for Cpu {
         dx.par_chunks_mut(ELEMENTS)
             .zip(dy.par_chunks(ELEMENTS))
             .for_each(|(dx, dy)| write(dy, dx, fill));
+    }
+}
+
+impl<E: Element> Accumulate<E> for Cpu
+where
+    Cpu: Pooling<E>,
+{
+    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec) {
+        Self::add_backward(term, sum, Fill::Add);
     }
 }

@@ -5,12 +5,11 @@ mod cpu;
 pub(crate) use cpu::write;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{Merge, Storage, Tape, Tensor};
+use dfdx::tensor::{Gradients, Merge, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, GradTarget, Hidden};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, hand_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// A device's kernels for sums.
@@ -27,11 +26,6 @@ pub trait AddKernel<E: Dtype>: Storage<E> {
 
     /// `dx` += `dy`, or `dx` = `dy`: the gradient of either term.
     fn add_backward(dy: &Self::Vec, dx: &mut Self::Vec, fill: Fill);
-
-    /// `sum` += `term`, element by element.
-    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec) {
-        Self::add_backward(term, sum, Fill::Add);
-    }
 }
 
 /// y = a + b, element by element.
@@ -58,14 +52,14 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    add_linked(a.into(), b.into()).and_then(Linked::into_tensor)
+    add_hidden(a.into(), b.into()).and_then(Hidden::into_tensor)
 }
 
-/// [`try_add`] between operations of this crate.
-pub(crate) fn add_linked<S: Shape, E: Dtype, D: Backend<E>, T, R>(
-    a: Linked<S, E, D, T>,
-    b: Linked<S, E, D, R>,
-) -> Result<Linked<S, E, D, T>>
+/// [`try_add`] of hidden tensors.
+pub(crate) fn add_hidden<S: Shape, E: Dtype, D: Backend<E>, T, R>(
+    a: Hidden<S, E, D, T>,
+    b: Hidden<S, E, D, R>,
+) -> Result<Hidden<S, E, D, T>>
 where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
@@ -73,34 +67,37 @@ where
     if a.shape() != b.shape() {
         return Err(Error::shape("add", "terms", a.shape(), b.shape()));
     }
-    let (a, a_link, tape) = a.split()?;
-    let (b, b_link, other) = b.split()?;
-    let mut tape = tape.merge(other);
-    let (dev, len) = (a.device().clone(), a.shape().num_elements());
-    let mut y = Held::alloc(&dev, &a_link, *a.shape())?;
-    timed("sum, forward", || D::add_forward(&a, &b, y.tensor_mut()))?;
-    let y_link = Link::new();
-    let link = y_link.clone();
-    let (a, b) = (a.ghost(), b.ghost());
-    tape.add_backward_op(move |grads| {
-        let Some(dy) = link.take() else {
-            return Ok(());
-        };
-        // One term can have dy itself, if its link is empty. The other's share comes first; if they
-        // are one tensor, the link is not empty then any more.
-        let ((first, first_link), (last, last_link)) = match &a_link {
-            Some(link) if link.is_empty() => ((&b, &b_link), (&a, &a_link)),
-            _ => ((&a, &a_link), (&b, &b_link)),
-        };
-        let share = |dx: &mut _, fill| {
-            timed("sum, backward", || D::add_backward(&dy, dx, fill));
-            Ok::<_, D::Err>(())
-        };
-        add_grad!(dev, grads, first, first_link, len, share);
-        hand_grad!(dev, grads, last, last_link, dy);
+    let (a, tape) = a.split()?;
+    let (b, other) = b.split()?;
+    let mut y = a.output(*a.tensor.shape())?;
+    timed("sum, forward", || {
+        D::add_forward(&a.tensor, &b.tensor, y.tensor_mut())
+    })?;
+    let dev = a.tensor.device().clone();
+    let terms = [a.grad, b.grad];
+    Ok(Hidden::recorded(y, tape.merge(other), move |dy, grads| {
+        timed("sum, backward", || give_to_both(&dev, grads, terms, dy))
+    }))
+}
+
+/// Adds `dy` to the gradients of both terms of a sum.
+pub(crate) fn give_to_both<E: Dtype, D: Backend<E>>(
+    dev: &D,
+    grads: &mut Gradients<E, D>,
+    [a, b]: [GradTarget<E, D>; 2],
+    dy: Buffer<E, D>,
+) -> std::result::Result<(), D::Err> {
+    // One term can have dy itself, if its slot is empty. The other's share comes first; if they are
+    // one tensor, the slot is not empty then any more.
+    let (first, last) = match a.is_empty_slot() {
+        true => (b, a),
+        false => (a, b),
+    };
+    first.write(dev, grads, Storage::<E>::len(dev, &dy), |dx, fill| {
+        D::add_backward(&dy, dx, fill);
         Ok(())
-    });
-    Ok(Linked::new(y, y_link, tape))
+    })?;
+    last.add(grads, dy)
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ fn numbers(len: usize, seed: f32) -> Numbers {
     Cpu::default().tensor_from_vec(data, (len,))
 }
 
-/// A linked tensor: the sum of `x` and zeros.
-fn linked<T: Tape<f32, Cpu> + Merge<NoneTape>>(
+/// A hidden tensor: the sum of `x` and zeros.
+fn hidden<T: Tape<f32, Cpu> + Merge<NoneTape>>(
     x: Tensor<(usize,), f32, Cpu, T>,
-) -> Linked<(usize,), f32, Cpu, T> {
+) -> Hidden<(usize,), f32, Cpu, T> {
     let zeros: Numbers = Cpu::default().zeros_like(x.shape());
-    add_linked(x.into(), zeros.into()).unwrap()
+    add_hidden(x.into(), zeros.into()).unwrap()
 }
 
 fn sum(a: Vec<f32>, b: Vec<f32>) -> Vec<f32> {
@@ -39,16 +39,16 @@ fn both_terms_get_the_whole_gradient() {
 fn linked_terms_in_every_combination() {
     let (a, b, dy) = (numbers(50, 0.0), numbers(50, 1.0), numbers(50, 2.0));
     let expected = dy.as_vec();
-    let check = |y: Linked<_, _, _, OwnedTape<f32, Cpu>>| {
+    let check = |y: Hidden<_, _, _, OwnedTape<f32, Cpu>>| {
         let grads = (y.into_tensor().unwrap() * dy.clone())
             .sum::<Rank0, _>()
             .backward();
         assert_eq!(grads.get(&a).as_vec(), expected);
         assert_eq!(grads.get(&b).as_vec(), expected);
     };
-    check(add_linked(linked(a.leaky_trace()), b.leaky_trace().into()).unwrap());
-    check(add_linked(a.leaky_trace().into(), linked(b.leaky_trace())).unwrap());
-    check(add_linked(linked(a.leaky_trace()), linked(b.leaky_trace())).unwrap());
+    check(add_hidden(hidden(a.leaky_trace()), b.leaky_trace().into()).unwrap());
+    check(add_hidden(a.leaky_trace().into(), hidden(b.leaky_trace())).unwrap());
+    check(add_hidden(hidden(a.leaky_trace()), hidden(b.leaky_trace())).unwrap());
 }
 
 #[test]
@@ -56,12 +56,12 @@ fn a_term_with_other_users_collects_their_gradients() {
     let (a, b, dy) = (numbers(50, 0.0), numbers(50, 1.0), numbers(50, 2.0));
     // z = f(a); y = (z + b) + z, with either order of the terms: z's link is empty, then not.
     for turn in [false, true] {
-        let z = linked(a.leaky_trace());
+        let z = hidden(a.leaky_trace());
         let again = z.with_empty_tape();
-        let inner = add_linked(z, linked(b.leaky_trace())).unwrap();
+        let inner = add_hidden(z, hidden(b.leaky_trace())).unwrap();
         let y = match turn {
-            false => add_linked(inner, again).unwrap(),
-            true => add_linked(again, inner).unwrap(),
+            false => add_hidden(inner, again).unwrap(),
+            true => add_hidden(again, inner).unwrap(),
         };
         let grads = (y.into_tensor().unwrap() * dy.clone())
             .sum::<Rank0, _>()
@@ -69,11 +69,11 @@ fn a_term_with_other_users_collects_their_gradients() {
         assert_eq!(grads.get(&a).as_vec(), sum(dy.as_vec(), dy.as_vec()));
         assert_eq!(grads.get(&b).as_vec(), dy.as_vec());
     }
-    // Both terms the same tensor, linked and not.
+    // Both terms the same tensor, hidden and not.
     let twice = sum(dy.as_vec(), dy.as_vec());
-    let z = linked(a.leaky_trace());
+    let z = hidden(a.leaky_trace());
     let again = z.with_empty_tape();
-    let y = add_linked(z, again).unwrap().into_tensor().unwrap();
+    let y = add_hidden(z, again).unwrap().into_tensor().unwrap();
     let grads = (y * dy.clone()).sum::<Rank0, _>().backward();
     assert_eq!(grads.get(&a).as_vec(), twice);
     let y = try_add(a.leaky_trace(), a.clone()).unwrap();

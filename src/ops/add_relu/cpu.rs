@@ -5,11 +5,11 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::AddReLUKernel;
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::simd::{multiversion, relu, relu_grad};
-use crate::storage::{as_mut_slice, as_slice};
 
 multiversion! {
     fn forward<E>(a: &[E], b: &[E], y: &mut [E]) {
@@ -20,11 +20,9 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward<E>(y: &[E], dy: &[E], da: &mut [E], db: &mut [E]) {
-        for (((da, db), &y), &dy) in da.iter_mut().zip(db).zip(y).zip(dy) {
-            let dz = relu_grad(y, dy);
-            *da += dz;
-            *db += dz;
+    fn backward<E>(y: &[E], dy: &mut [E]) {
+        for (dy, &y) in dy.iter_mut().zip(y) {
+            *dy = relu_grad(y, *dy);
         }
     }
 }
@@ -43,18 +41,11 @@ impl<E: Element> AddReLUKernel<E> for Cpu {
         Ok(())
     }
 
-    fn add_relu_backward<S: Shape>(
-        y: &Tensor<S, E, Self>,
-        dy: &Self::Vec,
-        da: &mut Self::Vec,
-        db: &mut Self::Vec,
-    ) -> Result<()> {
+    fn add_relu_backward<S: Shape>(y: &Tensor<S, E, Self>, dy: &mut Self::Vec) -> Result<()> {
         as_slice("add_relu", y)?
             .par_chunks(ELEMENTS)
-            .zip(dy.par_chunks(ELEMENTS))
-            .zip(da.par_chunks_mut(ELEMENTS))
-            .zip(db.par_chunks_mut(ELEMENTS))
-            .for_each(|(((y, dy), da), db)| backward(y, dy, da, db));
+            .zip(dy.par_chunks_mut(ELEMENTS))
+            .for_each(|(y, dy)| backward(y, dy));
         Ok(())
     }
 }

@@ -5,12 +5,12 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::Storage;
-use dfdx::tensor::{Merge, PutTape, SplitTape, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Merge, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::ops::add::give_to_both;
 use crate::ops::relu::ReLUKernel;
 use crate::profile::timed;
 
@@ -27,17 +27,12 @@ pub trait AddReLUKernel<E: Dtype>: ReLUKernel<E> {
         y: &mut Tensor<S, E, Self>,
     ) -> Result<()>;
 
-    /// Adds to `da` and to `db` the elements of `dy` where the output `y` is above 0.
+    /// Writes zeros to `dy` where the output `y` is not above 0.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that are not contiguous, and those of the
     /// device.
-    fn add_relu_backward<S: Shape>(
-        y: &Tensor<S, E, Self>,
-        dy: &Self::Vec,
-        da: &mut Self::Vec,
-        db: &mut Self::Vec,
-    ) -> Result<()>;
+    fn add_relu_backward<S: Shape>(y: &Tensor<S, E, Self>, dy: &mut Self::Vec) -> Result<()>;
 }
 
 /// y = max(a + b, 0), element by element: the end of a residual block whose branches are not
@@ -64,38 +59,39 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
+    add_relu_hidden(a.into(), b.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_add_relu`] of hidden tensors.
+pub(crate) fn add_relu_hidden<S: Shape, E: Dtype, D: Backend<E>, T, R>(
+    a: Hidden<S, E, D, T>,
+    b: Hidden<S, E, D, R>,
+) -> Result<Hidden<S, E, D, T>>
+where
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
     if a.shape() != b.shape() {
         return Err(Error::shape("add_relu", "terms", a.shape(), b.shape()));
     }
-    let (a, tape) = a.try_contiguous().map_err(Error::device)?.split_tape();
-    let (b, other) = b.try_contiguous().map_err(Error::device)?.split_tape();
-    let mut tape = tape.merge(other);
-    let mut y = a.device().alloc_output(*a.shape())?;
+    let (a, tape) = a.split()?;
+    let (b, other) = b.split()?;
+    let mut y = a.output(*a.tensor.shape())?;
     timed("sum and ReLU, forward", || {
-        D::add_relu_forward(&a, &b, &mut y)
+        D::add_relu_forward(&a.tensor, &b.tensor, y.tensor_mut())
     })?;
-    let (a_ghost, b_ghost, y_ghost, kept) = (a.ghost(), b.ghost(), y.ghost(), y.clone());
-    drop((a, b));
-    tape.add_backward_op(move |grads| {
-        let dev = kept.device();
-        let dy = take_grad!(dev, grads, &y_ghost);
-        let mut da = take_grad!(dev, grads, &a_ghost);
-        let db = grads.get_or_alloc_mut(&b_ghost)?;
-        // If a and b are one tensor, this is what the taking left.
-        if Storage::<E>::len(dev, db) != Storage::<E>::len(dev, &da) {
-            D::relu_backward(&kept, &dy, &mut da).map_err(D::device_error)?;
-            D::relu_backward(&kept, &dy, &mut da).map_err(D::device_error)?;
-        } else {
+    let (dev, kept) = (a.tensor.device().clone(), y.clone());
+    let terms = [a.grad, b.grad];
+    Ok(Hidden::recorded(
+        y,
+        tape.merge(other),
+        move |mut dy, grads| {
             timed("sum and ReLU, backward", || {
-                D::add_relu_backward(&kept, &dy, &mut da, db)
+                D::add_relu_backward(&kept, &mut dy).map_err(D::device_error)?;
+                give_to_both(&dev, grads, terms, dy)
             })
-            .map_err(D::device_error)?;
-        }
-        dev.recycle(dy);
-        *grads.get_or_alloc_mut(&a_ghost)? = da;
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+        },
+    ))
 }
 
 #[cfg(test)]

@@ -9,13 +9,13 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::{AttentionKernel, AttentionOp};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::add::write;
 use crate::ops::conv2d::unfold::product::{product, Left, Product, Right, PAD};
 use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion};
-use crate::storage::{as_mut_slice, as_slice};
 
 impl AttentionOp {
     /// Positions of a row in the buffers.

@@ -8,9 +8,8 @@ use dfdx::shapes::{Const, ConstDim, Dim, HasShape, Shape};
 use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, Hidden};
 use crate::error::Result;
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// The compile-time size 3 N: queries, keys and values of N channels each.
@@ -106,13 +105,13 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    attention_linked::<HEADS, C, _, _, _, _, _, _>(qkv.into()).and_then(Linked::into_tensor)
+    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into()).and_then(Hidden::into_tensor)
 }
 
 /// [`try_attention`] between operations of this crate.
-pub(crate) fn attention_linked<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
-    qkv: Linked<(B, Triple<C>, H, W), E, D, T>,
-) -> Result<Linked<(B, Const<C>, H, W), E, D, T>>
+pub(crate) fn attention_hidden<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
+    qkv: Hidden<(B, Triple<C>, H, W), E, D, T>,
+) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>>
 where
     B: Dim,
     H: Dim,
@@ -132,36 +131,22 @@ where
         depth: C / HEADS,
         positions: h.size() * w.size(),
     };
-    let (qkv, qkv_link, mut tape) = qkv.split()?;
-    let dev = qkv.device().clone();
-    let mut y = Held::alloc(&dev, &qkv_link, (b, Const, h, w))?;
-    let mut statistics = dev.alloc_buffer(b.size() * HEADS * 2 * op.positions)?;
+    let (qkv, tape) = qkv.split()?;
+    let dev = qkv.tensor.device().clone();
+    let mut y = qkv.output((b, Const, h, w))?;
+    let mut statistics = Buffer::take(&dev, b.size() * HEADS * 2 * op.positions)?;
     timed("attention, forward", || {
-        D::attention_forward(&op, &qkv, y.tensor_mut(), &mut statistics)
+        D::attention_forward(&op, &qkv.tensor, y.tensor_mut(), &mut statistics)
     })?;
-    let y_link = Link::new();
-    if T::OWNS_TAPE {
-        let (link, kept) = (y_link.clone(), y.clone());
-        let (ghost, len) = (qkv.ghost(), qkv.shape().num_elements());
-        tape.add_backward_op(move |grads| {
-            let Some(dy) = link.take() else {
-                return Ok(());
-            };
-            let dx = |dx: &mut _, fill| {
-                timed("attention, backward", || {
-                    D::attention_backward(&op, &qkv, &kept, &statistics, &dy, (dx, fill))
-                })
-                .map_err(D::device_error)
-            };
-            add_grad!(dev, grads, &ghost, qkv_link, len, dx);
-            dev.recycle(dy);
-            dev.recycle(statistics);
-            Ok(())
-        });
-    } else {
-        dev.recycle(statistics);
-    }
-    Ok(Linked::new(y, y_link, tape))
+    let kept = y.clone();
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let (qkv, dx_to) = (qkv.tensor, qkv.grad);
+        dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
+            timed("attention, backward", || {
+                D::attention_backward(&op, &qkv, &kept, &statistics, &dy, (dx, fill))
+            })
+        })
+    }))
 }
 
 #[cfg(test)]

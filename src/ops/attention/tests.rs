@@ -3,7 +3,7 @@ use dfdx::prelude::*;
 use super::*;
 use crate::element::Element;
 use crate::on_threads;
-use crate::ops::add::add_linked;
+use crate::ops::add::add_hidden;
 
 type Qkv<const C: usize, E> = Tensor<(usize, Triple<C>, usize, usize), E, Cpu>;
 type Images<const C: usize, E> = Tensor<(usize, Const<C>, usize, usize), E, Cpu>;
@@ -148,11 +148,11 @@ fn gradients_over_links_add_up() {
     let size = [2, 3, 3];
     let x = qkv::<8, f32>(size, 1.0);
     let zeros: Qkv<8, f32> = Cpu::default().zeros_like(x.shape());
-    let z = add_linked(x.leaky_trace().into(), zeros.into()).unwrap();
+    let z = add_hidden(x.leaky_trace().into(), zeros.into()).unwrap();
     let again = z.with_empty_tape();
-    let y = attention_linked::<2, 8, _, _, _, _, _, _>(z).unwrap();
-    let other = attention_linked::<2, 8, _, _, _, _, _, _>(again).unwrap();
-    let y = add_linked(y, other).unwrap().into_tensor().unwrap();
+    let y = attention_hidden::<2, 8, _, _, _, _, _, _>(z).unwrap();
+    let other = attention_hidden::<2, 8, _, _, _, _, _, _>(again).unwrap();
+    let y = add_hidden(y, other).unwrap().into_tensor().unwrap();
     let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();
     let (_, once) = run::<2, 8, f32>(size, 1.0);
     let twice: Vec<f64> = once.iter().map(|&g| 2.0 * f64::from(g)).collect();

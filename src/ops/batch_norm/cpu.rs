@@ -9,12 +9,12 @@ use dfdx::tensor::Cpu;
 use rayon::prelude::*;
 
 use super::{Activation, BatchNorm2DKernel, BatchNorm2DOp, Images, PerChannel, Statistics};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::Dims;
 use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, prefetch, relu, relu_grad, to_f64, Lanes, SUM_RUN};
-use crate::storage::{as_mut_slice, as_slice};
 
 const OP: &str = "batch_norm2d";
 

@@ -8,9 +8,8 @@ use dfdx::shapes::{Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, Hidden, Input, PooledTensor};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, hand_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// What is applied to the sum at the end of a fused operation.
@@ -69,12 +68,8 @@ impl BatchNorm2DOp {
 /// A batch of images, (B, C, H, W).
 type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
 /// The same, in or out of an operation of this crate.
-type LinkedImages<B, C, H, W, E, D, T> = Linked<(B, C, H, W), E, D, T>;
-/// The same, taken apart.
-type WithLink<B, C, H, W, E, D> = (
-    Held<(B, C, H, W), E, D>,
-    Option<Link<<D as Storage<E>>::Vec>>,
-);
+type HiddenImages<B, C, H, W, E, D, T> = Hidden<(B, C, H, W), E, D, T>;
+type InputImages<B, C, H, W, E, D> = Input<(B, C, H, W), E, D>;
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 
@@ -183,7 +178,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    train_linked(x.into(), weight, bias, running, op).and_then(Linked::into_tensor)
+    train_hidden(x.into(), weight, bias, running, op).and_then(Hidden::into_tensor)
 }
 
 /// [`try_batch_norm2d_train`] with a residual of x's shape added before the activation, as the
@@ -205,8 +200,8 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    train_add_linked(x.into(), residual.into(), weight, bias, running, op)
-        .and_then(Linked::into_tensor)
+    train_add_hidden(x.into(), residual.into(), weight, bias, running, op)
+        .and_then(Hidden::into_tensor)
 }
 
 /// Batch normalisation with given statistics, for inference, or for training with the statistics
@@ -231,7 +226,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    eval_linked(x.into(), weight, bias, mean, var, op).and_then(Linked::into_tensor)
+    eval_hidden(x.into(), weight, bias, mean, var, op).and_then(Hidden::into_tensor)
 }
 
 /// [`try_batch_norm2d_eval`] with a residual of x's shape added before the activation.
@@ -254,48 +249,47 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    eval_add_linked(x.into(), residual.into(), weight, bias, mean, var, op)
-        .and_then(Linked::into_tensor)
+    eval_add_hidden(x.into(), residual.into(), weight, bias, mean, var, op)
+        .and_then(Hidden::into_tensor)
 }
 
 /// [`try_batch_norm2d_train`] between operations of this crate.
-pub(crate) fn train_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
-    x: LinkedImages<B, C, H, W, E, D, T>,
+pub(crate) fn train_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: HiddenImages<B, C, H, W, E, D, T>,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     running: RunningStats<'_, C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+) -> Result<HiddenImages<B, C, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (x, link, tape) = x.split()?;
-    train((x, link), None, tape, weight, bias, running, op)
+    let (x, tape) = x.split()?;
+    train(x, None, tape, weight, bias, running, op)
 }
 
 /// [`try_batch_norm2d_train_add`] between operations of this crate.
-pub(crate) fn train_add_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
-    x: LinkedImages<B, C, H, W, E, D, T>,
-    residual: LinkedImages<B, C, H, W, E, D, R>,
+pub(crate) fn train_add_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: HiddenImages<B, C, H, W, E, D, T>,
+    residual: HiddenImages<B, C, H, W, E, D, R>,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     running: RunningStats<'_, C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+) -> Result<HiddenImages<B, C, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    let (x, link, tape) = x.split()?;
-    let (residual, residual_link, other) = residual.split()?;
-    let residual = Some((residual, residual_link));
+    let (x, tape) = x.split()?;
+    let (residual, other) = residual.split()?;
     train(
-        (x, link),
-        residual,
+        x,
+        Some(residual),
         tape.merge(other),
         weight,
         bias,
@@ -305,57 +299,56 @@ where
 }
 
 /// [`try_batch_norm2d_eval`] between operations of this crate.
-pub(crate) fn eval_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
-    x: LinkedImages<B, C, H, W, E, D, T>,
+pub(crate) fn eval_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: HiddenImages<B, C, H, W, E, D, T>,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mean: &PerChannel<C, E, D>,
     var: &PerChannel<C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+) -> Result<HiddenImages<B, C, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (x, link, tape) = x.split()?;
-    eval((x, link), None, tape, weight, bias, mean, var, op)
+    let (x, tape) = x.split()?;
+    eval(x, None, tape, weight, bias, mean, var, op)
 }
 
 /// [`try_batch_norm2d_eval_add`] between operations of this crate.
-pub(crate) fn eval_add_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
-    x: LinkedImages<B, C, H, W, E, D, T>,
-    residual: LinkedImages<B, C, H, W, E, D, R>,
+pub(crate) fn eval_add_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: HiddenImages<B, C, H, W, E, D, T>,
+    residual: HiddenImages<B, C, H, W, E, D, R>,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mean: &PerChannel<C, E, D>,
     var: &PerChannel<C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>>
+) -> Result<HiddenImages<B, C, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    let (x, link, tape) = x.split()?;
-    let (residual, residual_link, other) = residual.split()?;
-    let residual = Some((residual, residual_link));
+    let (x, tape) = x.split()?;
+    let (residual, other) = residual.split()?;
     let tape = tape.merge(other);
-    eval((x, link), residual, tape, weight, bias, mean, var, op)
+    eval(x, Some(residual), tape, weight, bias, mean, var, op)
 }
 
 fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    x: WithLink<B, C, H, W, E, D>,
-    residual: Option<WithLink<B, C, H, W, E, D>>,
+    x: InputImages<B, C, H, W, E, D>,
+    residual: Option<InputImages<B, C, H, W, E, D>>,
     tape: T,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     running: RunningStats<'_, C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>> {
+) -> Result<HiddenImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let shape @ (b, c, h, w) = *x.0.shape();
+    let shape @ (b, c, h, w) = *x.tensor.shape();
     let elements = b.size() * h.size() * w.size();
     if elements < 2 {
         return Err(Error::shape(
@@ -368,15 +361,15 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let all = [weight, bias, &*running.mean, &*running.var];
     check_shapes(&shape, residual.as_ref(), all)?;
 
-    let dev = x.0.device().clone();
-    let mut y = Held::alloc(&dev, &x.1, shape)?;
+    let dev = x.tensor.device().clone();
+    let mut y = x.output(shape)?;
     let mut mean = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     timed("batch norm, forward", || {
         D::batch_norm2d_train(
             &op,
-            &x.0,
-            residual.as_ref().map(|r| &*r.0),
+            &x.tensor,
+            residual.as_ref().map(|r| &*r.tensor),
             weight,
             bias,
             running.mean,
@@ -401,27 +394,27 @@ fn train<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
 
 #[allow(clippy::too_many_arguments)]
 fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    x: WithLink<B, C, H, W, E, D>,
-    residual: Option<WithLink<B, C, H, W, E, D>>,
+    x: InputImages<B, C, H, W, E, D>,
+    residual: Option<InputImages<B, C, H, W, E, D>>,
     tape: T,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mean: &PerChannel<C, E, D>,
     var: &PerChannel<C, E, D>,
     op: BatchNorm2DOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>> {
+) -> Result<HiddenImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let shape @ (_, c, _, _) = *x.0.shape();
+    let shape @ (_, c, _, _) = *x.tensor.shape();
     check_shapes(&shape, residual.as_ref(), [weight, bias, mean, var])?;
 
-    let dev = x.0.device().clone();
-    let mut y = Held::alloc(&dev, &x.1, shape)?;
+    let dev = x.tensor.device().clone();
+    let mut y = x.output(shape)?;
     let mut inv_std = dev.try_zeros_like(&(c,)).map_err(Error::device)?;
     timed("batch norm, forward", || {
         D::batch_norm2d_eval(
             &op,
-            &x.0,
-            residual.as_ref().map(|r| &*r.0),
+            &x.tensor,
+            residual.as_ref().map(|r| &*r.tensor),
             weight,
             bias,
             mean,
@@ -445,7 +438,7 @@ fn eval<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
 
 fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
     shape: &(B, C, H, W),
-    residual: Option<&WithLink<B, C, H, W, E, D>>,
+    residual: Option<&InputImages<B, C, H, W, E, D>>,
     per_channel: [&PerChannel<C, E, D>; 4],
 ) -> Result<()> {
     let op = "batch_norm2d";
@@ -456,7 +449,9 @@ fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
         }
     }
     match residual {
-        Some((r, _)) if r.shape() != shape => Err(Error::shape(op, "residual", shape, r.shape())),
+        Some(r) if r.tensor.shape() != shape => {
+            Err(Error::shape(op, "residual", shape, r.tensor.shape()))
+        }
         _ => Ok(()),
     }
 }
@@ -465,8 +460,8 @@ fn check_shapes<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
 struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>> {
     op: BatchNorm2DOp,
     statistics: Statistics,
-    x: WithLink<B, C, H, W, E, D>,
-    residual: Option<WithLink<B, C, H, W, E, D>>,
+    x: InputImages<B, C, H, W, E, D>,
+    residual: Option<InputImages<B, C, H, W, E, D>>,
     weight: PerChannel<C, E, D>,
     bias: PerChannel<C, E, D>,
     mean: PerChannel<C, E, D>,
@@ -476,9 +471,9 @@ struct Saved<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>> {
 /// Puts the backward pass on the tape.
 fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     saved: Saved<B, C, H, W, E, D>,
-    y: Held<(B, C, H, W), E, D>,
-    mut tape: T,
-) -> LinkedImages<B, C, H, W, E, D, T> {
+    y: PooledTensor<(B, C, H, W), E, D>,
+    tape: T,
+) -> HiddenImages<B, C, H, W, E, D, T> {
     let Saved {
         op,
         statistics,
@@ -489,26 +484,17 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
         mean,
         inv_std,
     } = saved;
-    let (x, x_link) = x;
-    let y_link = Link::new();
-    if !T::OWNS_TAPE {
-        return Linked::new(y, y_link, tape);
-    }
     // Only the residual's gradient is needed, not its elements.
-    let residual = residual.map(|(r, link)| (r.ghost(), link));
+    let residual = residual.map(|residual| residual.grad);
     let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
 
-    let link = y_link.clone();
-    tape.add_backward_op(move |grads| {
-        let Some(mut dy) = link.take() else {
-            return Ok(());
-        };
-        let dev = x.device().clone();
-        let (channels, len) = (x.shape().1.size(), x.shape().num_elements());
-        let mut dweight = Storage::<E>::try_alloc_len(&dev, channels)?;
-        let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
-        let ranked = x_link.as_ref().is_some_and(Link::is_ranked);
-        let mut importance = ranked.then(|| vec![0.0; channels]);
+    Hidden::recorded(y, tape, move |mut dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        let (dev, shape) = (x.device(), x.shape());
+        let (channels, len) = (shape.1.size(), shape.num_elements());
+        let mut dweight = Buffer::take(dev, channels).map_err(D::device_error)?;
+        let mut dbias = Buffer::take(dev, channels).map_err(D::device_error)?;
+        let mut importance = dx_to.wants_importance().then(|| vec![0.0; channels]);
         let mut backward = |dy: &mut _, dx: Option<(&mut _, Fill)>| {
             timed("batch norm, backward", || {
                 D::batch_norm2d_backward(
@@ -527,32 +513,27 @@ fn record<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>
                     &mut dbias,
                 )
             })
-            .map_err(D::device_error)
         };
-        match (&residual, &x_link) {
+        if residual.is_none() && dx_to.is_empty_slot() {
             // Nobody needs dy any more, nor has anybody put a part of dx.
-            (None, Some(link)) if link.is_empty() => {
-                backward(&mut dy, None)?;
-                link.put(dy);
-            }
-            _ => {
-                let mut dx = |dx: &mut _, fill| backward(&mut dy, Some((dx, fill)));
-                add_grad!(dev, grads, &*x, x_link, len, dx);
-                // dy is the residual's gradient now. Over an empty link it goes as it is.
-                match &residual {
-                    None => dev.recycle(dy),
-                    Some((ghost, link)) => hand_grad!(dev, grads, ghost, link, dy),
-                }
+            backward(&mut dy, None).map_err(D::device_error)?;
+            dx_to.add(grads, dy)?;
+        } else {
+            dx_to.write(dev, grads, len, |dx, fill| {
+                backward(&mut dy, Some((dx, fill)))
+            })?;
+            // dy is the residual's gradient now.
+            if let Some(residual) = residual {
+                residual.add(grads, dy)?;
             }
         }
-        if let (Some(link), Some(importance)) = (&x_link, importance) {
-            link.put_importance(importance);
+        if let Some(importance) = importance {
+            dx_to.put_importance(importance);
         }
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);
         Ok(())
-    });
-    Linked::new(y, y_link, tape)
+    })
 }
 
 #[cfg(test)]

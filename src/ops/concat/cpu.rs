@@ -5,11 +5,11 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::{ConcatKernel, Part};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::add::write;
 use crate::ops::Fill;
-use crate::storage::{as_mut_slice, as_slice};
 
 impl<E: Element> ConcatKernel<E> for Cpu {
     fn concat_forward<X: Shape, Y: Shape>(

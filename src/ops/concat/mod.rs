@@ -7,9 +7,8 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Fill, Hidden};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// One of two images that lie in one: the elements that an image of the whole has, and those of
@@ -72,11 +71,11 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    concat_channels_linked(a.into(), b.into()).and_then(Linked::into_tensor)
+    concat_channels_hidden(a.into(), b.into()).and_then(Hidden::into_tensor)
 }
 
 /// [`try_concat_channels`] between operations of this crate.
-pub(crate) fn concat_channels_linked<
+pub(crate) fn concat_channels_hidden<
     const A: usize,
     const C: usize,
     const OUT: usize,
@@ -88,9 +87,9 @@ pub(crate) fn concat_channels_linked<
     T,
     R,
 >(
-    a: Linked<(B, Const<A>, H, W), E, D, T>,
-    b: Linked<(B, Const<C>, H, W), E, D, R>,
-) -> Result<Linked<(B, Const<OUT>, H, W), E, D, T>>
+    a: Hidden<(B, Const<A>, H, W), E, D, T>,
+    b: Hidden<(B, Const<C>, H, W), E, D, R>,
+) -> Result<Hidden<(B, Const<OUT>, H, W), E, D, T>>
 where
     B: Dim,
     H: Dim,
@@ -113,39 +112,29 @@ where
     let plane = h.size() * w.size();
     let whole = OUT * plane;
     let parts = [0..A * plane, A * plane..whole].map(|range| Part { whole, range });
-    let (a, a_link, tape) = a.split()?;
-    let (b, b_link, other) = b.split()?;
-    let mut tape = tape.merge(other);
-    let dev = a.device().clone();
-    let mut y = Held::alloc(&dev, &a_link, (batch, Const, h, w))?;
+    let (a, tape) = a.split()?;
+    let (b, other) = b.split()?;
+    let dev = a.tensor.device().clone();
+    let mut y = a.output((batch, Const, h, w))?;
     timed("concatenation, forward", || {
-        D::concat_forward(&parts[0], &a, y.tensor_mut())?;
-        D::concat_forward(&parts[1], &b, y.tensor_mut())
+        D::concat_forward(&parts[0], &a.tensor, y.tensor_mut())?;
+        D::concat_forward(&parts[1], &b.tensor, y.tensor_mut())
     })?;
-    let y_link = Link::new();
-    let link = y_link.clone();
-    let lens = [a.shape().num_elements(), b.shape().num_elements()];
-    let (a, b) = (a.ghost(), b.ghost());
-    tape.add_backward_op(move |grads| {
-        let Some(dy) = link.take() else {
-            return Ok(());
-        };
-        let share = |part, dx: &mut _, fill| {
-            timed("concatenation, backward", || {
-                D::concat_backward(part, &dy, dx, fill)
-            })
-            .map_err(D::device_error)
-        };
-        let (da, db) = (
-            |dx: &mut _, fill| share(&parts[0], dx, fill),
-            |dx: &mut _, fill| share(&parts[1], dx, fill),
-        );
-        add_grad!(dev, grads, &a, a_link, lens[0], da);
-        add_grad!(dev, grads, &b, b_link, lens[1], db);
-        dev.recycle(dy);
+    let lens = [
+        a.tensor.shape().num_elements(),
+        b.tensor.shape().num_elements(),
+    ];
+    let inputs = [a.grad, b.grad];
+    Ok(Hidden::recorded(y, tape.merge(other), move |dy, grads| {
+        for ((part, len), dx_to) in parts.iter().zip(lens).zip(inputs) {
+            dx_to.write(&dev, grads, len, |dx, fill| {
+                timed("concatenation, backward", || {
+                    D::concat_backward(part, &dy, dx, fill)
+                })
+            })?;
+        }
         Ok(())
-    });
-    Ok(Linked::new(y, y_link, tape))
+    }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use dfdx::prelude::*;
 
 use super::*;
-use crate::ops::add::add_linked;
+use crate::ops::add::add_hidden;
 
 type Images<const C: usize> = Tensor<(usize, Const<C>, usize, usize), f64, Cpu>;
 
@@ -34,12 +34,12 @@ fn images_lie_side_by_side_and_so_do_their_gradients() {
 
         // Over links: first into an empty one, then on top of another user's share.
         let zeros: Images<2> = Cpu::default().zeros_like(a.shape());
-        let z = add_linked(a.leaky_trace().into(), zeros.into()).unwrap();
+        let z = add_hidden(a.leaky_trace().into(), zeros.into()).unwrap();
         let (again, other) = (z.with_empty_tape(), z.with_empty_tape());
-        let first: Linked<(usize, Const<5>, usize, usize), _, _, _> =
-            concat_channels_linked(z, b.clone().into()).unwrap();
-        let second: Linked<(usize, Const<4>, usize, usize), _, _, _> =
-            concat_channels_linked(again, other).unwrap();
+        let first: Hidden<(usize, Const<5>, usize, usize), _, _, _> =
+            concat_channels_hidden(z, b.clone().into()).unwrap();
+        let second: Hidden<(usize, Const<4>, usize, usize), _, _, _> =
+            concat_channels_hidden(again, other).unwrap();
         let loss = (first.into_tensor().unwrap() * dy).sum::<Rank0, _>()
             + second.into_tensor().unwrap().sum::<Rank0, _>();
         let grads = loss.backward();

@@ -9,12 +9,11 @@ use rayon::prelude::*;
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::winograd::{self, Filters, Planes, Write};
 use super::{channels, gemm, masked, unfold, Conv2DGrads, Conv2DKernel};
+use crate::bridge::storage;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::Fill;
-use crate::recycle::Recycle;
 use crate::simd::Isa;
-use crate::storage;
 
 /// An element type's convolution on slices.
 pub trait CpuConv2D: Element {
@@ -208,10 +207,8 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         channels: usize,
         pixels: usize,
         kept: &[usize],
-    ) -> Result<<Self as Storage<E>>::Vec> {
-        let batch = dy.len() / (channels * pixels).max(1);
-        let len = batch * kept.len() * pixels;
-        let mut shrunk = Recycle::<E>::alloc_buffer(self, len)?;
+        shrunk: &mut <Self as Storage<E>>::Vec,
+    ) -> Result<()> {
         shrunk
             .par_chunks_mut((kept.len() * pixels).max(1))
             .zip(dy.par_chunks((channels * pixels).max(1)))
@@ -220,7 +217,7 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
                     to.copy_from_slice(&from[c * pixels..][..pixels]);
                 }
             });
-        Ok(shrunk)
+        Ok(())
     }
 
     fn column_importance(
@@ -236,10 +233,10 @@ impl<E: Dtype + CpuConv2D> Conv2DKernel<E> for Cpu {
         dy: &<Self as Storage<E>>::Vec,
         columns: usize,
         kept: &[usize],
-    ) -> Result<<Self as Storage<E>>::Vec> {
-        let mut left = Recycle::<E>::alloc_buffer(self, dy.len())?;
-        masked::mask(dy, columns, kept, &mut left);
-        Ok(left)
+        masked: &mut <Self as Storage<E>>::Vec,
+    ) -> Result<()> {
+        masked::mask(dy, columns, kept, masked);
+        Ok(())
     }
 
     fn zero_dropped(

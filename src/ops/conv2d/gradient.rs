@@ -1,42 +1,41 @@
 //! What a backward pass computes with.
 
 use dfdx::dtypes::Dtype;
-use dfdx::tensor::Storage;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::shrunk::ShrunkGradient;
 use super::Conv2DKernel;
+use crate::bridge::{Buffer, Pooling};
 use crate::error::Result;
 use crate::ops::Backward;
-use crate::recycle::Recycle;
 use crate::sparsity::{KeptChannels, KeptCount, Masking};
 
 /// dY (B, C_OUT, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
 /// the whole, if dX comes from that.
 #[derive(Debug)]
-pub struct BackwardGradient<const C_OUT: usize, V> {
-    left: Left<C_OUT, V>,
+pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+    selected: SelectedGrad<C_OUT, E, D>,
     /// The whole of dY, if something is dropped from it that dX needs.
-    for_input: Option<V>,
+    for_input: Option<Buffer<E, D>>,
     /// How many channels, positions or elements are kept, and of how many.
     kept: [usize; 2],
 }
 
 /// What is left of dY.
 #[derive(Debug)]
-enum Left<const C_OUT: usize, V> {
-    Whole(V),
+enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+    Whole(Buffer<E, D>),
     /// Kept channels, copied together.
-    Shrunk(ShrunkGradient<C_OUT, V>),
+    Shrunk(ShrunkGradient<C_OUT, E, D>),
     /// Every channel, with zeros.
-    Masked(V),
+    Masked(Buffer<E, D>),
 }
 
-impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
+impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> {
     /// The whole of `dy`, for a layer that is never sparse.
-    pub(crate) fn whole(dy: V) -> Self {
+    pub(crate) fn whole(dy: Buffer<E, D>) -> Self {
         Self {
-            left: Left::Whole(dy),
+            selected: SelectedGrad::Whole(dy),
             for_input: None,
             kept: [C_OUT, C_OUT],
         }
@@ -46,28 +45,23 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
     ///
     /// # Errors
     /// Those of [`ShrunkGradient::gather`] and of the device.
-    pub fn new<E: Dtype, D>(
-        dev: &D,
-        shape: &Conv2DShape,
-        dy: V,
-        backward: &Backward,
-    ) -> Result<Self>
+    pub fn new(dev: &D, shape: &Conv2DShape, dy: Buffer<E, D>, backward: &Backward) -> Result<Self>
     where
-        D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
+        D: Conv2DKernel<E>,
     {
         Self::ranked(dev, shape, dy, backward, None)
     }
 
     /// The same, where the channels' mean |dY| may be known already.
-    pub(crate) fn ranked<E: Dtype, D>(
+    pub(crate) fn ranked(
         dev: &D,
         shape: &Conv2DShape,
-        dy: V,
+        dy: Buffer<E, D>,
         backward: &Backward,
         known: Option<Vec<f64>>,
     ) -> Result<Self>
     where
-        D: Conv2DKernel<E> + Recycle<E> + Storage<E, Vec = V>,
+        D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
         let all = match backward.masking {
@@ -85,7 +79,7 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
         let (selection, draw) = (&backward.selection, backward.draw);
         let Some(kept) = selection.choose(all, backward.drop_rate, draw, importance)? else {
             return Ok(Self {
-                left: Left::Whole(dy),
+                selected: SelectedGrad::Whole(dy),
                 for_input: None,
                 kept: [all, all],
             });
@@ -98,49 +92,48 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
                 dev.scale(&mut dy, scale)?;
             }
             return Ok(Self {
-                left: Left::Masked(dy),
+                selected: SelectedGrad::Masked(dy),
                 for_input: None,
                 kept: [count, all],
             });
         }
-        let mut left = match backward.masking {
+        let mut selected = match backward.masking {
             Masking::Channels => {
                 let kept = KeptChannels::new(kept)?;
-                Left::Shrunk(ShrunkGradient::gather(dev, shape, &dy, kept)?)
+                SelectedGrad::Shrunk(ShrunkGradient::gather(dev, shape, &dy, kept)?)
             }
             Masking::Positions | Masking::Elements => {
-                Left::Masked(dev.mask_columns(&dy, all, &kept)?)
+                let mut masked = Buffer::take(dev, dev.len(&dy))?;
+                dev.mask_columns(&dy, all, &kept, &mut masked)?;
+                SelectedGrad::Masked(masked)
             }
         };
         if scale != 1.0 {
-            match &mut left {
-                Left::Shrunk(shrunk) => shrunk.scale(dev, scale)?,
-                Left::Whole(data) | Left::Masked(data) => dev.scale(data, scale)?,
+            match &mut selected {
+                SelectedGrad::Shrunk(shrunk) => shrunk.scale(dev, scale)?,
+                SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => dev.scale(data, scale)?,
             }
         }
-        let for_input = if backward.only_weight_sparse {
-            Some(dy)
-        } else {
-            dev.recycle(dy);
-            None
-        };
+        let for_input = backward.only_weight_sparse.then_some(dy);
         Ok(Self {
-            left,
+            selected,
             for_input,
             kept: [count, all],
         })
     }
 
     /// The buffer that dW and db come from, with its channels, for the kernels.
-    pub fn as_grad(&self) -> OutputGrad<'_, V> {
-        match &self.left {
-            Left::Shrunk(shrunk) => shrunk.as_grad(),
-            Left::Whole(data) | Left::Masked(data) => OutputGrad { data, kept: None },
+    pub fn as_grad(&self) -> OutputGrad<'_, D::Vec> {
+        match &self.selected {
+            SelectedGrad::Shrunk(shrunk) => shrunk.as_grad(),
+            SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => {
+                OutputGrad { data, kept: None }
+            }
         }
     }
 
     /// The buffer that dX comes from, with its channels.
-    pub fn for_input(&self) -> OutputGrad<'_, V> {
+    pub fn for_input(&self) -> OutputGrad<'_, D::Vec> {
         match &self.for_input {
             Some(data) => OutputGrad { data, kept: None },
             None => self.as_grad(),
@@ -151,16 +144,5 @@ impl<const C_OUT: usize, V> BackwardGradient<C_OUT, V> {
     pub fn count(&self, count: &KeptCount) {
         let [kept, all] = self.kept;
         count.add(kept, all);
-    }
-
-    /// Gives the buffers back.
-    pub fn recycle<E: Dtype, D: Recycle<E> + Storage<E, Vec = V>>(self, dev: &D) {
-        match self.left {
-            Left::Shrunk(shrunk) => dev.recycle(shrunk.into_data()),
-            Left::Whole(data) | Left::Masked(data) => dev.recycle(data),
-        }
-        if let Some(data) = self.for_input {
-            dev.recycle(data);
-        }
     }
 }

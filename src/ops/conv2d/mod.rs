@@ -33,9 +33,8 @@ pub use gradient::BackwardGradient;
 pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, GradSlot, Hidden};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Buffer, Fill, Link, Linked};
 use crate::profile::timed;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
@@ -77,7 +76,7 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         pixels: usize,
     ) -> Result<Vec<f64>>;
 
-    /// The channels `kept` of `dy` (B, channels, pixels), as (B, kept, pixels).
+    /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels).
     ///
     /// # Errors
     /// Those of the device.
@@ -87,7 +86,8 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
         channels: usize,
         pixels: usize,
         kept: &[usize],
-    ) -> Result<Self::Vec>;
+        shrunk: &mut Self::Vec,
+    ) -> Result<()>;
 
     /// Mean |dY| of each of `columns` columns of `dy` (rows, columns): with H_out W_out columns the
     /// rows are the batch's channels, with C_out H_out W_out its images.
@@ -96,11 +96,18 @@ pub trait Conv2DKernel<E: Dtype>: Storage<E> {
     /// Those of the device.
     fn column_importance(&self, dy: &Self::Vec, columns: usize) -> Result<Vec<f64>>;
 
-    /// `dy` (rows, columns) with zeros where the column is not in `kept`, which is ascending.
+    /// Copies `dy` (rows, columns) to `masked`, with zeros where the column is not in `kept`, which is
+    /// ascending.
     ///
     /// # Errors
     /// Those of the device.
-    fn mask_columns(&self, dy: &Self::Vec, columns: usize, kept: &[usize]) -> Result<Self::Vec>;
+    fn mask_columns(
+        &self,
+        dy: &Self::Vec,
+        columns: usize,
+        kept: &[usize],
+        masked: &mut Self::Vec,
+    ) -> Result<()>;
 
     /// Writes zeros to the channels of `dy` (B, channels, pixels) that are not in `kept`, which is
     /// ascending.
@@ -228,18 +235,18 @@ pub fn conv2d_counted<
     backward: Backward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
-    conv2d_linked::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
+    conv2d_hidden::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
         x.into(),
         weight,
         bias,
         backward,
         count,
     )
-    .and_then(Linked::into_tensor)
+    .and_then(Hidden::into_tensor)
 }
 
 /// [`conv2d_counted`] between operations of this crate.
-pub(crate) fn conv2d_linked<
+pub(crate) fn conv2d_hidden<
     const C_IN: usize,
     const C_OUT: usize,
     const K: usize,
@@ -255,12 +262,12 @@ pub(crate) fn conv2d_linked<
     D: Backend<E>,
     T: Tape<E, D>,
 >(
-    x: Linked<(B, Const<C_IN>, H, W), E, D, T>,
+    x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     backward: Backward,
     count: Option<Arc<KeptCount>>,
-) -> Result<Linked<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
+) -> Result<Hidden<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     let op = Conv2DOp {
         kernel: K,
         stride: STRIDE,
@@ -280,18 +287,18 @@ pub(crate) fn conv2d_linked<
         ));
     }
     let y_shape = (b, Const, h.conv()?, w.conv()?);
-    let plan = Plan {
-        ranked: !backward.planned_drop_rate().is_dense(),
+    let setup = BackwardSetup {
+        wants_importance: !backward.planned_drop_rate().is_dense(),
         input_gradient: backward.input_gradient,
-        choose: move |dev: &D, dy, known| {
-            let dy = BackwardGradient::<C_OUT, _>::ranked(dev, &shape, dy, &backward, known)?;
+        select: move |dev: &D, dy, known| {
+            let dy = BackwardGradient::<C_OUT, E, D>::ranked(dev, &shape, dy, &backward, known)?;
             if let Some(count) = &count {
                 dy.count(count);
             }
             Ok(dy)
         },
     };
-    convolve(x, weight, bias, shape, y_shape, plan)
+    convolve(x, weight, bias, shape, y_shape, setup)
 }
 
 /// A convolution of tensors of any ranks, whose sizes `shape` says, with a dense backward pass:
@@ -299,13 +306,13 @@ pub(crate) fn conv2d_linked<
 ///
 /// # Errors
 /// [`Error::Shape`] for tensors that have not as many elements as `shape` says; [`Error::Device`].
-pub(crate) fn conv_dense_linked<X, W, Bias, Y, E, D, T>(
-    x: Linked<X, E, D, T>,
+pub(crate) fn conv_dense_hidden<X, W, Bias, Y, E, D, T>(
+    x: Hidden<X, E, D, T>,
     weight: &Tensor<W, E, D>,
     bias: Option<&Tensor<Bias, E, D>>,
     shape: Conv2DShape,
     y: Y,
-) -> Result<Linked<Y, E, D, T>>
+) -> Result<Hidden<Y, E, D, T>>
 where
     X: Shape,
     W: Shape,
@@ -315,35 +322,35 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let plan = Plan {
-        ranked: false,
+    let setup = BackwardSetup {
+        wants_importance: false,
         input_gradient: true,
         // The number of channels is a part of the type for the sake of a choice of them. There is
         // none here, so that channel counts can be types that are no plain constants.
-        choose: |_: &D, dy, _| Ok(BackwardGradient::<0, _>::whole(dy)),
+        select: |_: &D, dy, _| Ok(BackwardGradient::<0, E, D>::whole(dy)),
     };
-    convolve(x, weight, bias, shape, y, plan)
+    convolve(x, weight, bias, shape, y, setup)
 }
 
 /// How a backward pass begins.
-struct Plan<F> {
-    /// Whether it has a use for the channels' importance.
-    ranked: bool,
+struct BackwardSetup<F> {
+    /// Whether it ranks the channels.
+    wants_importance: bool,
     /// Whether dX is computed.
     input_gradient: bool,
-    /// What is left of dY, which may come with the channels' importance.
-    choose: F,
+    /// What is kept of dY, which may come with the channels' importance.
+    select: F,
 }
 
 /// The convolution of `shape` forward, and its backward pass on the tape.
 fn convolve<const N: usize, X, W, Bias, Y, E, D, T, F>(
-    x: Linked<X, E, D, T>,
+    x: Hidden<X, E, D, T>,
     weight: &Tensor<W, E, D>,
     bias: Option<&Tensor<Bias, E, D>>,
     shape: Conv2DShape,
     y: Y,
-    plan: Plan<F>,
-) -> Result<Linked<Y, E, D, T>>
+    setup: BackwardSetup<F>,
+) -> Result<Hidden<Y, E, D, T>>
 where
     X: Shape,
     W: Shape,
@@ -352,55 +359,45 @@ where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
-    F: FnOnce(&D, Buffer<E, D>, Option<Vec<f64>>) -> Result<BackwardGradient<N, Buffer<E, D>>>
-        + 'static,
+    F: FnOnce(&D, Buffer<E, D>, Option<Vec<f64>>) -> Result<BackwardGradient<N, E, D>> + 'static,
 {
-    let (x, x_link, mut tape) = x.split()?;
-    let dev = x.device().clone();
-    let mut y = Held::alloc(&dev, &x_link, y)?;
+    let (x, tape) = x.split()?;
+    let dev = x.tensor.device().clone();
+    let mut y = x.output(y)?;
     timed("convolution, forward", || {
-        dev.conv2d_forward(&shape, &x, weight, bias, y.tensor_mut())
+        dev.conv2d_forward(&shape, &x.tensor, weight, bias, y.tensor_mut())
     })?;
 
-    let y_link = match plan.ranked {
-        true => Link::ranked(),
-        false => Link::new(),
-    };
-    if T::OWNS_TAPE {
-        let y_link = y_link.clone();
-        let x_ghost = x.ghost();
-        let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
-        let weight = weight.clone();
-        tape.add_backward_op(move |grads| {
-            let Some(dy) = y_link.take() else {
-                return Ok(());
+    let slot = GradSlot::new(setup.wants_importance);
+    let importance = slot.clone();
+    let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
+    let weight = weight.clone();
+    Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
+        let known = importance.take_importance();
+        let dy = timed("convolution, choice of channels", || {
+            (setup.select)(&dev, dy, known)
+        })
+        .map_err(D::device_error)?;
+        let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
+            let (name, dy) = match into {
+                Conv2DGrads::Input(..) => ("convolution, dX", dy.for_input()),
+                Conv2DGrads::Weight(_) => ("convolution, dW", dy.as_grad()),
+                Conv2DGrads::Bias(_) => ("convolution, db", dy.as_grad()),
             };
-            let known = y_link.take_importance();
-            let dy = timed("convolution, choice of channels", || {
-                (plan.choose)(&dev, dy, known)
+            timed(name, || {
+                dev.conv2d_backward(&shape, &x.tensor, &weight, dy, into)
             })
-            .map_err(D::device_error)?;
-            let add = |into: Conv2DGrads<'_, <D as Storage<E>>::Vec>| {
-                let (name, dy) = match into {
-                    Conv2DGrads::Input(..) => ("convolution, dX", dy.for_input()),
-                    Conv2DGrads::Weight(_) => ("convolution, dW", dy.as_grad()),
-                    Conv2DGrads::Bias(_) => ("convolution, db", dy.as_grad()),
-                };
-                timed(name, || dev.conv2d_backward(&shape, &x, &weight, dy, into))
-                    .map_err(D::device_error)
-            };
-            if let Some(bias) = &bias_ghost {
-                add(Conv2DGrads::Bias(grads.get_or_alloc_mut(bias)?))?;
-            }
-            add(Conv2DGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?))?;
-            if plan.input_gradient {
-                let len = shape.x().iter().product();
-                let dx = |dx: &mut _, fill| add(Conv2DGrads::Input(dx, fill));
-                add_grad!(dev, grads, &x_ghost, x_link, len, dx);
-            }
-            dy.recycle(&dev);
-            Ok(())
-        });
-    }
-    Ok(Linked::new(y, y_link, tape))
+        };
+        if let Some(bias) = &bias_ghost {
+            add(Conv2DGrads::Bias(grads.get_or_alloc_mut(bias)?)).map_err(D::device_error)?;
+        }
+        add(Conv2DGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?)).map_err(D::device_error)?;
+        if !setup.input_gradient {
+            return Ok(());
+        }
+        let len = shape.x().iter().product();
+        x.grad.write(&dev, grads, len, |dx, fill| {
+            add(Conv2DGrads::Input(dx, fill))
+        })
+    }))
 }

@@ -4,6 +4,7 @@ use dfdx::dtypes::Dtype;
 
 use super::geometry::{Conv2DShape, OutputGrad};
 use super::Conv2DKernel;
+use crate::bridge::{Buffer, Pooling};
 use crate::error::{Error, Result};
 use crate::sparsity::KeptChannels;
 
@@ -12,23 +13,26 @@ use crate::sparsity::KeptChannels;
 /// The shape is checked against the [`KeptChannels`] when it is made, so that whoever holds one
 /// can index it by them.
 #[derive(Debug)]
-pub struct ShrunkGradient<const C_OUT: usize, V> {
-    data: V,
+pub struct ShrunkGradient<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+    data: Buffer<E, D>,
     kept: KeptChannels<C_OUT>,
 }
 
-impl<const C_OUT: usize, V> ShrunkGradient<C_OUT, V> {
+impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> ShrunkGradient<C_OUT, E, D> {
     /// The channels `kept` of `dy` (B, C_OUT, H_out, W_out).
     ///
     /// # Errors
     /// [`Error::Shape`] if the convolution has other than `C_OUT` output channels, or `dy` or its
     /// copy has not the number of elements that the shapes ask for.
-    pub fn gather<E: Dtype, D: Conv2DKernel<E, Vec = V>>(
+    pub fn gather(
         dev: &D,
         shape: &Conv2DShape,
-        dy: &V,
+        dy: &D::Vec,
         kept: KeptChannels<C_OUT>,
-    ) -> Result<Self> {
+    ) -> Result<Self>
+    where
+        D: Conv2DKernel<E>,
+    {
         let pixels = shape.output_pixels();
         if shape.c_out != C_OUT {
             return Err(Error::shape(
@@ -39,13 +43,13 @@ impl<const C_OUT: usize, V> ShrunkGradient<C_OUT, V> {
             ));
         }
         check_len(dev.len(dy), shape, C_OUT)?;
-        let data = dev.gather_channels(dy, C_OUT, pixels, kept.indices())?;
-        check_len(dev.len(&data), shape, kept.len())?;
+        let mut data = Buffer::take(dev, shape.batch * kept.len() * pixels)?;
+        dev.gather_channels(dy, C_OUT, pixels, kept.indices(), &mut data)?;
         Ok(Self { data, kept })
     }
 
     /// The buffer and its channels, for the kernels.
-    pub fn as_grad(&self) -> OutputGrad<'_, V> {
+    pub fn as_grad(&self) -> OutputGrad<'_, D::Vec> {
         OutputGrad {
             data: &self.data,
             kept: Some(self.kept.indices()),
@@ -56,17 +60,11 @@ impl<const C_OUT: usize, V> ShrunkGradient<C_OUT, V> {
     ///
     /// # Errors
     /// Those of the device.
-    pub fn scale<E: Dtype, D: Conv2DKernel<E, Vec = V>>(
-        &mut self,
-        dev: &D,
-        factor: f64,
-    ) -> Result<()> {
+    pub fn scale(&mut self, dev: &D, factor: f64) -> Result<()>
+    where
+        D: Conv2DKernel<E>,
+    {
         dev.scale(&mut self.data, factor)
-    }
-
-    /// The buffer, for another use.
-    pub fn into_data(self) -> V {
-        self.data
     }
 
     /// The channels.

@@ -7,11 +7,12 @@ use rayon::prelude::*;
 
 use super::mask::MaskBlock;
 use super::{DropoutKernel, DropoutMask};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
+use crate::ops::Fill;
 use crate::simd::multiversion;
-use crate::storage::{as_mut_slice, as_slice};
 
 multiversion! {
     fn forward<E>(mask: MaskBlock, scale: E, x: &[E], y: &mut [E]) {
@@ -22,9 +23,9 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward<E>(mask: MaskBlock, scale: E, dy: &[E], dx: &mut [E]) {
+    fn backward<E>(mask: MaskBlock, scale: E, dy: &[E], dx: &mut [E], fill: Fill) {
         for ((dx, &dy), i) in dx.iter_mut().zip(dy).zip(0u32..) {
-            *dx += if mask.keeps(i) { dy * scale } else { E::zero() };
+            fill.write(dx, if mask.keeps(i) { dy * scale } else { E::zero() });
         }
     }
 }
@@ -49,11 +50,11 @@ impl<E: Element> DropoutKernel<E> for Cpu {
         Ok(())
     }
 
-    fn dropout_backward(mask: &DropoutMask, dy: &Self::Vec, dx: &mut Self::Vec) {
+    fn dropout_backward(mask: &DropoutMask, dy: &Self::Vec, dx: &mut Self::Vec, fill: Fill) {
         let scale = scale(mask);
         dy.par_chunks(ELEMENTS)
             .zip(dx.par_chunks_mut(ELEMENTS))
             .enumerate()
-            .for_each(|(block, (dy, dx))| backward(mask.block(block), scale, dy, dx));
+            .for_each(|(block, (dy, dx))| backward(mask.block(block), scale, dy, dx, fill));
     }
 }

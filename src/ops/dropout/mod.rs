@@ -6,11 +6,11 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::bridge::{Fill, Hidden};
+use crate::error::Result;
 use crate::profile::timed;
 
 pub use mask::DropoutMask;
@@ -21,15 +21,15 @@ pub trait DropoutKernel<E: Dtype>: Storage<E> {
     /// Writes `y`: x / (1 - rate) where `mask` keeps the element, 0 elsewhere.
     ///
     /// # Errors
-    /// [`Error::Shape`] for tensors that are not contiguous, and those of the device.
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the device.
     fn dropout_forward<S: Shape>(
         mask: &DropoutMask,
         x: &Tensor<S, E, Self>,
         y: &mut Tensor<S, E, Self>,
     ) -> Result<()>;
 
-    /// Adds to `dx` dy / (1 - rate) where `mask` keeps the element.
-    fn dropout_backward(mask: &DropoutMask, dy: &Self::Vec, dx: &mut Self::Vec);
+    /// Adds to `dx`, or overwrites it with, dy / (1 - rate) where `mask` keeps the element.
+    fn dropout_backward(mask: &DropoutMask, dy: &Self::Vec, dx: &mut Self::Vec, fill: Fill);
 }
 
 /// y = x / (1 - rate) where `mask` keeps the element, 0 elsewhere ([Srivastava et al.,
@@ -40,7 +40,7 @@ pub trait DropoutKernel<E: Dtype>: Storage<E> {
 /// it is.
 ///
 /// # Errors
-/// [`Error::Device`].
+/// [`Error::Device`](crate::Error::Device).
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -59,22 +59,32 @@ pub fn try_dropout<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     x: Tensor<S, E, D, T>,
     mask: DropoutMask,
 ) -> Result<Tensor<S, E, D, T>> {
+    dropout_hidden(x.into(), mask).and_then(Hidden::into_tensor)
+}
+
+/// [`try_dropout`] of a hidden tensor.
+pub(crate) fn dropout_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Hidden<S, E, D, T>,
+    mask: DropoutMask,
+) -> Result<Hidden<S, E, D, T>> {
     if mask.rate() == 0.0 {
         return Ok(x);
     }
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let dev = x.device().clone();
-    let mut y = dev.alloc_output(*x.shape())?;
-    timed("dropout, forward", || D::dropout_forward(&mask, &x, &mut y))?;
-    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
-    drop(x);
-    tape.add_backward_op(move |grads| {
-        let dy = take_grad!(dev, grads, &y_ghost);
-        D::dropout_backward(&mask, &dy, grads.get_or_alloc_mut(&x_ghost)?);
-        dev.recycle(dy);
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+    let (x, tape) = x.split()?;
+    let shape = *x.tensor.shape();
+    let mut y = x.output(shape)?;
+    timed("dropout, forward", || {
+        D::dropout_forward(&mask, &x.tensor, y.tensor_mut())
+    })?;
+    let (dev, dx_to) = (x.tensor.device().clone(), x.grad);
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+            timed("dropout, backward", || {
+                D::dropout_backward(&mask, &dy, dx, fill)
+            });
+            Ok(())
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::{
     Activation, GradientBuffers, GroupNormKernel, GroupNormOp, Images, PerChannel, PerImage, Stats,
 };
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::ops::silu::cpu::{silu, silu_grad_from_output};
 use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, to_f64, Lanes, SUM_RUN};
-use crate::storage::{as_mut_slice, as_slice};
 use crate::workspace::Workspace;
 
 const OP: &str = "group_norm";

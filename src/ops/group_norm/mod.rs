@@ -6,13 +6,11 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape, Shape};
-use dfdx::tensor::{Merge, NoneTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, Hidden, Input, PooledTensor};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// What is applied to the normalised images.
@@ -56,7 +54,7 @@ impl GroupNormOp {
 /// A batch of images, (B, C, H, W).
 type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
 /// The same, in or out of an operation of this crate.
-type LinkedImages<B, C, H, W, E, D, T> = Linked<(B, C, H, W), E, D, T>;
+type HiddenImages<B, C, H, W, E, D, T> = Hidden<(B, C, H, W), E, D, T>;
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 /// One number an image and channel.
@@ -163,7 +161,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let y = group_norm_linked::<G, C, B, H, W, E, D, T>(x.into(), weight, bias, op)?;
+    let y = group_norm_hidden::<G, C, B, H, W, E, D, T>(x.into(), weight, bias, op)?;
     y.into_tensor()
 }
 
@@ -190,17 +188,23 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    let y = group_norm_shift_linked::<G, C, B, H, W, E, D, T, R>(x.into(), shift, weight, bias, op);
-    y.and_then(Linked::into_tensor)
+    let y = group_norm_shift_hidden::<G, C, B, H, W, E, D, T, R>(
+        x.into(),
+        shift.into(),
+        weight,
+        bias,
+        op,
+    );
+    y.and_then(Hidden::into_tensor)
 }
 
 /// [`try_group_norm`] between operations of this crate.
-pub(crate) fn group_norm_linked<const G: usize, const C: usize, B: Dim, H: Dim, W: Dim, E, D, T>(
-    x: LinkedImages<B, Const<C>, H, W, E, D, T>,
+pub(crate) fn group_norm_hidden<const G: usize, const C: usize, B: Dim, H: Dim, W: Dim, E, D, T>(
+    x: HiddenImages<B, Const<C>, H, W, E, D, T>,
     weight: &PerChannel<Const<C>, E, D>,
     bias: &PerChannel<Const<C>, E, D>,
     op: GroupNormOp,
-) -> Result<LinkedImages<B, Const<C>, H, W, E, D, T>>
+) -> Result<HiddenImages<B, Const<C>, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
@@ -212,13 +216,13 @@ where
             "the groups have to divide the channels"
         )
     };
-    let (x, link, tape) = x.split()?;
-    apply(G, x, link, None, tape, weight, bias, op)
+    let (x, tape) = x.split()?;
+    apply(G, x, None, tape, weight, bias, op)
 }
 
 /// [`try_group_norm_shift`] between operations of this crate. The shift's gradient goes through
 /// `Gradients`.
-pub(crate) fn group_norm_shift_linked<
+pub(crate) fn group_norm_shift_hidden<
     const G: usize,
     const C: usize,
     B: Dim,
@@ -229,12 +233,12 @@ pub(crate) fn group_norm_shift_linked<
     T,
     R,
 >(
-    x: LinkedImages<B, Const<C>, H, W, E, D, T>,
-    shift: PerImage<B, Const<C>, E, D, R>,
+    x: HiddenImages<B, Const<C>, H, W, E, D, T>,
+    shift: Hidden<(B, Const<C>), E, D, R>,
     weight: &PerChannel<Const<C>, E, D>,
     bias: &PerChannel<Const<C>, E, D>,
     op: GroupNormOp,
-) -> Result<LinkedImages<B, Const<C>, H, W, E, D, T>>
+) -> Result<HiddenImages<B, Const<C>, H, W, E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
@@ -247,78 +251,68 @@ where
             "the groups have to divide the channels"
         )
     };
-    let (x, link, tape) = x.split()?;
-    let (shift, other) = shift.try_contiguous().map_err(Error::device)?.split_tape();
-    if shift.shape().0 != x.shape().0 {
-        let expected = (x.shape().0, x.shape().1);
-        return Err(Error::shape("group_norm", "shift", expected, shift.shape()));
+    let (x, tape) = x.split()?;
+    let (shift, other) = shift.split()?;
+    let (expected, found) = (*x.tensor.shape(), *shift.tensor.shape());
+    if found.0 != expected.0 {
+        let expected = (expected.0, expected.1);
+        return Err(Error::shape("group_norm", "shift", expected, found));
     }
     let tape = tape.merge(other);
-    apply(G, x, link, Some(shift), tape, weight, bias, op)
+    apply(G, x, Some(shift), tape, weight, bias, op)
 }
 
 #[allow(clippy::too_many_arguments)]
 fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     groups: usize,
-    x: Held<(B, C, H, W), E, D>,
-    x_link: Option<Link<<D as Storage<E>>::Vec>>,
-    shift: Option<PerImage<B, C, E, D>>,
-    mut tape: T,
+    x: Input<(B, C, H, W), E, D>,
+    shift: Option<Input<(B, C), E, D>>,
+    tape: T,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     op: GroupNormOp,
-) -> Result<LinkedImages<B, C, H, W, E, D, T>> {
+) -> Result<HiddenImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let (batch, channels) = (x.shape().0.size(), x.shape().1.size());
-    let dev = x.device().clone();
-    let mut y = Held::alloc(&dev, &x_link, *x.shape())?;
+    let shape = *x.tensor.shape();
+    let (batch, channels) = (shape.0.size(), shape.1.size());
+    let dev = x.tensor.device().clone();
+    let mut y = x.output(shape)?;
     let stats = (batch, groups);
-    let mut mean = dev.try_zeros_like(&stats).map_err(Error::device)?;
-    let mut inv_std = dev.try_zeros_like(&stats).map_err(Error::device)?;
+    let mut mean = PooledTensor::take(&dev, stats)?;
+    let mut inv_std = PooledTensor::take(&dev, stats)?;
     timed("group norm, forward", || {
         D::group_norm_forward(
             &op,
             groups,
-            &x,
-            shift.as_ref(),
+            &x.tensor,
+            shift.as_ref().map(|shift| &*shift.tensor),
             weight,
             bias,
             y.tensor_mut(),
-            &mut mean,
-            &mut inv_std,
+            mean.tensor_mut(),
+            inv_std.tensor_mut(),
         )
     })?;
-    let y_link = Link::new();
-    if !T::OWNS_TAPE {
-        return Ok(Linked::new(y, y_link, tape));
-    }
 
     // Of SiLU alone, and the convolution after it keeps it too.
     let y_kept = (op.activation == Activation::SiLU).then(|| y.clone());
     let (weight, bias) = (weight.clone(), bias.clone());
-    let link = y_link.clone();
-    tape.add_backward_op(move |grads| {
-        let Some(dy) = link.take() else {
-            return Ok(());
-        };
-        let mut dweight = Storage::<E>::try_alloc_len(&dev, channels)?;
-        let mut dbias = Storage::<E>::try_alloc_len(&dev, channels)?;
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
+        let (mut dweight, mut dbias) = (take(channels)?, take(channels)?);
         let mut dshift = match &shift {
-            Some(shift) => {
-                let len = shift.shape().num_elements();
-                Some(dev.alloc_buffer(len).map_err(D::device_error)?)
-            }
+            Some(_) => Some(take(batch * channels)?),
             None => None,
         };
-        let ranked = x_link.as_ref().is_some_and(Link::is_ranked);
-        let mut importance = ranked.then(|| vec![0.0; channels]);
-        let mut write = |dx: &mut _, fill| {
+        let mut importance = dx_to.wants_importance().then(|| vec![0.0; channels]);
+        dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
             timed("group norm, backward", || {
                 D::group_norm_backward(
                     groups,
                     &x,
                     y_kept.as_deref(),
-                    shift.as_ref(),
+                    shift.as_ref().map(|shift| &*shift.tensor),
                     &weight,
                     &bias,
                     &mean,
@@ -327,29 +321,23 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                     GradientBuffers {
                         dx: (dx, fill),
                         importance: importance.as_deref_mut(),
-                        dshift: dshift.as_mut(),
+                        dshift: dshift.as_deref_mut(),
                         dweight: &mut dweight,
                         dbias: &mut dbias,
                     },
                 )
             })
-            .map_err(D::device_error)
-        };
-        let len = x.shape().num_elements();
-        add_grad!(dev, grads, &*x, x_link, len, write);
-        if let (Some(link), Some(importance)) = (&x_link, importance) {
-            link.put_importance(importance);
+        })?;
+        if let Some(importance) = importance {
+            dx_to.put_importance(importance);
         }
-        dev.recycle(dy);
-        if let (Some(shift), Some(dshift)) = (&shift, dshift) {
-            D::accumulate(grads.get_or_alloc_mut(shift)?, &dshift);
-            dev.recycle(dshift);
+        if let (Some(shift), Some(dshift)) = (shift, dshift) {
+            shift.grad.add(grads, dshift)?;
         }
         D::accumulate(grads.get_or_alloc_mut(&weight)?, &dweight);
         D::accumulate(grads.get_or_alloc_mut(&bias)?, &dbias);
         Ok(())
-    });
-    Ok(Linked::new(y, y_link, tape))
+    }))
 }
 
 #[cfg(test)]

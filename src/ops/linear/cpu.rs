@@ -4,20 +4,17 @@
 //! on the number of threads. The batch is the products' contiguous side where W is a factor, so
 //! that W is read once and never copied whole.
 
-use std::borrow::Cow;
-
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::{LinearGrads, LinearKernel, LinearShape};
+use crate::bridge::{storage, Fill};
 use crate::element::Element;
 use crate::error::{Error, Result};
 use crate::ops::conv2d::unfold::product::{product, Left, Product, Right, PAD};
 use crate::ops::conv2d::OutputGrad;
-use crate::recycle::Recycle;
-use crate::storage;
 use crate::workspace::Workspace;
 
 /// Rows of a product that a task computes.
@@ -44,17 +41,18 @@ fn transposed<E: Element>(data: &[E], rows: usize, cols: usize) -> (Workspace<E>
     (copy, row)
 }
 
-/// `data` (rows, cols) with its rows padded with zeros to whole vectors.
-fn padded<E: Element>(data: &[E], cols: usize) -> (Cow<'_, [E]>, usize) {
+/// `data` (rows, cols) with its rows padded with zeros to whole vectors, if they are not; and their
+/// length.
+fn padded<E: Element>(data: &[E], cols: usize) -> (Option<Workspace<E>>, usize) {
     let row = cols.next_multiple_of(PAD);
     if row == cols {
-        return (data.into(), row);
+        return (None, row);
     }
-    let mut copy = vec![E::zero(); data.len() / cols * row];
+    let mut copy = Workspace::zeroed(data.len() / cols * row);
     for (to, from) in copy.chunks_exact_mut(row).zip(data.chunks_exact(cols)) {
         to[..cols].copy_from_slice(from);
     }
-    (copy.into(), row)
+    (Some(copy), row)
 }
 
 /// C (rows, cols) = A (rows, depth) B (depth, cols), a block of rows a task.
@@ -99,19 +97,26 @@ fn forward<E: Product>(shape: &LinearShape, x: &[E], w: &[E], bias: Option<&[E]>
         });
 }
 
-/// dX (B, I) += dY (B, kept) w (kept, I)
-fn backward_input<E: Product>(shape: &LinearShape, w: &[E], dy: OutputGrad<'_, [E]>, dx: &mut [E]) {
+/// dX (B, I) += dY (B, kept) w (kept, I), or dX = it
+fn backward_input<E: Product>(
+    shape: &LinearShape,
+    w: &[E],
+    dy: OutputGrad<'_, [E]>,
+    dx: &mut [E],
+    fill: Fill,
+) {
     let (inputs, kept) = (shape.inputs, dy.channels(shape.outputs));
-    let filters: Cow<'_, [E]> = match dy.kept {
-        None => w.into(),
-        Some(kept) => {
-            let rows = kept.iter().flat_map(|&o| &w[o * inputs..(o + 1) * inputs]);
-            rows.copied().collect()
+    let gathered = dy.kept.map(|kept| {
+        let mut rows = Workspace::take(kept.len() * inputs);
+        for (to, &o) in rows.chunks_exact_mut(inputs).zip(kept) {
+            to.copy_from_slice(&w[o * inputs..(o + 1) * inputs]);
         }
-    };
+        rows
+    });
+    let filters = gathered.as_deref().unwrap_or(w);
     let (grad, row) = transposed(dy.data, shape.batch, kept);
     let filters = Left {
-        data: &filters,
+        data: filters,
         row: 1,
         col: inputs,
     };
@@ -120,7 +125,7 @@ fn backward_input<E: Product>(shape: &LinearShape, w: &[E], dy: OutputGrad<'_, [
     let sums = multiply([inputs, row, kept], filters, grad);
     dx.par_chunks_mut(inputs).enumerate().for_each(|(b, dx)| {
         for (i, dx) in dx.iter_mut().enumerate() {
-            *dx += sums[i * row + b];
+            fill.write(dx, sums[i * row + b]);
         }
     });
 }
@@ -133,14 +138,15 @@ fn backward_weight<E: Product>(
     dw: &mut [E],
 ) {
     let (inputs, kept) = (shape.inputs, dy.channels(shape.outputs));
-    let (x, row) = padded(x, inputs);
+    let (copy, row) = padded(x, inputs);
+    let x = copy.as_deref().unwrap_or(x);
     let grad = Left {
         data: dy.data,
         row: 1,
         col: kept,
     };
     // (kept, B) x (B, I) -> (kept, I)
-    let sums = multiply([kept, row, shape.batch], grad, Right { data: &x, row });
+    let sums = multiply([kept, row, shape.batch], grad, Right { data: x, row });
     for (slot, sum) in sums.chunks_exact(row).enumerate() {
         let o = dy.kept.map_or(slot, |kept| kept[slot]);
         for (dw, &sum) in dw[o * inputs..(o + 1) * inputs].iter_mut().zip(sum) {
@@ -170,8 +176,8 @@ impl<E: Dtype + Product> LinearKernel<E> for Cpu {
         x: &Tensor<X, E, Self>,
         weight: &Tensor<W, E, Self>,
         bias: Option<&Tensor<B, E, Self>>,
-        y: Y,
-    ) -> Result<Tensor<Y, E, Self>> {
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()> {
         let x = storage::as_slice("linear: x", x)?;
         let weight = storage::as_slice("linear: weight", weight)?;
         let bias = bias
@@ -182,13 +188,12 @@ impl<E: Dtype + Product> LinearKernel<E> for Cpu {
         if let Some(bias) = bias {
             check("bias", bias.len(), [shape.outputs, 1])?;
         }
-        let mut y = self.alloc_output(y)?;
-        let out = storage::as_mut_slice("linear: y", &mut y)?;
+        let out = storage::as_mut_slice("linear: y", y)?;
         check("y", out.len(), [shape.batch, shape.outputs])?;
         if !out.is_empty() {
             forward(shape, x, weight, bias, out);
         }
-        Ok(y)
+        Ok(())
     }
 
     fn linear_backward<X: Shape, W: Shape>(
@@ -223,9 +228,9 @@ impl<E: Dtype + Product> LinearKernel<E> for Cpu {
             return Ok(());
         }
         match grads {
-            LinearGrads::Input(dx) => {
+            LinearGrads::Input(dx, fill) => {
                 check("dx", dx.len(), [shape.batch, shape.inputs])?;
-                backward_input(shape, weight, dy, dx);
+                backward_input(shape, weight, dy, dx, fill);
             }
             LinearGrads::Weight(dw) => {
                 check("dw", dw.len(), [shape.outputs, shape.inputs])?;

@@ -12,14 +12,15 @@ use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 pub use crate::ops::Backward;
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::bridge::{Fill, Hidden};
+use crate::error::Result;
 use crate::ops::conv2d::{BackwardGradient, Conv2DOp, Conv2DShape, OutputGrad};
+use crate::profile::timed;
 use crate::sparsity::{KeptCount, Masking};
 
 /// The sizes of a linear map: x (batch, inputs), weight (outputs, inputs), y (batch, outputs).
@@ -50,8 +51,8 @@ impl LinearShape {
 /// Which gradient [`LinearKernel::linear_backward`] adds to.
 #[derive(Debug)]
 pub enum LinearGrads<'a, V> {
-    /// dX (B, I)
-    Input(&'a mut V),
+    /// dX (B, I), added or written.
+    Input(&'a mut V, Fill),
     /// dW (O, I)
     Weight(&'a mut V),
     /// db (O)
@@ -63,15 +64,15 @@ pub trait LinearKernel<E: Dtype>: Storage<E> {
     /// y (B, O) = x (B, I) weightT (I, O) + bias (O)
     ///
     /// # Errors
-    /// [`Error::Device`] if memory runs out, [`Error::Shape`] for tensors that are not contiguous.
+    /// [`Error::Device`](crate::Error::Device) if memory runs out, [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous.
     fn linear_forward<X: Shape, W: Shape, B: Shape, Y: Shape>(
         &self,
         shape: &LinearShape,
         x: &Tensor<X, E, Self>,
         weight: &Tensor<W, E, Self>,
         bias: Option<&Tensor<B, E, Self>>,
-        y: Y,
-    ) -> Result<Tensor<Y, E, Self>>;
+        y: &mut Tensor<Y, E, Self>,
+    ) -> Result<()>;
 
     /// Adds the gradient of the input, the weight or the bias to what is there. `dy` is (B, O), or
     /// (B, kept).
@@ -95,7 +96,7 @@ pub trait LinearKernel<E: Dtype>: Storage<E> {
 /// `count`, if given, is told how many. The gradient of y is used up on the way.
 ///
 /// # Errors
-/// [`Error::Parameter`] if I or O is 0; [`Error::Shape`] if the sizes overflow; [`Error::Device`]
+/// [`Error::Parameter`](crate::Error::Parameter) if I or O is 0; [`Error::Shape`](crate::Error::Shape) if the sizes overflow; [`Error::Device`](crate::Error::Device)
 /// if memory runs out.
 ///
 /// ```
@@ -122,6 +123,24 @@ pub fn linear<const I: usize, const O: usize, B: Dim, E: Dtype, D: Backend<E>, T
     backward: Backward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Tensor<(B, Const<O>), E, D, T>> {
+    linear_hidden(x.into(), weight, bias, backward, count).and_then(Hidden::into_tensor)
+}
+
+/// [`linear`] of a hidden tensor.
+pub(crate) fn linear_hidden<
+    const I: usize,
+    const O: usize,
+    B: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+>(
+    x: Hidden<(B, Const<I>), E, D, T>,
+    weight: &Tensor<(Const<O>, Const<I>), E, D>,
+    bias: Option<&Tensor<(Const<O>,), E, D>>,
+    backward: Backward,
+    count: Option<Arc<KeptCount>>,
+) -> Result<Hidden<(B, Const<O>), E, D, T>> {
     let &(b, _) = x.shape();
     let shape = LinearShape {
         batch: b.size(),
@@ -133,41 +152,41 @@ pub fn linear<const I: usize, const O: usize, B: Dim, E: Dtype, D: Backend<E>, T
         masking: Masking::Channels,
         ..backward
     };
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let dev = x.device().clone();
-    let y = dev.linear_forward(&shape, &x, weight, bias, (b, Const))?;
+    let (x, tape) = x.split()?;
+    let mut y = x.output((b, Const))?;
+    let dev = x.tensor.device().clone();
+    timed("linear, forward", || {
+        dev.linear_forward(&shape, &x.tensor, weight, bias, y.tensor_mut())
+    })?;
 
-    if T::OWNS_TAPE {
-        let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
-        let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
-        let weight = weight.clone();
-        tape.add_backward_op(move |grads| {
-            let dy = take_grad!(dev, grads, &y_ghost);
-            let dy = BackwardGradient::<O, _>::new(&dev, &conv, dy, &backward)
-                .map_err(D::device_error)?;
-            if let Some(count) = count {
-                dy.count(&count);
-            }
-            let add = |into: LinearGrads<'_, <D as Storage<E>>::Vec>| {
-                let dy = match into {
-                    LinearGrads::Input(_) => dy.for_input(),
-                    _ => dy.as_grad(),
-                };
-                dev.linear_backward(&shape, &x, &weight, dy, into)
-                    .map_err(D::device_error)
+    let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
+    let weight = weight.clone();
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
+            .map_err(D::device_error)?;
+        if let Some(count) = count {
+            dy.count(&count);
+        }
+        let add = |into: LinearGrads<'_, <D as Storage<E>>::Vec>| {
+            let dy = match into {
+                LinearGrads::Input(..) => dy.for_input(),
+                _ => dy.as_grad(),
             };
-            if let Some(bias) = &bias_ghost {
-                add(LinearGrads::Bias(grads.get_or_alloc_mut(bias)?))?;
-            }
-            add(LinearGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?))?;
-            if backward.input_gradient {
-                add(LinearGrads::Input(grads.get_or_alloc_mut(&x_ghost)?))?;
-            }
-            dy.recycle(&dev);
-            Ok(())
-        });
-    }
-    Ok(y.put_tape(tape))
+            timed("linear, backward", || {
+                dev.linear_backward(&shape, &x.tensor, &weight, dy, into)
+            })
+        };
+        if let Some(bias) = &bias_ghost {
+            add(LinearGrads::Bias(grads.get_or_alloc_mut(bias)?)).map_err(D::device_error)?;
+        }
+        add(LinearGrads::Weight(grads.get_or_alloc_mut(&w_ghost)?)).map_err(D::device_error)?;
+        if !backward.input_gradient {
+            return Ok(());
+        }
+        x.grad.write(&dev, grads, shape.batch * I, |dx, fill| {
+            add(LinearGrads::Input(dx, fill))
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::*;
+use crate::bridge::Buffer;
 use crate::ops::Backward;
 use crate::sparsity::{AdaptiveKeep, DropRate, Selection};
 
@@ -148,9 +149,10 @@ fn an_empty_batch_has_no_gradient() {
         ..Backward::default()
     };
     let conv = shape.conv().unwrap();
-    let dy = BackwardGradient::<4, _>::new::<f32, _>(&dev, &conv, alloc(0), &half).unwrap();
+    let dy = BackwardGradient::<4, f32, Cpu>::new(&dev, &conv, Buffer::from_dfdx(alloc(0)), &half)
+        .unwrap();
     for grads in [
-        LinearGrads::Input(&mut dx),
+        LinearGrads::Input(&mut dx, Fill::Add),
         LinearGrads::Weight(&mut dw),
         LinearGrads::Bias(&mut db),
     ] {
@@ -187,8 +189,9 @@ fn buffers_of_the_wrong_size_are_errors() {
     assert!(err.contains("kept feature = 4"), "{err}");
     let wide: Tensor<Rank2<2, 4>, f32, _> = dev.zeros();
     let no_bias: Option<&Tensor<Rank1<4>, f32, Cpu>> = None;
+    let mut y: Tensor<Rank2<2, 4>, f32, _> = dev.zeros();
     assert!(dev
-        .linear_forward(&shape, &wide, &w, no_bias, (2usize, Const::<4>))
+        .linear_forward(&shape, &wide, &w, no_bias, &mut y)
         .is_err());
 }
 

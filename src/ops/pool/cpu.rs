@@ -1,17 +1,16 @@
 //! Pooling on the CPU: some planes a task, rows of outputs in the inner loop.
 
-use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::{Pool2DKernel, Pool2DOp};
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion, Lanes, SUM_RUN};
-use crate::storage::{as_mut_slice, as_slice};
 
 impl Pool2DOp {
     fn input_plane(&self) -> usize {
@@ -20,6 +19,12 @@ impl Pool2DOp {
 
     fn output_plane(&self) -> usize {
         self.output[0] * self.output[1]
+    }
+
+    /// The number of a tap of the window, as an element.
+    #[inline(always)]
+    fn tap_number<E: Element>(&self, kh: usize, kw: usize) -> E {
+        from_f64((kh * self.kernel + kw) as f64)
     }
 
     /// The planes of a task.
@@ -106,7 +111,7 @@ impl<E: Copy> Phases<E> {
 
 multiversion! {
     /// The maxima of some planes; `argmax` is empty or has a place for each output.
-    fn max_forward<E>(op: &Pool2DOp, x: &[E], y: &mut [E], argmax: &mut [u32]) {
+    fn max_forward<E>(op: &Pool2DOp, x: &[E], y: &mut [E], argmax: &mut [E]) {
         let [_, width] = op.input;
         let mut none = [];
         let mut phases = Phases::new(op, E::neg_infinity());
@@ -131,22 +136,21 @@ multiversion! {
                     continue;
                 };
                 // A window of nothing but -inf has its first element as its maximum.
-                let top = (oh * op.stride).saturating_sub(op.padding);
+                let first = |o: usize| op.padding.saturating_sub(o * op.stride);
                 for (ow, at) in argmax.iter_mut().enumerate() {
-                    *at = (top * width + (ow * op.stride).saturating_sub(op.padding)) as u32;
+                    *at = op.tap_number(first(oh), first(ow));
                 }
                 for kh in 0..op.kernel {
                     let Some(h) = op.tap(0, oh, kh) else { continue };
                     phases.fill(op, &x[h * width..][..width]);
                     for kw in 0..op.kernel {
-                        // On the padding this is no index, but -inf is never the larger.
-                        let mut here = ((h * width + kw) as u32).wrapping_sub(op.padding as u32);
+                        let tap: E = op.tap_number(kh, kw);
                         let out = y.iter_mut().zip(&mut *argmax);
                         for ((y, at), &x) in out.zip(phases.tap(op, kw)) {
+                            // On the padding x is -inf, which is never the larger.
                             let larger = x > *y || x.is_nan();
                             *y = if larger { x } else { *y };
-                            *at = if larger { here } else { *at };
-                            here = here.wrapping_add(op.stride as u32);
+                            *at = if larger { tap } else { *at };
                         }
                     }
                 }
@@ -155,13 +159,22 @@ multiversion! {
     }
 }
 
-fn max_backward<E: Dtype>(op: &Pool2DOp, argmax: &[u32], dy: &[E], dx: &mut [E]) {
+fn max_backward<E: Element>(op: &Pool2DOp, argmax: &[E], dy: &[E], dx: &mut [E]) {
+    let [_, width] = op.input;
     let planes = argmax
         .chunks_exact(op.output_plane())
         .zip(dy.chunks_exact(op.output_plane()));
     for ((argmax, dy), dx) in planes.zip(dx.chunks_exact_mut(op.input_plane())) {
-        for (&at, &dy) in argmax.iter().zip(dy) {
-            dx[at as usize] += dy;
+        let rows = argmax
+            .chunks_exact(op.output[1])
+            .zip(dy.chunks_exact(op.output[1]));
+        for (oh, (argmax, dy)) in rows.enumerate() {
+            for (ow, (tap, &dy)) in argmax.iter().zip(dy).enumerate() {
+                let tap = tap.to_usize().unwrap_or(0);
+                let h = oh * op.stride + tap / op.kernel - op.padding;
+                let w = ow * op.stride + tap % op.kernel - op.padding;
+                dx[h * width + w] += dy;
+            }
         }
     }
 }
@@ -241,38 +254,33 @@ multiversion! {
 }
 
 impl<E: Element> Pool2DKernel<E> for Cpu {
-    /// The index of each output's maximum in its plane; empty if not kept.
-    type Argmax = Vec<u32>;
-
     fn max_pool2d_forward<S: Shape, O: Shape>(
         op: &Pool2DOp,
         x: &Tensor<S, E, Self>,
         y: &mut Tensor<O, E, Self>,
-        keep: bool,
-    ) -> Result<Vec<u32>> {
+        argmax: Option<&mut Self::Vec>,
+    ) -> Result<()> {
         let (x, y) = (as_slice("max_pool2d", x)?, as_mut_slice("max_pool2d", y)?);
-        let mut argmax = vec![0; if keep { y.len() } else { 0 }];
         if y.is_empty() {
-            return Ok(argmax);
+            return Ok(());
         }
         let (inputs, outputs) = (
             op.planes() * op.input_plane(),
             op.planes() * op.output_plane(),
         );
         let planes = x.par_chunks(inputs).zip(y.par_chunks_mut(outputs));
-        if keep {
-            planes
+        match argmax {
+            Some(argmax) => planes
                 .zip(argmax.par_chunks_mut(outputs))
-                .for_each(|((x, y), argmax)| max_forward(op, x, y, argmax));
-        } else {
-            planes.for_each(|(x, y)| max_forward(op, x, y, &mut []));
+                .for_each(|((x, y), argmax)| max_forward(op, x, y, argmax)),
+            None => planes.for_each(|(x, y)| max_forward(op, x, y, &mut [])),
         }
-        Ok(argmax)
+        Ok(())
     }
 
     fn max_pool2d_backward(
         op: &Pool2DOp,
-        argmax: &Vec<u32>,
+        argmax: &Self::Vec,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
         fill: Fill,
@@ -305,11 +313,21 @@ impl<E: Element> Pool2DKernel<E> for Cpu {
         Ok(())
     }
 
-    fn avg_pool2d_backward(op: &Pool2DOp, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()> {
+    fn avg_pool2d_backward(
+        op: &Pool2DOp,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        fill: Fill,
+    ) -> Result<()> {
         if !dy.is_empty() {
             dx.par_chunks_mut(op.planes() * op.input_plane())
                 .zip(dy.par_chunks(op.planes() * op.output_plane()))
-                .for_each(|(dx, dy)| avg_backward(op, dy, dx));
+                .for_each(|(dx, dy)| {
+                    if fill == Fill::Overwrite {
+                        dx.fill(E::zero());
+                    }
+                    avg_backward(op, dy, dx);
+                });
         }
         Ok(())
     }

@@ -5,13 +5,11 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Dim, HasShape, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, Hidden};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 use crate::shape::ConvDim;
 
@@ -32,10 +30,8 @@ pub struct Pool2DOp {
 
 /// A device's kernels for pooling. Planes are the B * C images of one channel.
 pub trait Pool2DKernel<E: Dtype>: Storage<E> {
-    /// Where the maxima were found, for the backward pass.
-    type Argmax: 'static;
-
-    /// Writes each window's maximum to `y`, and returns where it was if `keep` is set.
+    /// Writes each window's maximum to `y`, and to `argmax`, if given, the number of the tap that met
+    /// it, kh * K + kw.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that are not contiguous, and those of the
@@ -44,8 +40,8 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
         op: &Pool2DOp,
         x: &Tensor<S, E, Self>,
         y: &mut Tensor<O, E, Self>,
-        keep: bool,
-    ) -> Result<Self::Argmax>;
+        argmax: Option<&mut Self::Vec>,
+    ) -> Result<()>;
 
     /// Adds each element of `dy` to the element of `dx` that was its window's maximum; `dx` may
     /// have to be overwritten.
@@ -54,7 +50,7 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     /// Those of the device.
     fn max_pool2d_backward(
         op: &Pool2DOp,
-        argmax: &Self::Argmax,
+        argmax: &Self::Vec,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
         fill: Fill,
@@ -75,7 +71,12 @@ pub trait Pool2DKernel<E: Dtype>: Storage<E> {
     ///
     /// # Errors
     /// Those of the device.
-    fn avg_pool2d_backward(op: &Pool2DOp, dy: &Self::Vec, dx: &mut Self::Vec) -> Result<()>;
+    fn avg_pool2d_backward(
+        op: &Pool2DOp,
+        dy: &Self::Vec,
+        dx: &mut Self::Vec,
+        fill: Fill,
+    ) -> Result<()>;
 
     /// Writes the average of each plane of `plane` elements to `y`.
     ///
@@ -151,11 +152,11 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    max_pool2d_linked::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Linked::into_tensor)
+    max_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
 }
 
 /// [`try_max_pool2d`] between operations of this crate.
-pub(crate) fn max_pool2d_linked<
+pub(crate) fn max_pool2d_hidden<
     const K: usize,
     const S: usize,
     const P: usize,
@@ -167,8 +168,8 @@ pub(crate) fn max_pool2d_linked<
     D,
     T,
 >(
-    x: Linked<(B, C, H, W), E, D, T>,
-) -> Result<Linked<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
     C: Dim,
@@ -179,39 +180,29 @@ where
     T: Tape<E, D>,
 {
     let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
-    let elements = op.input[0] * op.input[1];
-    if u32::try_from(elements).is_err() {
-        return Err(Error::shape(
-            "max_pool2d",
-            "image (H * W)",
-            "below 2^32",
-            elements,
-        ));
-    }
-    let (x, x_link, mut tape) = x.split()?;
-    let dev = x.device().clone();
-    let mut y = Held::alloc(&dev, &x_link, shape)?;
-    let argmax = timed("pool, forward", || {
-        D::max_pool2d_forward(&op, &x, y.tensor_mut(), T::OWNS_TAPE)
+    let (x, tape) = x.split()?;
+    let mut y = x.output(shape)?;
+    let mut argmax = match T::OWNS_TAPE {
+        true => Some(Buffer::take(x.tensor.device(), y.shape().num_elements())?),
+        false => None,
+    };
+    timed("pool, forward", || {
+        let argmax = argmax.as_deref_mut();
+        D::max_pool2d_forward(&op, &x.tensor, y.tensor_mut(), argmax)
     })?;
-    let y_link = Link::new();
-    let (x_ghost, link) = (x.ghost(), y_link.clone());
-    let len = x.shape().num_elements();
-    tape.add_backward_op(move |grads| {
-        let Some(dy) = link.take() else {
-            return Ok(());
-        };
-        let dx = |dx: &mut _, fill| {
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let Some(argmax) = argmax else { return Ok(()) };
+        dx_to.write(&dev, grads, len, |dx, fill| {
             timed("pool, backward", || {
                 D::max_pool2d_backward(&op, &argmax, &dy, dx, fill)
             })
-            .map_err(D::device_error)
-        };
-        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
-        dev.recycle(dy);
-        Ok(())
-    });
-    Ok(Linked::new(y, y_link, tape))
+        })
+    }))
 }
 
 /// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
@@ -234,21 +225,51 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
+    avg_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_avg_pool2d`] of a hidden tensor.
+pub(crate) fn avg_pool2d_hidden<
+    const K: usize,
+    const S: usize,
+    const P: usize,
+    B,
+    C,
+    H,
+    W,
+    E,
+    D,
+    T,
+>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
     let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let dev = x.device().clone();
-    let mut y = dev.alloc_output(shape)?;
-    timed("pool, forward", || D::avg_pool2d_forward(&op, &x, &mut y))?;
-    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
-    tape.add_backward_op(move |grads| {
-        let dy = take_grad!(dev, grads, &y_ghost);
-        let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        timed("pool, backward", || D::avg_pool2d_backward(&op, &dy, dx))
-            .map_err(D::device_error)?;
-        dev.recycle(dy);
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+    let (x, tape) = x.split()?;
+    let mut y = x.output(shape)?;
+    timed("pool, forward", || {
+        D::avg_pool2d_forward(&op, &x.tensor, y.tensor_mut())
+    })?;
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::avg_pool2d_backward(&op, &dy, dx, fill)
+            })
+        })
+    }))
 }
 
 /// The average of each channel's whole image: (B, C, H, W) -> (B, C).
@@ -271,13 +292,13 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    global_avg_pool2d_linked(x.into())
+    global_avg_pool2d_hidden(x.into()).and_then(Hidden::into_tensor)
 }
 
 /// [`try_global_avg_pool2d`] after an operation of this crate.
-pub(crate) fn global_avg_pool2d_linked<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
-    x: Linked<(B, C, H, W), E, D, T>,
-) -> Result<Tensor<(B, C), E, D, T>>
+pub(crate) fn global_avg_pool2d_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<(B, C), E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
@@ -294,27 +315,23 @@ where
             found,
         ));
     }
-    let (x, x_link, mut tape) = x.split()?;
-    let dev = x.device().clone();
-    let mut y = dev.alloc_output((b, c))?;
+    let (x, tape) = x.split()?;
+    let mut y = x.output((b, c))?;
     timed("pool, forward", || {
-        D::global_avg_pool2d_forward(plane, &x, &mut y)
+        D::global_avg_pool2d_forward(plane, &x.tensor, y.tensor_mut())
     })?;
-    let (x_ghost, y_ghost) = (x.ghost(), y.ghost());
-    let len = x.shape().num_elements();
-    tape.add_backward_op(move |grads| {
-        let dy = take_grad!(dev, grads, &y_ghost);
-        let dx = |dx: &mut _, fill| {
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
             timed("pool, backward", || {
                 D::global_avg_pool2d_backward(plane, &dy, dx, fill)
             })
-            .map_err(D::device_error)
-        };
-        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
-        dev.recycle(dy);
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+        })
+    }))
 }
 
 #[cfg(test)]

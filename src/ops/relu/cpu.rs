@@ -5,11 +5,12 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::ReLUKernel;
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
+use crate::ops::Fill;
 use crate::simd::{multiversion, relu, relu_grad};
-use crate::storage::{as_mut_slice, as_slice};
 
 multiversion! {
     fn forward<E>(x: &[E], y: &mut [E]) {
@@ -20,9 +21,9 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward<E>(y: &[E], dy: &[E], dx: &mut [E]) {
+    fn backward<E>(y: &[E], dy: &[E], dx: &mut [E], fill: Fill) {
         for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-            *dx += relu_grad(y, dy);
+            fill.write(dx, relu_grad(y, dy));
         }
     }
 }
@@ -40,12 +41,13 @@ impl<E: Element> ReLUKernel<E> for Cpu {
         y: &Tensor<S, E, Self>,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()> {
         as_slice("relu", y)?
             .par_chunks(ELEMENTS)
             .zip(dy.par_chunks(ELEMENTS))
             .zip(dx.par_chunks_mut(ELEMENTS))
-            .for_each(|((y, dy), dx)| backward(y, dy, dx));
+            .for_each(|((y, dy), dx)| backward(y, dy, dx, fill));
         Ok(())
     }
 }

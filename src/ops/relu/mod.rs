@@ -5,11 +5,11 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::bridge::{Fill, Hidden};
+use crate::error::Result;
 use crate::profile::timed;
 
 /// A device's kernels for ReLU.
@@ -17,19 +17,20 @@ pub trait ReLUKernel<E: Dtype>: Storage<E> {
     /// Writes `y` = max(x, 0).
     ///
     /// # Errors
-    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
     /// device.
     fn relu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()>;
 
     /// Adds to `dx` the elements of `dy` where the output `y` is above 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
     /// device.
     fn relu_backward<S: Shape>(
         y: &Tensor<S, E, Self>,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()>;
 }
 
@@ -38,7 +39,7 @@ pub trait ReLUKernel<E: Dtype>: Storage<E> {
 /// The backward pass needs the output, not x.
 ///
 /// # Errors
-/// [`Error::Device`].
+/// [`Error::Device`](crate::Error::Device).
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -51,19 +52,24 @@ pub trait ReLUKernel<E: Dtype>: Storage<E> {
 pub fn try_relu<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     x: Tensor<S, E, D, T>,
 ) -> Result<Tensor<S, E, D, T>> {
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let mut y = x.device().alloc_output(*x.shape())?;
-    timed("ReLU, forward", || D::relu_forward(&x, &mut y))?;
-    let (x_ghost, y_ghost, kept) = (x.ghost(), y.ghost(), y.clone());
-    drop(x);
-    tape.add_backward_op(move |grads| {
-        let dy = take_grad!(kept.device(), grads, &y_ghost);
-        let dx = grads.get_or_alloc_mut(&x_ghost)?;
-        timed("ReLU, backward", || D::relu_backward(&kept, &dy, dx)).map_err(D::device_error)?;
-        kept.device().recycle(dy);
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+    relu_hidden(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_relu`] of a hidden tensor.
+pub(crate) fn relu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Hidden<S, E, D, T>,
+) -> Result<Hidden<S, E, D, T>> {
+    let (x, tape) = x.split()?;
+    let mut y = x.output(*x.tensor.shape())?;
+    timed("ReLU, forward", || {
+        D::relu_forward(&x.tensor, y.tensor_mut())
+    })?;
+    let (dev, dx_to, kept) = (x.tensor.device().clone(), x.grad, y.clone());
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, kept.shape().num_elements(), |dx, fill| {
+            timed("ReLU, backward", || D::relu_backward(&kept, &dy, dx, fill))
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::SiLUKernel;
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
+use crate::ops::Fill;
 use crate::simd::{from_f64, multiversion};
-use crate::storage::{as_mut_slice, as_slice};
 
 /// z sigmoid(z)
 #[inline(always)]
@@ -45,9 +46,9 @@ multiversion! {
 }
 
 multiversion! {
-    fn backward<E>(x: &[E], dy: &[E], dx: &mut [E]) {
+    fn backward<E>(x: &[E], dy: &[E], dx: &mut [E], fill: Fill) {
         for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-            *dx += silu_grad(x, dy);
+            fill.write(dx, silu_grad(x, dy));
         }
     }
 }
@@ -65,12 +66,13 @@ impl<E: Element> SiLUKernel<E> for Cpu {
         x: &Tensor<S, E, Self>,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()> {
         as_slice("silu", x)?
             .par_chunks(ELEMENTS)
             .zip(dy.par_chunks(ELEMENTS))
             .zip(dx.par_chunks_mut(ELEMENTS))
-            .for_each(|((x, dy), dx)| backward(x, dy, dx));
+            .for_each(|((x, dy), dx)| backward(x, dy, dx, fill));
         Ok(())
     }
 }

@@ -5,11 +5,11 @@ pub mod reference;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::bridge::{Fill, Hidden};
+use crate::error::Result;
 use crate::profile::timed;
 
 /// A device's kernels for SiLU.
@@ -17,19 +17,20 @@ pub trait SiLUKernel<E: Dtype>: Storage<E> {
     /// Writes `y` = x sigmoid(x).
     ///
     /// # Errors
-    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
     /// device.
     fn silu_forward<S: Shape>(x: &Tensor<S, E, Self>, y: &mut Tensor<S, E, Self>) -> Result<()>;
 
-    /// Adds to `dx` the gradient for `dy`: dy (s + x s (1 - s)) with s = sigmoid(x).
+    /// Adds to `dx` the gradient for `dy`, or overwrites it: dy (s + x s (1 - s)) with s = sigmoid(x).
     ///
     /// # Errors
-    /// [`Error::Shape`] for tensors that are not contiguous, and those of the
+    /// [`Error::Shape`](crate::Error::Shape) for tensors that are not contiguous, and those of the
     /// device.
     fn silu_backward<S: Shape>(
         x: &Tensor<S, E, Self>,
         dy: &Self::Vec,
         dx: &mut Self::Vec,
+        fill: Fill,
     ) -> Result<()>;
 }
 
@@ -40,7 +41,7 @@ pub trait SiLUKernel<E: Dtype>: Storage<E> {
 /// activation](crate::ops::group_norm::Activation::SiLU) does the same in one pass.
 ///
 /// # Errors
-/// [`Error::Device`].
+/// [`Error::Device`](crate::Error::Device).
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -53,18 +54,24 @@ pub trait SiLUKernel<E: Dtype>: Storage<E> {
 pub fn try_silu<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     x: Tensor<S, E, D, T>,
 ) -> Result<Tensor<S, E, D, T>> {
-    let (x, mut tape) = x.try_contiguous().map_err(Error::device)?.split_tape();
-    let mut y = x.device().alloc_output(*x.shape())?;
-    timed("SiLU, forward", || D::silu_forward(&x, &mut y))?;
-    let y_ghost = y.ghost();
-    tape.add_backward_op(move |grads| {
-        let dy = take_grad!(x.device(), grads, &y_ghost);
-        let dx = grads.get_or_alloc_mut(&x)?;
-        timed("SiLU, backward", || D::silu_backward(&x, &dy, dx)).map_err(D::device_error)?;
-        x.device().recycle(dy);
-        Ok(())
-    });
-    Ok(y.put_tape(tape))
+    silu_hidden(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_silu`] of a hidden tensor.
+pub(crate) fn silu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Hidden<S, E, D, T>,
+) -> Result<Hidden<S, E, D, T>> {
+    let (x, tape) = x.split()?;
+    let mut y = x.output(*x.tensor.shape())?;
+    timed("SiLU, forward", || {
+        D::silu_forward(&x.tensor, y.tensor_mut())
+    })?;
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
+            timed("SiLU, backward", || D::silu_backward(&x, &dy, dx, fill))
+        })
+    }))
 }
 
 #[cfg(test)]

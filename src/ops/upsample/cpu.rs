@@ -5,12 +5,12 @@ use dfdx::tensor::{Cpu, Tensor};
 use rayon::prelude::*;
 
 use super::UpsampleKernel;
+use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::element::Element;
 use crate::error::Result;
 use crate::ops::blocks::ELEMENTS;
 use crate::ops::Fill;
 use crate::simd::multiversion;
-use crate::storage::{as_mut_slice, as_slice};
 
 multiversion! {
     /// Rows of `width` pixels, each to two rows of twice the width.

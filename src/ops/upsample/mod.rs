@@ -8,9 +8,8 @@ use dfdx::shapes::{Dim, HasShape, Shape};
 use dfdx::tensor::{Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::{Fill, Hidden};
 use crate::error::{Error, Result};
-use crate::ops::held::Held;
-use crate::ops::linked::{add_grad, Fill, Link, Linked};
 use crate::profile::timed;
 
 /// A device's kernels for upsampling. `[h, w]` is the smaller image's size.
@@ -71,14 +70,14 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    upsample_nearest2d_linked(x.into(), to).and_then(Linked::into_tensor)
+    upsample_nearest2d_hidden(x.into(), to).and_then(Hidden::into_tensor)
 }
 
 /// [`try_upsample_nearest2d`] between operations of this crate.
-pub(crate) fn upsample_nearest2d_linked<B, C, H, W, H2, W2, E, D, T>(
-    x: Linked<(B, C, H, W), E, D, T>,
+pub(crate) fn upsample_nearest2d_hidden<B, C, H, W, H2, W2, E, D, T>(
+    x: Hidden<(B, C, H, W), E, D, T>,
     to: (H2, W2),
-) -> Result<Linked<(B, C, H2, W2), E, D, T>>
+) -> Result<Hidden<(B, C, H2, W2), E, D, T>>
 where
     B: Dim,
     C: Dim,
@@ -105,30 +104,23 @@ where
             found: format!("{found:?}"),
         });
     }
-    let (x, x_link, mut tape) = x.split()?;
-    let dev = x.device().clone();
-    let mut y = Held::alloc(&dev, &x_link, (b, c, to.0, to.1))?;
+    let (x, tape) = x.split()?;
+    let mut y = x.output((b, c, to.0, to.1))?;
     timed("upsampling, forward", || {
-        D::upsample_nearest2d_forward(size, &x, y.tensor_mut())
+        D::upsample_nearest2d_forward(size, &x.tensor, y.tensor_mut())
     })?;
-    let y_link = Link::new();
-    let (x_ghost, link) = (x.ghost(), y_link.clone());
-    let len = x.shape().num_elements();
-    tape.add_backward_op(move |grads| {
-        let Some(dy) = link.take() else {
-            return Ok(());
-        };
-        let dx = |dx: &mut _, fill| {
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
             timed("upsampling, backward", || {
                 D::upsample_nearest2d_backward(size, &dy, dx, fill)
             })
-            .map_err(D::device_error)
-        };
-        add_grad!(dev, grads, &x_ghost, x_link, len, dx);
-        dev.recycle(dy);
-        Ok(())
-    });
-    Ok(Linked::new(y, y_link, tape))
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::element::Element;
-use crate::ops::add::add_linked;
+use crate::ops::add::add_hidden;
 
 type Images<E> = Tensor<(usize, usize, usize, usize), E, Cpu>;
 
@@ -32,10 +32,10 @@ where
 
     // Over a link: into an empty one, and on top of that.
     let zeros: Images<E> = Cpu::default().zeros_like(x.shape());
-    let z = add_linked(x.leaky_trace().into(), zeros.into()).unwrap();
+    let z = add_hidden(x.leaky_trace().into(), zeros.into()).unwrap();
     let again = z.with_empty_tape();
-    let y = upsample_nearest2d_linked(z, (2 * h, 2 * w)).unwrap();
-    let y = add_linked(y, upsample_nearest2d_linked(again, (2 * h, 2 * w)).unwrap()).unwrap();
+    let y = upsample_nearest2d_hidden(z, (2 * h, 2 * w)).unwrap();
+    let y = add_hidden(y, upsample_nearest2d_hidden(again, (2 * h, 2 * w)).unwrap()).unwrap();
     let grads = (y.into_tensor().unwrap() * dy).sum::<Rank0, _>().backward();
     let twice = expected.iter().map(|&g| g + g).collect();
     assert!(close(grads.get(&x).as_vec(), twice));

@@ -1,0 +1,206 @@
+//! Where a gradient goes.
+//!
+//! dfdx keeps the gradient of a tensor in its `Gradients`, in a buffer that it zeroes on one thread
+//! when it is first asked for, and nobody outside can tell whether that was just now. So a hook has
+//! to add to it: a pass of writes, then one of reads and writes, where one of writes would do.
+//! Between two operations of this crate the gradient travels in a [`GradSlot`] instead: the first
+//! writer overwrites any buffer of the right length, the others add.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Gradients, Tensor};
+
+use super::buffer::Buffer;
+use super::pool::Pooling;
+use crate::error::{DeviceError, Result};
+
+/// What a kernel does with the buffer that it is given for a gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Adds to it.
+    Add,
+    /// Writes every element; what was there does not matter.
+    Overwrite,
+}
+
+impl Fill {
+    /// `to` += `value`, or `to` = `value`.
+    #[inline(always)]
+    pub fn write<E: std::ops::Add<Output = E> + Copy>(self, to: &mut E, value: E) {
+        *to = match self {
+            Self::Add => *to + value,
+            Self::Overwrite => value,
+        };
+    }
+}
+
+/// A device that adds buffers.
+pub trait Accumulate<E: Dtype>: Pooling<E> + DeviceError {
+    /// `sum` += `term`, element by element.
+    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec);
+}
+
+/// The gradient of a hidden tensor on its way from its users' hooks to its maker's.
+#[derive(Debug)]
+pub struct GradSlot<E: Dtype, D: Pooling<E>>(Rc<Slot<E, D>>);
+
+#[derive(Debug)]
+struct Slot<E: Dtype, D: Pooling<E>> {
+    gradient: RefCell<Option<Buffer<E, D>>>,
+    /// Mean |gradient| of each channel, if who wrote the gradient has computed it on the way.
+    importance: RefCell<Option<Vec<f64>>>,
+    wants_importance: bool,
+}
+
+impl<E: Dtype, D: Pooling<E>> Clone for GradSlot<E, D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<E: Dtype, D: Pooling<E>> GradSlot<E, D> {
+    /// The slot of an operation's output; whether the operation ranks its channels by their
+    /// gradient's mean absolute value.
+    pub fn new(wants_importance: bool) -> Self {
+        Self(Rc::new(Slot {
+            gradient: RefCell::new(None),
+            importance: RefCell::new(None),
+            wants_importance,
+        }))
+    }
+
+    /// The gradient so far; `None` if nobody has put one.
+    pub fn take(&self) -> Option<Buffer<E, D>> {
+        self.0.gradient.borrow_mut().take()
+    }
+
+    /// The importance of the gradient's channels, if it is known.
+    pub fn take_importance(&self) -> Option<Vec<f64>> {
+        self.0.importance.borrow_mut().take()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.gradient.borrow().is_none()
+    }
+
+    fn put(&self, gradient: Buffer<E, D>) {
+        // An earlier importance was that of another sum.
+        self.0.importance.borrow_mut().take();
+        *self.0.gradient.borrow_mut() = Some(gradient);
+    }
+
+    /// Adds `gradient` to what others have put; an empty slot takes it as it is.
+    pub fn add(&self, gradient: Buffer<E, D>)
+    where
+        D: Accumulate<E>,
+    {
+        match self.take() {
+            None => self.put(gradient),
+            Some(mut sum) => {
+                D::accumulate(&mut sum, &gradient);
+                self.put(sum);
+            }
+        }
+    }
+}
+
+/// Finds a tensor's buffer in `Gradients`. (The type of a ghost tensor cannot be named outside dfdx.)
+type Find<E, D> = Box<
+    dyn Fn(
+        &mut Gradients<E, D>,
+    ) -> std::result::Result<
+        &mut <D as dfdx::tensor::Storage<E>>::Vec,
+        <D as dfdx::tensor::HasErr>::Err,
+    >,
+>;
+
+/// Where the gradient of an operation's input goes.
+pub enum GradTarget<E: Dtype, D: Pooling<E>> {
+    /// To the hook of the operation that made it.
+    Slot(GradSlot<E, D>),
+    /// To dfdx's `Gradients`.
+    Dfdx(Find<E, D>),
+}
+
+impl<E: Dtype, D: Pooling<E> + DeviceError> GradTarget<E, D> {
+    /// That of one of dfdx's tensors.
+    pub fn of<S: Shape, T>(tensor: &Tensor<S, E, D, T>) -> Self {
+        let ghost = tensor.ghost();
+        Self::Dfdx(Box::new(move |grads| grads.get_or_alloc_mut(&ghost)))
+    }
+
+    /// Whether nobody has put a gradient, and the first that is put goes as it is.
+    pub fn is_empty_slot(&self) -> bool {
+        matches!(self, Self::Slot(slot) if slot.is_empty())
+    }
+
+    /// Whether the input's maker has a use for the importance of its channels.
+    pub fn wants_importance(&self) -> bool {
+        matches!(self, Self::Slot(slot) if slot.0.wants_importance)
+    }
+
+    /// Notes the importance of the gradient that has just been put.
+    pub fn put_importance(&self, importance: Vec<f64>) {
+        if let Self::Slot(slot) = self {
+            *slot.0.importance.borrow_mut() = Some(importance);
+        }
+    }
+
+    /// Has `write` add `len` elements to the gradient, or overwrite it.
+    ///
+    /// # Errors
+    /// Those of `write`; the device's if memory runs out.
+    pub fn write(
+        &self,
+        dev: &D,
+        grads: &mut Gradients<E, D>,
+        len: usize,
+        write: impl FnOnce(&mut D::Vec, Fill) -> Result<()>,
+    ) -> std::result::Result<(), D::Err> {
+        let slot = match self {
+            Self::Dfdx(find) => return write(find(grads)?, Fill::Add).map_err(D::device_error),
+            Self::Slot(slot) => slot,
+        };
+        let (mut gradient, fill) = match slot.take() {
+            Some(gradient) => (gradient, Fill::Add),
+            None => {
+                let buffer = Buffer::take(dev, len).map_err(D::device_error)?;
+                (buffer, Fill::Overwrite)
+            }
+        };
+        write(&mut gradient, fill).map_err(D::device_error)?;
+        slot.put(gradient);
+        Ok(())
+    }
+
+    /// Adds `gradient`.
+    ///
+    /// # Errors
+    /// The device's if memory runs out.
+    pub fn add(
+        &self,
+        grads: &mut Gradients<E, D>,
+        gradient: Buffer<E, D>,
+    ) -> std::result::Result<(), D::Err>
+    where
+        D: Accumulate<E>,
+    {
+        match self {
+            Self::Slot(slot) => slot.add(gradient),
+            Self::Dfdx(find) => D::accumulate(find(grads)?, &gradient),
+        }
+        Ok(())
+    }
+}
+
+impl<E: Dtype, D: Pooling<E>> std::fmt::Debug for GradTarget<E, D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Slot(slot) => f.debug_tuple("Slot").field(slot).finish(),
+            Self::Dfdx(_) => f.write_str("Dfdx"),
+        }
+    }
+}

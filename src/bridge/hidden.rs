@@ -1,0 +1,180 @@
+//! Hidden tensors: those between two operations of this crate.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{HasShape, Shape};
+use dfdx::tensor::{Gradients, HasErr, NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::{Device, ReshapeTo};
+
+use super::buffer::Buffer;
+use super::grad::{Accumulate, GradSlot, GradTarget};
+use super::pool::Pooling;
+use super::pooled_tensor::PooledTensor;
+use crate::error::{DeviceError, Error, Result};
+
+/// A tensor and the way of its gradient: in a slot, or if it is one of dfdx's through `Gradients`.
+///
+/// Every operation takes hidden tensors and returns one. [`From`] and [`into_tensor`](Self::into_tensor)
+/// lead in and out.
+#[derive(Debug)]
+pub struct Hidden<S: Shape, E: Dtype, D: Pooling<E>, T = NoneTape> {
+    tensor: PooledTensor<S, E, D>,
+    /// `None` for one of dfdx's.
+    slot: Option<GradSlot<E, D>>,
+    /// Whether what is made of it stays hidden, and so can be the pool's.
+    inside: bool,
+    tape: T,
+}
+
+/// What a backward hook returns.
+type Hooked<D> = std::result::Result<(), <D as HasErr>::Err>;
+
+/// An operation's input, taken off its tape.
+pub struct Input<S: Shape, E: Dtype, D: Pooling<E>> {
+    /// Its elements, contiguous.
+    pub tensor: PooledTensor<S, E, D>,
+    /// Where its gradient goes.
+    pub grad: GradTarget<E, D>,
+    inside: bool,
+}
+
+impl<S: Shape, E: Dtype, D: Pooling<E>> Input<S, E, D> {
+    /// Room for an operation's output.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    pub fn output<Y: Shape>(&self, shape: Y) -> Result<PooledTensor<Y, E, D>> {
+        match self.inside {
+            true => PooledTensor::take(self.tensor.device(), shape),
+            false => PooledTensor::zeros(self.tensor.device(), shape),
+        }
+    }
+}
+
+impl<S, E, D, T> Hidden<S, E, D, T>
+where
+    S: Shape,
+    E: Dtype,
+    D: Device<E> + Accumulate<E>,
+    T: Tape<E, D>,
+{
+    /// A network's input. Its layers' outputs come from the pool, the first one's too; what the
+    /// network returns is copied.
+    pub fn enter(x: Tensor<S, E, D, T>) -> Self {
+        let mut x = Self::from(x);
+        x.inside = true;
+        x
+    }
+
+    /// An operation's output `y`, with its backward `hook` on the tape, which gets the output's
+    /// gradient. It is not called if there is none.
+    pub fn recorded(
+        y: PooledTensor<S, E, D>,
+        tape: T,
+        hook: impl FnOnce(Buffer<E, D>, &mut Gradients<E, D>) -> Hooked<D> + 'static,
+    ) -> Self {
+        Self::recorded_with(y, tape, GradSlot::new(false), hook)
+    }
+
+    /// [`recorded`](Self::recorded) with a slot that the hook knows too.
+    pub fn recorded_with(
+        y: PooledTensor<S, E, D>,
+        mut tape: T,
+        slot: GradSlot<E, D>,
+        hook: impl FnOnce(Buffer<E, D>, &mut Gradients<E, D>) -> Hooked<D> + 'static,
+    ) -> Self {
+        let gradient = slot.clone();
+        tape.add_backward_op(move |grads| match gradient.take() {
+            Some(dy) => hook(dy, grads),
+            None => Ok(()),
+        });
+        Self {
+            tensor: y,
+            slot: Some(slot),
+            inside: true,
+            tape,
+        }
+    }
+
+    /// The tensor with contiguous storage, where its gradient goes, and its tape.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    pub fn split(self) -> Result<(Input<S, E, D>, T)> {
+        let inside = self.inside;
+        let (tensor, grad, tape) = match self.slot {
+            // An operation's output is contiguous.
+            Some(slot) => (self.tensor, GradTarget::Slot(slot), self.tape),
+            None => {
+                // On the tape: the gradient of a copy is passed on.
+                let tensor = self.tensor.into_tensor()?.put_tape(self.tape);
+                let tensor = tensor.try_contiguous().map_err(Error::device)?;
+                let (tensor, tape) = tensor.split_tape();
+                let grad = GradTarget::of(&tensor);
+                (PooledTensor::from_dfdx(tensor), grad, tape)
+            }
+        };
+        let input = Input {
+            tensor,
+            grad,
+            inside,
+        };
+        Ok((input, tape))
+    }
+
+    /// For operations outside: from here on the gradient goes through `Gradients`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    pub fn into_tensor(self) -> Result<Tensor<S, E, D, T>> {
+        let mut tape = self.tape;
+        let tensor = self.tensor.into_tensor()?;
+        if let (Some(slot), true) = (self.slot, T::OWNS_TAPE) {
+            let (dev, ghost) = (tensor.device().clone(), tensor.ghost());
+            tape.add_backward_op(move |grads| {
+                // Nobody needs it afterwards: an empty one stays, and the memory is free early.
+                let empty = Storage::<E>::try_alloc_len(&dev, 0)?;
+                let dy = std::mem::replace(grads.get_or_alloc_mut(&ghost)?, empty);
+                slot.add(Buffer::from_dfdx(dy));
+                Ok(())
+            });
+        }
+        Ok(tensor.put_tape(tape))
+    }
+
+    /// The same tensor, without what led to it on the tape. Gradients of both add up.
+    pub fn with_empty_tape(&self) -> Self {
+        Self {
+            tensor: self.tensor.clone(),
+            slot: self.slot.clone(),
+            inside: self.inside,
+            tape: T::default(),
+        }
+    }
+}
+
+impl<S: Shape, E: Dtype, D: Pooling<E>, T> HasShape for Hidden<S, E, D, T> {
+    type WithShape<New: Shape> = Hidden<New, E, D, T>;
+    type Shape = S;
+    fn shape(&self) -> &S {
+        self.tensor.shape()
+    }
+}
+
+/// One of dfdx's tensors.
+impl<S, E, D, T> From<Tensor<S, E, D, T>> for Hidden<S, E, D, T>
+where
+    S: Shape,
+    E: Dtype,
+    D: Pooling<E> + DeviceError,
+    T: Tape<E, D>,
+{
+    fn from(tensor: Tensor<S, E, D, T>) -> Self {
+        let (tensor, tape) = tensor.split_tape();
+        Self {
+            tensor: PooledTensor::from_dfdx(tensor),
+            slot: None,
+            inside: false,
+            tape,
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! Pools of memory that one operation frees and another takes, in the same step or the next.
+//!
+//! An operation overwrites its whole output, so any memory of the right size will do; dfdx would
+//! zero it first, on one thread, and the system would map it anew. What a pool hands out is owned by
+//! a [`Buffer`](super::Buffer) (a gradient) or a [`PooledTensor`](super::PooledTensor) (an
+//! activation) and comes back when that is dropped. Nothing else comes in, and dfdx's own cache of
+//! freed tensors sees none of it: on the CPU, pooled memory belongs to a device whose cache is off.
+//!
+//! # What is kept
+//! A pool counts its time in *steps*. A step ends when everything that was handed out has come back
+//! (a training step, a batch of an evaluation, a step of sampling), or, where several networks train
+//! at once, after a multiple of its need has been handed out. What a step *needs* is the sum over
+//! sizes of the most buffers of that size held at one time. A pool keeps, together with what is
+//! handed out, at most the largest need of the last [`RECENT`] steps plus [`SLACK`]; beyond that it
+//! frees the sizes that were used longest ago. A step that is like one of the last [`RECENT`] steps
+//! allocates and frees nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Cpu, Storage, Tensor, ZerosTensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use super::storage::{as_mut_slice, as_slice};
+use crate::error::{Error, Result};
+use crate::workspace;
+
+/// The steps whose largest need is kept.
+const RECENT: usize = 64;
+/// Bytes that may be kept beyond that.
+const SLACK: usize = 64 << 20;
+/// Smaller buffers are left to the allocator.
+const MIN_LEN: usize = 1024;
+/// How many times its need a step hands out before it counts as ended though some is still held.
+const TURNOVER: usize = 16;
+
+/// A device that keeps freed memory for what comes next.
+pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
+    /// Calls `f` with the pools that this device's memory comes from.
+    fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<E, Self>) -> R) -> R;
+
+    /// The device that pooled memory is allocated on: its cache of freed tensors has to be off.
+    fn pool_device(&self) -> &Self;
+
+    /// A contiguous tensor in another shape. No data move.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the shapes have not as many elements.
+    fn reshape<S: Shape, To: Shape>(
+        tensor: Tensor<S, E, Self>,
+        to: To,
+    ) -> Result<Tensor<To, E, Self>>;
+
+    /// Writes `from`'s elements to `to`, of the same shape; both are contiguous.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that are not.
+    fn copy_elements<S: Shape>(
+        from: &Tensor<S, E, Self>,
+        to: &mut Tensor<S, E, Self>,
+    ) -> Result<()>;
+
+    /// A buffer of `len` elements that hold anything.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    fn take_buffer(&self, len: usize) -> Result<Self::Vec> {
+        let (buffer, freed) = self.with_pools(|pools| pools.buffers.take(len));
+        drop(freed);
+        buffer.map_or_else(
+            || self.pool_device().try_alloc_len(len).map_err(Error::device),
+            Ok,
+        )
+    }
+
+    /// Takes a buffer back.
+    fn put_buffer(&self, buffer: Self::Vec) {
+        let len = Storage::<E>::len(self, &buffer);
+        let freed = self.with_pools(|pools| pools.buffers.put(len, buffer));
+        drop(freed);
+    }
+
+    /// A tensor of `len` elements that hold anything.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory runs out.
+    fn take_tensor(&self, len: usize) -> Result<Tensor<(usize,), E, Self>> {
+        let (tensor, freed) = self.with_pools(|pools| pools.tensors.take(len));
+        drop(freed);
+        tensor.map_or_else(
+            || {
+                let zeros = self.pool_device().try_zeros_like(&(len,));
+                zeros.map_err(Error::device)
+            },
+            Ok,
+        )
+    }
+
+    /// Takes a tensor back.
+    fn put_tensor(&self, tensor: Tensor<(usize,), E, Self>) {
+        let len = dfdx::shapes::HasShape::shape(&tensor).0;
+        let (freed, ages) = self.with_pools(|pools| {
+            let pool = &mut pools.tensors;
+            let step = pool.step;
+            let freed = pool.put(len, tensor);
+            (
+                freed,
+                pool.step != step && pool.step.is_multiple_of(RECENT as u64),
+            )
+        });
+        drop(freed);
+        if ages {
+            workspace::free_unused();
+        }
+    }
+}
+
+/// The memory of an element type's operations. dfdx makes a buffer of no tensor, so that there are
+/// two pools.
+#[derive(Debug)]
+pub struct Pools<E: Dtype, D: Storage<E>> {
+    /// Gradients.
+    buffers: Pool<D::Vec>,
+    /// Activations.
+    tensors: Pool<Tensor<(usize,), E, D>>,
+}
+
+impl<E: Dtype, D: Storage<E>> Pools<E, D> {
+    const fn new() -> Self {
+        Self {
+            buffers: Pool::new(size_of::<E>()),
+            tensors: Pool::new(size_of::<E>()),
+        }
+    }
+
+    fn clear(&mut self) -> impl Sized {
+        (self.buffers.clear(), self.tensors.clear())
+    }
+}
+
+/// The device of the CPU's pooled memory. Nobody switches its cache on, so that what a pool drops is
+/// freed.
+static POOL_DEVICE: LazyLock<Cpu> = LazyLock::new(Cpu::default);
+
+macro_rules! cpu_pools {
+    ($($E:ty, $POOLS:ident);*) => {$(
+        static $POOLS: Mutex<Pools<$E, Cpu>> = Mutex::new(Pools::new());
+
+        impl Pooling<$E> for Cpu {
+            fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<$E, Cpu>) -> R) -> R {
+                // A panic elsewhere leaves the pools whole.
+                f(&mut $POOLS.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+
+            fn pool_device(&self) -> &Cpu {
+                &POOL_DEVICE
+            }
+
+            fn reshape<S: Shape, To: Shape>(
+                tensor: Tensor<S, $E, Cpu>,
+                to: To,
+            ) -> Result<Tensor<To, $E, Cpu>> {
+                tensor.try_reshape_like(&to).map_err(Error::device)
+            }
+
+            fn copy_elements<S: Shape>(
+                from: &Tensor<S, $E, Cpu>,
+                to: &mut Tensor<S, $E, Cpu>,
+            ) -> Result<()> {
+                as_mut_slice("copy", to)?.copy_from_slice(as_slice("copy", from)?);
+                Ok(())
+            }
+        }
+    )*};
+}
+cpu_pools!(f32, F32_POOLS; f64, F64_POOLS);
+
+/// Frees the CPU memory that is kept for the next step: activations, gradients, and the kernels'
+/// workspaces of every thread.
+///
+/// What is kept without it is bounded. For each element type, activations and gradients together
+/// take, with what is in use, at most what the largest of the last 64 steps needed of each and
+/// 64 MiB more of each; a step is a training step, a batch of an evaluation or a step of sampling.
+/// A thread's workspaces are those of its largest products in the last 64 to 128 steps.
+///
+/// ```
+/// use ssprop::prelude::*;
+///
+/// let dev = Cpu::default();
+/// let net = dev.build_module::<ResNet18<10>, f32>();
+/// net.forward(dev.zeros::<Rank4<2, 3, 32, 32>>());
+/// drop(net);
+/// ssprop::free_buffers();
+/// ```
+pub fn free_buffers() {
+    let cpu = &*POOL_DEVICE;
+    let freed32 = Pooling::<f32>::with_pools(cpu, Pools::clear);
+    let freed64 = Pooling::<f64>::with_pools(cpu, Pools::clear);
+    drop((freed32, freed64));
+    workspace::free_all();
+}
+
+/// Memory of one kind, by length.
+#[derive(Debug)]
+struct Pool<V> {
+    classes: BTreeMap<usize, SizeClass<V>>,
+    element_bytes: usize,
+    /// Bytes handed out, and bytes kept.
+    live: usize,
+    idle: usize,
+    /// The number of the step, and what it has needed and handed out so far, in bytes.
+    step: u64,
+    need: usize,
+    turnover: usize,
+    /// The needs of the last steps.
+    recent: VecDeque<usize>,
+}
+
+/// The buffers of one length.
+#[derive(Debug)]
+struct SizeClass<V> {
+    idle: Vec<V>,
+    live: usize,
+    /// The most that were handed out at one time in step number `step`, the last in which one was.
+    peak: usize,
+    step: u64,
+}
+
+impl<V> Pool<V> {
+    const fn new(element_bytes: usize) -> Self {
+        Self {
+            classes: BTreeMap::new(),
+            element_bytes,
+            live: 0,
+            idle: 0,
+            step: 0,
+            need: 0,
+            turnover: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// A kept buffer of `len` elements, or `None` if the caller has to allocate one, and buffers to
+    /// free.
+    fn take(&mut self, len: usize) -> (Option<V>, Vec<V>) {
+        if len < MIN_LEN {
+            return (None, Vec::new());
+        }
+        let bytes = len * self.element_bytes;
+        let step = self.step;
+        let class = self.classes.entry(len).or_insert_with(|| SizeClass {
+            idle: Vec::new(),
+            live: 0,
+            peak: 0,
+            step,
+        });
+        if class.step != step {
+            // What was live when the step began is in its need already.
+            (class.step, class.peak) = (step, class.live);
+        }
+        class.live += 1;
+        if class.live > class.peak {
+            class.peak = class.live;
+            self.need += bytes;
+        }
+        self.live += bytes;
+        self.turnover += bytes;
+        let buffer = class.idle.pop();
+        if buffer.is_some() {
+            self.idle -= bytes;
+        }
+        let freed = match buffer {
+            Some(_) => Vec::new(),
+            None => self.evict(),
+        };
+        (buffer, freed)
+    }
+
+    /// Takes a buffer back, and returns buffers to free.
+    fn put(&mut self, len: usize, buffer: V) -> Vec<V> {
+        let bytes = len * self.element_bytes;
+        match self.classes.get_mut(&len) {
+            Some(class) if class.live > 0 => {
+                class.live -= 1;
+                class.idle.push(buffer);
+            }
+            // Too small to keep.
+            _ => return vec![buffer],
+        }
+        self.live -= bytes;
+        self.idle += bytes;
+        if self.live == 0 || self.turnover / TURNOVER > self.need {
+            return self.end_step();
+        }
+        Vec::new()
+    }
+
+    fn end_step(&mut self) -> Vec<V> {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(self.need);
+        self.step += 1;
+        (self.need, self.turnover) = (self.live, 0);
+        self.evict()
+    }
+
+    /// The bytes that may be handed out and kept together.
+    fn limit(&self) -> usize {
+        let recent = self.recent.iter().copied().max().unwrap_or(0);
+        recent.max(self.need).saturating_add(SLACK)
+    }
+
+    /// Takes out what is beyond the limit: first what was used longest ago, and nothing that this
+    /// step has needed.
+    fn evict(&mut self) -> Vec<V> {
+        let limit = self.limit();
+        let mut freed = Vec::new();
+        while self.live + self.idle > limit {
+            let step = self.step;
+            let surplus = |class: &SizeClass<V>| {
+                let needed = if class.step == step {
+                    class.peak
+                } else {
+                    class.live
+                };
+                class.idle.len().saturating_sub(needed - class.live)
+            };
+            let oldest = self
+                .classes
+                .iter_mut()
+                .filter(|(_, class)| surplus(class) > 0)
+                .min_by_key(|(_, class)| class.step);
+            let Some((&len, class)) = oldest else { break };
+            freed.extend(class.idle.pop());
+            self.idle -= len * self.element_bytes;
+            if class.idle.is_empty() && class.live == 0 {
+                self.classes.remove(&len);
+            }
+        }
+        freed
+    }
+
+    /// Takes out all that is kept, and forgets what earlier steps needed.
+    fn clear(&mut self) -> Vec<V> {
+        self.recent.clear();
+        self.idle = 0;
+        let mut freed = Vec::new();
+        self.classes.retain(|_, class| {
+            freed.append(&mut class.idle);
+            class.live > 0
+        });
+        freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MB: usize = 1 << 20;
+
+    /// Counts what it would allocate and free, in buffers of `len` megabytes.
+    struct Model {
+        pool: Pool<usize>,
+        allocated: usize,
+        freed: usize,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let pool = Pool::new(1);
+            Self {
+                pool,
+                allocated: 0,
+                freed: 0,
+            }
+        }
+
+        /// Takes the buffers, one after the other, and gives all of them back.
+        fn step(&mut self, megabytes: &[usize]) {
+            for &m in megabytes {
+                let (buffer, freed) = self.pool.take(m * MB);
+                self.allocated += usize::from(buffer.is_none());
+                self.freed += freed.len();
+            }
+            for &m in megabytes {
+                self.freed += self.pool.put(m * MB, m).len();
+            }
+        }
+
+        fn kept(&self) -> usize {
+            assert_eq!(self.pool.live, 0);
+            let sum = |(len, class): (&usize, &SizeClass<usize>)| len * class.idle.len();
+            assert_eq!(
+                self.pool.idle,
+                self.pool.classes.iter().map(sum).sum::<usize>()
+            );
+            self.pool.idle / MB
+        }
+    }
+
+    #[test]
+    fn a_step_like_the_one_before_allocates_and_frees_nothing() {
+        let mut model = Model::new();
+        model.step(&[300, 200, 200, 100]);
+        assert_eq!((model.allocated, model.kept()), (4, 800));
+        for _ in 0..200 {
+            model.step(&[300, 200, 200, 100]);
+            model.step(&[200, 300]);
+        }
+        assert_eq!((model.allocated, model.freed, model.kept()), (4, 0, 800));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_the_largest_recent_step() {
+        let mut model = Model::new();
+        for round in 1..50 {
+            // Other sizes each time, none larger than 900 MB in all.
+            model.step(&[400 + round, 400 - round]);
+            model.step(&[100 + round, 50]);
+            assert!(model.kept() <= 850 + SLACK / MB, "{}", model.kept());
+        }
+        // After the last of the large ones, room for the small ones is all that is left.
+        for _ in 0..RECENT {
+            model.step(&[10, 20]);
+        }
+        assert!(model.kept() <= 30 + SLACK / MB, "{}", model.kept());
+        // Small networks that take turns keep all they need.
+        let before = model.allocated;
+        model.step(&[7, 7]);
+        for _ in 0..100 {
+            model.step(&[10, 20]);
+            model.step(&[7, 7]);
+        }
+        assert_eq!(model.allocated, before + 2);
+    }
+
+    #[test]
+    fn steps_that_overlap_end_too() {
+        let mut model = Model::new();
+        // Held all the time, as another thread's step would.
+        model.pool.take(500 * MB);
+        for round in 0..3000 {
+            // Sizes that change slowly: without an end of steps all of them would be kept.
+            model.step_within(&[300 + round / 100, 200]);
+            let all = (model.pool.live + model.pool.idle) / MB;
+            // Two sizes in turn and the one that is held, as long as a step lasts.
+            assert!(
+                all <= 500 + 2 * 330 + 200 + SLACK / MB,
+                "round {round}: {all}"
+            );
+        }
+        assert_eq!(model.pool.put(500 * MB, 500).len(), 0);
+        for _ in 0..RECENT {
+            model.step(&[100]);
+        }
+        assert!(model.kept() <= 100 + SLACK / MB);
+    }
+
+    impl Model {
+        fn step_within(&mut self, megabytes: &[usize]) {
+            for &m in megabytes {
+                self.pool.take(m * MB);
+            }
+            for &m in megabytes {
+                self.pool.put(m * MB, m);
+            }
+        }
+    }
+
+    #[test]
+    fn small_and_foreign_buffers_are_not_kept() {
+        let mut pool = Pool::<usize>::new(4);
+        assert_eq!(pool.take(MIN_LEN - 1), (None, vec![]));
+        assert_eq!(pool.put(MIN_LEN - 1, 1), [1]);
+        assert_eq!(pool.put(MIN_LEN, 2), [2]);
+        assert_eq!((pool.live, pool.idle), (0, 0));
+    }
+
+    #[test]
+    fn clearing_leaves_what_is_handed_out_to_come_back() {
+        let mut model = Model::new();
+        model.step(&[100, 50]);
+        model.pool.take(100 * MB);
+        assert_eq!(model.pool.clear().len(), 1);
+        model.pool.put(100 * MB, 100);
+        assert_eq!(model.kept(), 100);
+    }
+
+    #[test]
+    fn memory_comes_back_whole_from_a_device_without_a_cache() {
+        let dev = Cpu::default();
+        dfdx::tensor::Cache::enable_cache(&dev);
+        // A length that no other test of this process uses.
+        let buffer: <Cpu as Storage<f64>>::Vec = dev.take_buffer(54_321).unwrap();
+        let place = buffer.as_ptr();
+        Pooling::<f64>::put_buffer(&dev, buffer);
+        let again: <Cpu as Storage<f64>>::Vec = dev.take_buffer(54_321).unwrap();
+        assert_eq!(again.as_ptr(), place);
+        // Had it been dropped into the device's cache, this would be it.
+        drop(again);
+        let other: <Cpu as Storage<f64>>::Vec = dev.try_alloc_len(54_321).unwrap();
+        assert_eq!(other.iter().sum::<f64>(), 0.0);
+    }
+}

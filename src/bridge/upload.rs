@@ -1,0 +1,30 @@
+//! Host values to a tensor.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{CopySlice, Tensor, ZerosTensor};
+
+use crate::error::{Error, Result};
+
+/// A tensor of these values, of which there are as many as the shape has.
+///
+/// dfdx's `try_tensor_from_vec` makes the vector the tensor's memory. If the device's cache of freed
+/// tensors is on, it gets each such vector in the end, and nobody takes one out of it: it grows with
+/// every step.
+///
+/// # Errors
+/// [`Error::Shape`] for another number of values; [`Error::Device`] if memory runs out.
+pub fn upload<S: Shape, E: Dtype, D: ZerosTensor<E> + CopySlice<E>>(
+    dev: &D,
+    shape: S,
+    values: &[E],
+) -> Result<Tensor<S, E, D>> {
+    if shape.num_elements() != values.len() {
+        return Err(Error::shape("upload", "elements", shape, values.len()));
+    }
+    let mut tensor = dev.try_zeros_like(&shape).map_err(Error::device)?;
+    if !values.is_empty() {
+        tensor.copy_from(values);
+    }
+    Ok(tensor)
+}
