@@ -12,14 +12,14 @@
 #[cfg(doctest)]
 struct Readme;
 
-pub mod backend;
+mod backend;
 mod bridge;
 pub mod checkpoint;
 pub mod data;
 pub mod diffusion;
-mod element;
 pub mod error;
 pub mod eval;
+mod kernels;
 pub mod models;
 pub mod nn;
 pub mod ops;
@@ -27,13 +27,22 @@ pub mod optim;
 pub mod prelude;
 pub mod profile;
 pub mod shape;
-mod simd;
 pub mod sparsity;
 mod threads;
 pub mod train;
-mod workspace;
 
 pub use backend::Backend;
 pub use bridge::free_buffers;
 pub use error::{Error, Result};
 pub use threads::on_threads;
+
+/// What the tests and the benches reach into. No part of the API.
+#[doc(hidden)]
+pub mod internals {
+    pub use crate::backend::Conv2DKernel;
+    pub use crate::bridge::Buffer;
+    pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
+    pub use crate::kernels::args::Fill;
+    pub use crate::kernels::reference;
+    pub use crate::ops::conv2d::{BackwardGradient, ShrunkGradient};
+}

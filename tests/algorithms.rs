@@ -2,9 +2,8 @@
 
 use dfdx::tensor::Storage;
 use dfdx::tensor_ops::Backward as _;
-use ssprop::ops::conv2d::{
-    conv2d, use_winograd, Backward, BackwardGradient, Conv2DOp, Conv2DShape,
-};
+use ssprop::internals::{BackwardGradient, Buffer};
+use ssprop::ops::conv2d::{conv2d, use_winograd, Backward, Conv2DOp, Conv2DShape};
 use ssprop::prelude::*;
 
 type Pass = [Vec<f32>; 3];
@@ -35,9 +34,9 @@ fn channels_of_products(backward: Backward) -> usize {
     };
     let shape = Conv2DShape::new(op, [2, 16, 10, 10], 20).unwrap();
     let dy = Storage::<f32>::try_alloc_len(&dev, 2 * 20 * 100).unwrap();
-    let dy = ssprop::ops::Buffer::from_dfdx(dy);
+    let dy = Buffer::from_dfdx(dy);
     let dy = BackwardGradient::<20, f32, Cpu>::new(&dev, &shape, dy, &backward).unwrap();
-    dy.as_grad().channels(20)
+    dy.view().channels(20)
 }
 
 /// The largest difference, as a share of the largest element.

@@ -2,11 +2,9 @@
 
 use dfdx::prelude::*;
 use dfdx::tensor::Storage;
+use ssprop::internals::{BackwardGradient, Buffer, Conv2DKernel, Conv2DOp, Conv2DShape, Fill};
 use ssprop::nn::{builders, modules::SparseConv2D};
-use ssprop::ops::conv2d::{
-    Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp, Conv2DShape,
-};
-use ssprop::ops::{Buffer, Fill};
+use ssprop::ops::Backward;
 use ssprop::shape::ConvDim;
 use ssprop::sparsity::DropRate;
 
@@ -97,22 +95,17 @@ where
             ..Backward::default()
         };
         let mut dy = Buffer::<f32, Cpu>::take(&dev, self.dy.len()).expect("memory");
-        dy.copy_from_slice(&self.dy);
-        let mut dw =
-            Storage::<f32>::try_alloc_len(&dev, weight.shape().num_elements()).expect("memory");
-        let (x, weight) = (x.clone(), weight.clone());
+        dy.view_mut().copy_from_slice(&self.dy);
+        let mut dw = vec![0.0; weight.shape().num_elements()];
+        let (x, weight) = (x.as_vec(), weight.as_vec());
         Box::new(move || {
             let dy = BackwardGradient::<C_OUT, f32, Cpu>::new(&dev, &shape, dy, &backward)
                 .expect("memory");
-            let len = shape.x().iter().product();
-            let mut dx = Buffer::<f32, Cpu>::take(&dev, len).expect("memory");
-            for (grad, into) in [
-                (dy.as_grad(), Conv2DGrads::Weight(&mut dw)),
-                (dy.for_input(), Conv2DGrads::Input(&mut dx, Fill::Overwrite)),
-            ] {
-                dev.conv2d_backward(&shape, &x, &weight, grad, into)
-                    .expect("the sizes fit");
-            }
+            let mut dx = Buffer::<f32, Cpu>::take(&dev, x.len()).expect("memory");
+            Cpu::conv2d_backward_weight(&shape, &x, dy.view(), &mut dw).expect("the sizes fit");
+            let (from, to) = (dy.view_for_input(), dx.view_mut());
+            Cpu::conv2d_backward_input(&shape, &weight, from, to, Fill::Overwrite)
+                .expect("the sizes fit");
         })
     }
 }

@@ -1,10 +1,9 @@
 //! A gradient's memory, which goes back where it came from.
 
-use std::ops::{Deref, DerefMut};
-
 use dfdx::dtypes::Dtype;
 
 use super::pool::Pooling;
+use super::view::{View, ViewMut, Views};
 use crate::error::Result;
 
 /// A device buffer: from the device's pool, to which it returns when it is dropped, or from dfdx.
@@ -28,6 +27,11 @@ impl<E: Dtype, D: Pooling<E>> Buffer<E, D> {
         })
     }
 
+    /// Its elements.
+    pub fn len(&self, dev: &D) -> usize {
+        self.data.as_ref().map_or(0, |data| dev.len(data))
+    }
+
     /// One that dfdx has allocated.
     pub fn from_dfdx(data: D::Vec) -> Self {
         Self {
@@ -37,16 +41,15 @@ impl<E: Dtype, D: Pooling<E>> Buffer<E, D> {
     }
 }
 
-impl<E: Dtype, D: Pooling<E>> Deref for Buffer<E, D> {
-    type Target = D::Vec;
-    fn deref(&self) -> &D::Vec {
-        self.data.as_ref().expect("given back by drop alone")
+impl<E: Dtype, D: Pooling<E> + Views<E>> Buffer<E, D> {
+    /// Its elements.
+    pub fn view(&self) -> View<'_, E, D> {
+        D::buffer(self.data.as_ref().expect("given back by drop alone"))
     }
-}
 
-impl<E: Dtype, D: Pooling<E>> DerefMut for Buffer<E, D> {
-    fn deref_mut(&mut self) -> &mut D::Vec {
-        self.data.as_mut().expect("given back by drop alone")
+    /// Its elements, to write.
+    pub fn view_mut(&mut self) -> ViewMut<'_, E, D> {
+        D::buffer_mut(self.data.as_mut().expect("given back by drop alone"))
     }
 }
 

@@ -14,33 +14,19 @@ use dfdx::shapes::Shape;
 use dfdx::tensor::{Gradients, Tensor};
 
 use super::buffer::Buffer;
+use super::device_error::DeviceError;
 use super::pool::Pooling;
-use crate::error::{DeviceError, Result};
-
-/// What a kernel does with the buffer that it is given for a gradient.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fill {
-    /// Adds to it.
-    Add,
-    /// Writes every element; what was there does not matter.
-    Overwrite,
-}
-
-impl Fill {
-    /// `to` += `value`, or `to` = `value`.
-    #[inline(always)]
-    pub fn write<E: std::ops::Add<Output = E> + Copy>(self, to: &mut E, value: E) {
-        *to = match self {
-            Self::Add => *to + value,
-            Self::Overwrite => value,
-        };
-    }
-}
+use super::view::{View, ViewMut, Views};
+use crate::error::Result;
+use crate::kernels::args::Fill;
 
 /// A device that adds buffers.
-pub trait Accumulate<E: Dtype>: Pooling<E> + DeviceError {
+pub trait Accumulate<E: Dtype>: Pooling<E> + Views<E> + DeviceError {
     /// `sum` += `term`, element by element.
-    fn accumulate(sum: &mut Self::Vec, term: &Self::Vec);
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn accumulate(sum: ViewMut<'_, E, Self>, term: View<'_, E, Self>) -> Result<()>;
 }
 
 /// The gradient of a hidden tensor on its way from its users' hooks to its maker's.
@@ -93,17 +79,22 @@ impl<E: Dtype, D: Pooling<E>> GradSlot<E, D> {
     }
 
     /// Adds `gradient` to what others have put; an empty slot takes it as it is.
-    pub fn add(&self, gradient: Buffer<E, D>)
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn add(&self, gradient: Buffer<E, D>) -> Result<()>
     where
         D: Accumulate<E>,
     {
-        match self.take() {
-            None => self.put(gradient),
+        let sum = match self.take() {
+            None => gradient,
             Some(mut sum) => {
-                D::accumulate(&mut sum, &gradient);
-                self.put(sum);
+                D::accumulate(sum.view_mut(), gradient.view())?;
+                sum
             }
-        }
+        };
+        self.put(sum);
+        Ok(())
     }
 }
 
@@ -125,7 +116,7 @@ pub enum GradTarget<E: Dtype, D: Pooling<E>> {
     Dfdx(Find<E, D>),
 }
 
-impl<E: Dtype, D: Pooling<E> + DeviceError> GradTarget<E, D> {
+impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
     /// That of one of dfdx's tensors.
     pub fn of<S: Shape, T>(tensor: &Tensor<S, E, D, T>) -> Self {
         let ghost = tensor.ghost();
@@ -158,10 +149,13 @@ impl<E: Dtype, D: Pooling<E> + DeviceError> GradTarget<E, D> {
         dev: &D,
         grads: &mut Gradients<E, D>,
         len: usize,
-        write: impl FnOnce(&mut D::Vec, Fill) -> Result<()>,
+        write: impl FnOnce(ViewMut<'_, E, D>, Fill) -> Result<()>,
     ) -> std::result::Result<(), D::Err> {
         let slot = match self {
-            Self::Dfdx(find) => return write(find(grads)?, Fill::Add).map_err(D::device_error),
+            Self::Dfdx(find) => {
+                let gradient = D::buffer_mut(find(grads)?);
+                return write(gradient, Fill::Add).map_err(D::device_error);
+            }
             Self::Slot(slot) => slot,
         };
         let (mut gradient, fill) = match slot.take() {
@@ -171,7 +165,7 @@ impl<E: Dtype, D: Pooling<E> + DeviceError> GradTarget<E, D> {
                 (buffer, Fill::Overwrite)
             }
         };
-        write(&mut gradient, fill).map_err(D::device_error)?;
+        write(gradient.view_mut(), fill).map_err(D::device_error)?;
         slot.put(gradient);
         Ok(())
     }
@@ -184,15 +178,12 @@ impl<E: Dtype, D: Pooling<E> + DeviceError> GradTarget<E, D> {
         &self,
         grads: &mut Gradients<E, D>,
         gradient: Buffer<E, D>,
-    ) -> std::result::Result<(), D::Err>
-    where
-        D: Accumulate<E>,
-    {
+    ) -> std::result::Result<(), D::Err> {
         match self {
             Self::Slot(slot) => slot.add(gradient),
-            Self::Dfdx(find) => D::accumulate(find(grads)?, &gradient),
+            Self::Dfdx(find) => D::accumulate(D::buffer_mut(find(grads)?), gradient.view()),
         }
-        Ok(())
+        .map_err(D::device_error)
     }
 }
 

@@ -6,10 +6,11 @@ use dfdx::tensor::{Gradients, HasErr, NoneTape, PutTape, SplitTape, Storage, Tap
 use dfdx::tensor_ops::{Device, ReshapeTo};
 
 use super::buffer::Buffer;
+use super::device_error::DeviceError;
 use super::grad::{Accumulate, GradSlot, GradTarget};
 use super::pool::Pooling;
 use super::pooled_tensor::PooledTensor;
-use crate::error::{DeviceError, Error, Result};
+use crate::error::{Error, Result};
 
 /// A tensor and the way of its gradient: in a slot, or if it is one of dfdx's through `Gradients`.
 ///
@@ -134,8 +135,7 @@ where
                 // Nobody needs it afterwards: an empty one stays, and the memory is free early.
                 let empty = Storage::<E>::try_alloc_len(&dev, 0)?;
                 let dy = std::mem::replace(grads.get_or_alloc_mut(&ghost)?, empty);
-                slot.add(Buffer::from_dfdx(dy));
-                Ok(())
+                slot.add(Buffer::from_dfdx(dy)).map_err(D::device_error)
             });
         }
         Ok(tensor.put_tape(tape))

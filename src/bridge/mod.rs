@@ -1,22 +1,27 @@
 //! Every work-around for what dfdx keeps to itself, each with its reason.
 //!
 //! dfdx 0.13 hides a tensor's storage, zeroes what it allocates on one thread, gives no buffer of a
-//! freed tensor away, and cannot say whether a gradient has just been made. So: [`storage`] makes
-//! slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
+//! freed tensor away, and cannot say whether a gradient has just been made. So: [`view`] and
+//! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`upload`] makes tensors of values.
 
 pub mod buffer;
+mod device_error;
 pub mod grad;
 pub mod hidden;
 pub mod pool;
 pub mod pooled_tensor;
 pub mod storage;
 pub mod upload;
+pub mod view;
 
+pub use crate::kernels::args::Fill;
 pub use buffer::Buffer;
-pub use grad::{Fill, GradSlot, GradTarget};
+pub use device_error::DeviceError;
+pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};
 pub use pool::{free_buffers, Pooling};
 pub use pooled_tensor::PooledTensor;
 pub use upload::upload;
+pub use view::{View, ViewMut, Views};

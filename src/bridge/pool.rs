@@ -25,7 +25,7 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use super::storage::{as_mut_slice, as_slice};
 use crate::error::{Error, Result};
-use crate::workspace;
+use crate::kernels::cpu::workspace;
 
 /// The steps whose largest need is kept.
 const RECENT: usize = 64;

@@ -14,6 +14,7 @@ use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::Tensor;
 
 use super::pool::Pooling;
+use super::view::{View, ViewMut, Views};
 use crate::error::{Error, Result};
 
 /// A tensor with contiguous storage: the pool's, or one of dfdx's.
@@ -91,17 +92,38 @@ impl<S: Shape, E: Dtype, D: Pooling<E>> PooledTensor<S, E, D> {
         &self.dev
     }
 
-    /// To write it: for one that has just been taken, and has no other holder.
-    ///
-    /// # Panics
-    /// If another holds it.
-    pub fn tensor_mut(&mut self) -> &mut Tensor<S, E, D> {
+    fn tensor_mut(&mut self) -> &mut Tensor<S, E, D> {
         match &mut self.memory {
             Memory::Dfdx(tensor) => tensor,
             Memory::Pool(shared) => Rc::get_mut(shared)
                 .and_then(|owned| owned.tensor.as_mut())
                 .expect("just taken, not shared"),
         }
+    }
+
+    /// Its elements.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] never: it is contiguous.
+    pub fn view(&self) -> Result<View<'_, E, D>>
+    where
+        D: Views<E>,
+    {
+        D::view("hidden tensor", self)
+    }
+
+    /// Its elements, to write: of one that has just been taken.
+    ///
+    /// # Panics
+    /// If another holds it.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    pub fn view_mut(&mut self) -> Result<ViewMut<'_, E, D>>
+    where
+        D: Views<E>,
+    {
+        D::view_mut("hidden tensor", self.tensor_mut())
     }
 
     /// The tensor, for the caller: a copy if it is the pool's.

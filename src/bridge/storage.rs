@@ -4,9 +4,11 @@
 //! need slices, so this file makes them. (Sound under Tree Borrows; Stacked Borrows would forbid to
 //! go from one element's reference to its neighbours, but dfdx offers no other way without a copy.)
 
+use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Shape, Unit};
-use dfdx::tensor::{Cpu, Tensor};
+use dfdx::tensor::{Cpu, Storage, Tensor};
 
+use super::view::Views;
 use crate::error::{Error, Result};
 
 /// The elements of a CPU tensor in row-major order, without a copy.
@@ -73,6 +75,30 @@ pub fn as_mut_slice<'a, S: Shape, E: Unit, T>(
     // SAFETY: as in `as_slice`; `tensor[index]` through IndexMut made the storage unique to this
     // tensor, and the tensor is borrowed mutably for 'a.
     Ok(unsafe { std::slice::from_raw_parts_mut(first, len) })
+}
+
+impl<E: Dtype> Views<E> for Cpu {
+    type View<'a> = &'a [E];
+    type ViewMut<'a> = &'a mut [E];
+
+    fn view<'a, S: Shape>(op: &'static str, tensor: &'a Tensor<S, E, Self>) -> Result<&'a [E]> {
+        as_slice(op, tensor)
+    }
+
+    fn view_mut<'a, S: Shape>(
+        op: &'static str,
+        tensor: &'a mut Tensor<S, E, Self>,
+    ) -> Result<&'a mut [E]> {
+        as_mut_slice(op, tensor)
+    }
+
+    fn buffer(buffer: &<Self as Storage<E>>::Vec) -> &[E] {
+        buffer
+    }
+
+    fn buffer_mut(buffer: &mut <Self as Storage<E>>::Vec) -> &mut [E] {
+        buffer
+    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use dfdx::tensor::Tensor;
 use dfdx::tensor_ops::Device;
 
 use super::dataset::{permutation, ImageDataset, ImageShape};
-use super::error::DataError;
 use super::normalization::Normalization;
 use crate::bridge::upload;
+use crate::error::DataError;
 use crate::error::{Error, Result};
 
 /// Makes the batches of each epoch from a data set.

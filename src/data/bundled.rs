@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::dataset::ImageDataset;
-use super::error::DataError;
 use super::fashion_mnist;
+use crate::error::DataError;
 use crate::error::Result;
 
 /// Where `examples/make_bundled_data.rs` writes it.

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::dataset::{ImageDataset, ImageShape};
-use super::error::{DataError, DataResult, FileName};
 use super::pictures::read_squares;
 use super::task::{Limits, Splits, VALIDATION};
 use crate::error::Result;
+use crate::error::{DataError, DataResult, FileName};
 
 pub(super) const SHAPE: ImageShape = ImageShape::new(3, 64, 64);
 

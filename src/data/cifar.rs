@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape};
-use super::error::{DataError, DataResult};
 use super::names;
 use super::source::{read_all, Input, Names};
 use crate::error::Result;
+use crate::error::{DataError, DataResult};
 
 const SHAPE: ImageShape = ImageShape::new(3, 32, 32);
 const PIXELS: usize = 3 * 32 * 32;

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
 
-use super::error::DataError;
+use crate::error::DataError;
 use crate::error::{Error, Result};
 
 /// The size of one image.

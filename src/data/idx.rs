@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape};
-use super::error::{DataError, DataResult, FileName};
 use super::source::{read_all, read_file, Input, Names};
+use crate::error::{DataError, DataResult, FileName};
 use crate::error::{Error, Result};
 
 /// Unsigned bytes (8) in 3 dimensions.

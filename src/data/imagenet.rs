@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::dataset::{ImageDataset, ImageShape};
-use super::error::{DataError, DataResult, FileName};
 use super::pictures::read_squares;
 use super::task::Limits;
 use crate::error::Result;
+use crate::error::{DataError, DataResult, FileName};
 
 pub(super) const SHAPE: ImageShape = ImageShape::new(3, 224, 224);
 /// The usual crop: 224 of the 256 pixels that the shorter side is resized to.

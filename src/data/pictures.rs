@@ -7,7 +7,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::dataset::ImageShape;
-use super::error::{DataError, DataResult, FileName};
+use crate::error::{DataError, DataResult, FileName};
 use crate::error::{Error, Result};
 
 /// The pixels, (N, 3, `side`, `side`), of the pictures at `paths`: of each the square in its

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::error::{DataError, DataResult, FileName};
+use crate::error::{DataError, DataResult, FileName};
 
 /// Most bytes that are read out of a tar.gz, after decompression, before it is given up as not a
 /// data set. (CIFAR-10 has 184 MB.)

@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use super::celeba::celeba;
 use super::dataset::{ImageDataset, ImageShape};
-use super::error::DataError;
 use super::imagenet::imagenet;
 use super::normalization::Normalization;
 use super::{load, Kind};
+use crate::error::DataError;
 use crate::error::{Error, Result};
 
 /// A classification task of arXiv 2408.12561 (Table 1).

@@ -7,6 +7,7 @@ use super::statistics::FeatureStatistics;
 use crate::backend::Backend;
 use crate::data::{BatchLoader, ImageShape};
 use crate::error::{Error, Result};
+use crate::models::{modules, Halves};
 use crate::train::Images;
 
 /// A network that gives each image of C x H x W a row of features.
@@ -20,6 +21,26 @@ pub trait FeatureExtractor<const C: usize, const H: usize, const W: usize, D: Ba
     /// # Errors
     /// Those of the network.
     fn extract(&self, images: Images<C, H, W, D, NoneTape>) -> Result<Vec<f32>>;
+}
+
+/// The features are those of [`Cnn::features`](modules::Cnn::features).
+impl<
+        const LAYERS: usize,
+        const CLASSES: usize,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        D: Backend<f32>,
+    > FeatureExtractor<C, H, W, D> for modules::Cnn<LAYERS, CLASSES, C, f32, D>
+where
+    Const<H>: Halves<Half: Halves>,
+    Const<W>: Halves<Half: Halves>,
+{
+    const DIM: usize = Self::FEATURES;
+
+    fn extract(&self, images: Images<C, H, W, D, NoneTape>) -> Result<Vec<f32>> {
+        Ok(self.features(images)?.as_vec())
+    }
 }
 
 /// The statistics of the features of all images of `loader`, whose normalisation has to be the one

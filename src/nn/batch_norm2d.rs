@@ -14,10 +14,7 @@ use crate::error::Result;
 use crate::nn::Dropout;
 use crate::ops::add::add_hidden;
 use crate::ops::add_relu::add_relu_hidden;
-use crate::ops::batch_norm::{
-    eval_add_hidden, eval_hidden, train_add_hidden, train_hidden, Activation, BatchNorm2DOp,
-    RunningStats,
-};
+use crate::ops::batch_norm::{norm_add_hidden, norm_hidden, Activation, BatchNorm2DOp, Mode};
 use crate::ops::dropout::dropout_hidden;
 
 /// The description of the layer.
@@ -84,11 +81,18 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         }
     }
 
+    fn eval_mode(&self) -> Mode<'_, Const<C>, E, D> {
+        Mode::Eval {
+            mean: &self.running_mean,
+            var: &self.running_var,
+        }
+    }
+
     /// f(dropout(norm(x))) with the batch's statistics, f being the `activation`. Moves the running
     /// statistics and the dropout's step, with a tape and without.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_train`](crate::ops::batch_norm::try_batch_norm2d_train).
+    /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
     pub fn try_train<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
@@ -102,7 +106,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
     /// the dropout's step.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_train_add`](crate::ops::batch_norm::try_batch_norm2d_train_add).
+    /// As [`try_batch_norm2d_add`](crate::ops::batch_norm::try_batch_norm2d_add).
     pub fn try_train_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
@@ -116,7 +120,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
     /// f(norm(x)) with the running statistics, which are constants to the gradient.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_eval`](crate::ops::batch_norm::try_batch_norm2d_eval).
+    /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
     pub fn try_eval<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
@@ -129,7 +133,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
     /// f(norm(x) + residual) with the running statistics, which are constants to the gradient.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_eval_add`](crate::ops::batch_norm::try_batch_norm2d_eval_add).
+    /// As [`try_batch_norm2d_add`](crate::ops::batch_norm::try_batch_norm2d_add).
     pub fn try_eval_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
@@ -146,11 +150,11 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
-        let running = RunningStats {
+        let mode = Mode::Train {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        let y = train_hidden(x, &self.weight, &self.bias, running, op)?;
+        let y = norm_hidden(x, &self.weight, &self.bias, mode, op)?;
         if self.dropout.is_on() {
             // A mask's factors are not negative, so it can come after the ReLU as well as before.
             return dropout_hidden(y, self.dropout.next_mask());
@@ -178,11 +182,11 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
             };
         }
         let op = self.op(activation);
-        let running = RunningStats {
+        let mode = Mode::Train {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        train_add_hidden(x, residual, &self.weight, &self.bias, running, op)
+        norm_add_hidden(x, residual, &self.weight, &self.bias, mode, op)
     }
 
     pub(crate) fn eval_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
@@ -191,8 +195,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
-        let (mean, var) = (&self.running_mean, &self.running_var);
-        eval_hidden(x, &self.weight, &self.bias, mean, var, op)
+        norm_hidden(x, &self.weight, &self.bias, self.eval_mode(), op)
     }
 
     pub(crate) fn eval_add_hidden<
@@ -208,8 +211,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
-        let (mean, var) = (&self.running_mean, &self.running_var);
-        eval_add_hidden(x, residual, &self.weight, &self.bias, mean, var, op)
+        norm_add_hidden(x, residual, &self.weight, &self.bias, self.eval_mode(), op)
     }
 }
 

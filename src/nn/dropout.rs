@@ -6,7 +6,8 @@ use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::ops::dropout::{check_rate, mix, try_dropout, DropoutMask};
+use crate::kernels::args::dropout::{check_rate, mix};
+use crate::ops::dropout::{try_dropout, DropoutMask};
 
 /// The dropout of a layer's output in training. Off (rate 0) at first.
 ///

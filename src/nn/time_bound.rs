@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use dfdx::tensor::{Cpu, Storage, Tensor, ZerosTensor};
+use dfdx::tensor::Cpu;
 
 use super::{LayerCost, ModelCost};
+use crate::backend::Conv2DKernel;
 use crate::bridge::Buffer;
-use crate::error::{Error, Result};
-use crate::ops::conv2d::{Conv2DGrads, Conv2DKernel, Conv2DShape, OutputGrad};
-use crate::ops::Fill;
+use crate::error::Result;
+use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::Fill;
 use crate::sparsity::{flops, DropRate};
 
 /// From which drop rate on the backward pass of a layer is cheaper than the dense one.
@@ -89,31 +90,28 @@ pub fn time_bounds(cost: &ModelCost, batch: usize) -> Result<Vec<LayerBound>> {
 /// Backward passes of each kind, of which the median counts.
 const REPEATS: usize = 5;
 
-/// The tensors of one layer.
+/// The memory of one layer.
 struct Layer {
     dev: Cpu,
     shape: Conv2DShape,
-    x: Tensor<(usize,), f32, Cpu>,
-    weight: Tensor<(usize,), f32, Cpu>,
-    dy: <Cpu as Storage<f32>>::Vec,
-    dw: <Cpu as Storage<f32>>::Vec,
-    dx: <Cpu as Storage<f32>>::Vec,
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    dy: Vec<f32>,
+    dw: Vec<f32>,
+    dx: Vec<f32>,
 }
 
 fn time_bound(shape: &Conv2DShape) -> Result<Option<DropRate>> {
-    let dev = Cpu::default();
-    let len = |sizes: [usize; 4]| sizes.iter().product::<usize>();
-    let buffer = |sizes| Storage::<f32>::try_alloc_len(&dev, len(sizes)).map_err(Error::device);
-    let tensor = |sizes| dev.try_zeros_like(&(len(sizes),)).map_err(Error::device);
+    let zeros = |sizes: [usize; 4]| vec![0.0; sizes.iter().product()];
     let c_out = shape.c_out;
     let mut layer = Layer {
         shape: *shape,
-        x: tensor(shape.x())?,
-        weight: tensor(shape.weight())?,
-        dy: buffer(shape.y(c_out))?,
-        dw: buffer(shape.weight())?,
-        dx: buffer(shape.x())?,
-        dev: dev.clone(),
+        x: zeros(shape.x()),
+        weight: zeros(shape.weight()),
+        dy: zeros(shape.y(c_out)),
+        dw: zeros(shape.weight()),
+        dx: zeros(shape.x()),
+        dev: Cpu::default(),
     };
     let dense = layer.time(c_out)?;
     // The most channels that are kept in less time, between `faster` and `slower`.
@@ -151,23 +149,18 @@ impl Layer {
         let (c_out, pixels) = (shape.c_out, shape.output_pixels());
         // Which ones does not matter to the time.
         let chosen: Vec<usize> = (0..count).collect();
-        let shrunk = if count < c_out {
-            Conv2DKernel::<f32>::channel_importance(dev, &self.dy, c_out, pixels)?;
-            let kept = &chosen[..];
-            let mut shrunk = Buffer::<f32, Cpu>::take(dev, shape.batch * count * pixels)?;
-            Conv2DKernel::<f32>::gather_channels(dev, &self.dy, c_out, pixels, kept, &mut shrunk)?;
-            Some(shrunk)
-        } else {
-            None
-        };
+        let mut shrunk = None;
+        if count < c_out {
+            let mut buffer = Buffer::<f32, Cpu>::take(dev, shape.batch * count * pixels)?;
+            Cpu::channel_importance(&self.dy[..], c_out, pixels)?;
+            Cpu::gather_channels(&self.dy[..], c_out, pixels, &chosen, buffer.view_mut())?;
+            shrunk = Some(buffer);
+        }
         let dy = OutputGrad {
-            data: shrunk.as_deref().unwrap_or(&self.dy),
+            data: shrunk.as_ref().map_or(&self.dy[..], Buffer::view),
             kept: shrunk.is_some().then_some(&chosen[..]),
         };
-        let (x, weight) = (&self.x, &self.weight);
-        dev.conv2d_backward(shape, x, weight, dy, Conv2DGrads::Weight(&mut self.dw))?;
-        let dx = Conv2DGrads::Input(&mut self.dx, Fill::Overwrite);
-        dev.conv2d_backward(shape, x, weight, dy, dx)?;
-        Ok(())
+        Cpu::conv2d_backward_weight(shape, &self.x, dy, &mut self.dw[..])?;
+        Cpu::conv2d_backward_input(shape, &self.weight, dy, &mut self.dx, Fill::Overwrite)
     }
 }

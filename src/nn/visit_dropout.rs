@@ -4,7 +4,7 @@ use super::join;
 use super::modules;
 use super::Dropout;
 use crate::error::Result;
-use crate::ops::dropout::mix;
+use crate::kernels::args::dropout::mix;
 
 /// A layer with dropout after it, as a visitor of a model sees it.
 #[derive(Debug)]

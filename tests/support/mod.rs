@@ -6,12 +6,12 @@ use dfdx::tensor_ops::Backward as _;
 use num_traits::Float;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
-use ssprop::nn::modules::Quotient;
-use ssprop::ops::conv2d::{
-    conv2d, reference, Backward, BackwardGradient, Conv2DGrads, Conv2DKernel, Conv2DOp,
-    Conv2DShape, OutputGrad, ShrunkGradient,
+use ssprop::internals::{
+    reference::conv2d as reference, BackwardGradient, Buffer, Conv2DKernel, Conv2DOp, Conv2DShape,
+    Fill, OutputGrad, ShrunkGradient,
 };
-use ssprop::ops::{Buffer, Fill};
+use ssprop::nn::modules::Quotient;
+use ssprop::ops::conv2d::{conv2d, Backward};
 use ssprop::sparsity::{DropRate, KeptChannels};
 use ssprop::Backend;
 
@@ -24,6 +24,15 @@ pub trait Real: Dtype + Float + std::fmt::Debug {
     /// A gradient's storage, and what is in one.
     fn store(data: &[Self]) -> <Cpu as Storage<Self>>::Vec;
     fn load(stored: &<Cpu as Storage<Self>>::Vec) -> Vec<Self>;
+
+    /// dX, dW and db of `dy`.
+    fn kernels(case: &Case<Self>, dy: OutputGrad<'_, &[Self]>) -> [Vec<Self>; 3];
+
+    /// [`kernels`](Self::kernels) of a copy of the channels `kept`.
+    fn shrunk_kernels<const C_OUT: usize>(
+        case: &Case<Self>,
+        kept: KeptChannels<C_OUT>,
+    ) -> [Vec<Self>; 3];
 }
 
 macro_rules! real {
@@ -40,6 +49,33 @@ macro_rules! real {
 
             fn load(stored: &<Cpu as Storage<Self>>::Vec) -> Vec<Self> {
                 stored.to_vec()
+            }
+
+            fn kernels(case: &Case<Self>, dy: OutputGrad<'_, &[Self]>) -> [Vec<Self>; 3] {
+                let (shape, weight) = (&case.shape, &case.weight[..]);
+                let (mut dx, mut dw) = (vec![0.0; case.x.len()], vec![0.0; weight.len()]);
+                let mut db = vec![0.0; case.bias.len()];
+                // What is overwritten may have been anything.
+                let mut written = vec![<$real>::NAN; case.x.len()];
+                Cpu::conv2d_backward_input(shape, weight, dy, &mut dx, Fill::Add).unwrap();
+                Cpu::conv2d_backward_input(shape, weight, dy, &mut written, Fill::Overwrite)
+                    .unwrap();
+                Cpu::conv2d_backward_weight(shape, &case.x, dy, &mut dw).unwrap();
+                Cpu::conv2d_backward_bias(shape, dy, &mut db).unwrap();
+                assert_eq!(dx, written);
+                [dx, dw, db]
+            }
+
+            fn shrunk_kernels<const C_OUT: usize>(
+                case: &Case<Self>,
+                kept: KeptChannels<C_OUT>,
+            ) -> [Vec<Self>; 3] {
+                let dy = Buffer::from_dfdx(Self::store(&case.dy));
+                let (dev, count) = (Cpu::default(), kept.len());
+                let shrunk =
+                    ShrunkGradient::<C_OUT, Self, _>::gather(&dev, &case.shape, &dy, kept).unwrap();
+                assert_eq!(shrunk.view().kept.map(<[usize]>::len), Some(count));
+                Self::kernels(case, shrunk.view())
             }
         }
     )*};
@@ -201,22 +237,10 @@ pub trait Geometry {
         Cpu: Backend<E>;
 
     /// The gradients that the kernels compute from the whole dY, past the tape.
-    fn dense_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>;
+    fn dense_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3];
 
     /// The same from the copy of dY that holds every channel, by the path of sparse passes.
-    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>;
-
-    /// The gradients dX, dW, db that the kernels add up from `dy`.
-    fn kernels<E: Real>(
-        case: &Case<E>,
-        dy: OutputGrad<'_, <Cpu as Storage<E>>::Vec>,
-    ) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>;
+    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3];
 
     /// The gradients dX, dW, db of two uses of the same tensors, with dY and with `second`.
     fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
@@ -314,52 +338,18 @@ impl<
         }
     }
 
-    fn dense_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>,
-    {
-        let data = E::store(&case.dy);
-        Self::kernels(
+    fn dense_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3] {
+        E::kernels(
             case,
             OutputGrad {
-                data: &data,
+                data: &case.dy[..],
                 kept: None,
             },
         )
     }
 
-    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>,
-    {
-        let (dev, dy) = (Cpu::default(), E::store(&case.dy));
-        let all = KeptChannels::<C_OUT>::all();
-        let gathered = ShrunkGradient::<C_OUT, E, _>::gather(&dev, &case.shape, &dy, all).unwrap();
-        assert_eq!(gathered.as_grad().kept.map(<[usize]>::len), Some(C_OUT));
-        Self::kernels(case, gathered.as_grad())
-    }
-
-    fn kernels<E: Real>(case: &Case<E>, dy: OutputGrad<'_, <Cpu as Storage<E>>::Vec>) -> [Vec<E>; 3]
-    where
-        Cpu: Backend<E>,
-    {
-        tensors!(dev, case => x, weight, _bias, _dy);
-        let zeros = |len: usize| E::store(&vec![E::zero(); len]);
-        let (mut dx, mut dw) = (zeros(case.x.len()), zeros(case.weight.len()));
-        let mut db = zeros(case.bias.len());
-        // What is overwritten may have been anything.
-        let mut written = E::store(&vec![E::nan(); case.x.len()]);
-        for grads in [
-            Conv2DGrads::Input(&mut dx, Fill::Add),
-            Conv2DGrads::Input(&mut written, Fill::Overwrite),
-            Conv2DGrads::Weight(&mut dw),
-            Conv2DGrads::Bias(&mut db),
-        ] {
-            dev.conv2d_backward(&case.shape, &x, &weight, dy, grads)
-                .unwrap();
-        }
-        assert_eq!(E::load(&dx), E::load(&written));
-        [E::load(&dx), E::load(&dw), E::load(&db)]
+    fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3] {
+        E::shrunk_kernels(case, KeptChannels::<C_OUT>::all())
     }
 
     fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
@@ -400,7 +390,7 @@ impl<
         let dy = Buffer::from_dfdx(dy);
         BackwardGradient::<C_OUT, E, Cpu>::new(&dev, &case.shape, dy, &backward)
             .unwrap()
-            .as_grad()
+            .view()
             .kept
             .map(<[usize]>::to_vec)
     }

@@ -20,13 +20,11 @@ use super::sizes::Halves;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::eval::FeatureExtractor;
 use crate::nn::modules::MaxPool2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::pool::{global_avg_pool2d_hidden, max_pool2d_hidden};
-use crate::train::Images as TrainImages;
 
 pub use block::ConvBlock;
 pub use rest::Rest;
@@ -115,6 +113,9 @@ forward!(
 impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: Backend<E>>
     Cnn<LAYERS, CLASSES, C_IN, E, D>
 {
+    /// The number of [`features`](Self::features) of an image.
+    pub const FEATURES: usize = WIDTH;
+
     /// The features (B, 128) of x (B, C_IN, H, W) that the linear layer tells the classes apart by:
     /// the last layer's channels, averaged over the image, in evaluation mode.
     ///
@@ -147,25 +148,5 @@ impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: 
             };
         }
         Ok(features!(self, Hidden::enter(x), next))
-    }
-}
-
-/// The features are those of [`Cnn::features`].
-impl<
-        const LAYERS: usize,
-        const CLASSES: usize,
-        const C: usize,
-        const H: usize,
-        const W: usize,
-        D: Backend<f32>,
-    > FeatureExtractor<C, H, W, D> for Cnn<LAYERS, CLASSES, C, f32, D>
-where
-    Const<H>: Halves<Half: Halves>,
-    Const<W>: Halves<Half: Halves>,
-{
-    const DIM: usize = WIDTH;
-
-    fn extract(&self, images: TrainImages<C, H, W, D, NoneTape>) -> Result<Vec<f32>> {
-        Ok(self.features(images)?.as_vec())
     }
 }

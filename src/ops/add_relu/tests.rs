@@ -2,8 +2,9 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::reference::add_relu as reference;
 
-fn check<E: crate::element::Element>(a: Vec<E>, b: Vec<E>, dy: Vec<E>)
+fn check<E: crate::kernels::cpu::element::Element + Dtype>(a: Vec<E>, b: Vec<E>, dy: Vec<E>)
 where
     Cpu: Backend<E>,
 {

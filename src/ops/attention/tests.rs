@@ -1,26 +1,27 @@
 use dfdx::prelude::*;
 
 use super::*;
-use crate::element::Element;
+use crate::kernels::cpu::element::Element;
+use crate::kernels::reference::attention as reference;
 use crate::on_threads;
 use crate::ops::add::add_hidden;
 
 type Qkv<const C: usize, E> = Tensor<(usize, Triple<C>, usize, usize), E, Cpu>;
 type Images<const C: usize, E> = Tensor<(usize, Const<C>, usize, usize), E, Cpu>;
 
-fn qkv<const C: usize, E: Element>([b, h, w]: [usize; 3], scale: f64) -> Qkv<C, E> {
+fn qkv<const C: usize, E: Element + Dtype>([b, h, w]: [usize; 3], scale: f64) -> Qkv<C, E> {
     let len = b * 3 * C * h * w;
     let number = |i| E::from_f64(scale * (i as f64 * 0.37).sin()).unwrap();
     Cpu::default().tensor_from_vec((0..len).map(number).collect(), (b, Triple, h, w))
 }
 
-fn output_gradient<const C: usize, E: Element>([b, h, w]: [usize; 3]) -> Images<C, E> {
+fn output_gradient<const C: usize, E: Element + Dtype>([b, h, w]: [usize; 3]) -> Images<C, E> {
     let number = |i| E::from_f64((i as f64 * 0.21).cos()).unwrap();
     let data = (0..b * C * h * w).map(number).collect();
     Cpu::default().tensor_from_vec(data, (b, Const, h, w))
 }
 
-fn close<E: Element>(found: &[E], expected: &[f64], tolerance: f64) {
+fn close<E: Element + Dtype>(found: &[E], expected: &[f64], tolerance: f64) {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(1.0, |m: f64, e| m.max(e.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -31,7 +32,7 @@ fn close<E: Element>(found: &[E], expected: &[f64], tolerance: f64) {
 }
 
 /// y and dqkv.
-fn run<const HEADS: usize, const C: usize, E: Element>(
+fn run<const HEADS: usize, const C: usize, E: Element + Dtype>(
     size: [usize; 3],
     scale: f64,
 ) -> (Vec<E>, Vec<E>)

@@ -2,6 +2,8 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::args::batch_norm::Statistics;
+use crate::kernels::reference::batch_norm as reference;
 
 type Shape4 = (usize, usize, usize, usize);
 type Images4<E> = Tensor<Shape4, E, Cpu>;
@@ -28,7 +30,7 @@ struct Case<E: Dtype> {
 /// The output and the gradients of x, residual, weight and bias, and the running statistics.
 type Outcome = [Vec<f64>; 7];
 
-impl<E: crate::element::Element> Case<E>
+impl<E: crate::kernels::cpu::element::Element + Dtype> Case<E>
 where
     Cpu: Backend<E>,
 {
@@ -66,21 +68,36 @@ where
         let residual = self.residual.clone();
         let y = match (statistics, residual) {
             (Statistics::Batch, residual) => {
-                let running = RunningStats {
+                let running = Mode::Train {
                     mean: &mut mean,
                     var: &mut var,
                 };
                 match residual {
-                    None => try_batch_norm2d_train(x, weight, bias, running, self.op),
-                    Some(r) => try_batch_norm2d_train_add(x, r, weight, bias, running, self.op),
+                    None => try_batch_norm2d(x, weight, bias, running, self.op),
+                    Some(r) => try_batch_norm2d_add(x, r, weight, bias, running, self.op),
                 }
             }
-            (Statistics::Running, None) => {
-                try_batch_norm2d_eval(x, weight, bias, &mean, &var, self.op)
-            }
-            (Statistics::Running, Some(r)) => {
-                try_batch_norm2d_eval_add(x, r, weight, bias, &mean, &var, self.op)
-            }
+            (Statistics::Running, None) => try_batch_norm2d(
+                x,
+                weight,
+                bias,
+                Mode::Eval {
+                    mean: &mean,
+                    var: &var,
+                },
+                self.op,
+            ),
+            (Statistics::Running, Some(r)) => try_batch_norm2d_add(
+                x,
+                r,
+                weight,
+                bias,
+                Mode::Eval {
+                    mean: &mean,
+                    var: &var,
+                },
+                self.op,
+            ),
         }
         .unwrap();
         let out = y.as_vec();
@@ -194,7 +211,7 @@ fn the_variance_survives_a_large_mean() {
     let x = dev.tensor_from_vec(data, (4, 1, 32, 32));
     let (weight, bias) = (dev.ones_like(&(1,)), dev.zeros_like(&(1,)));
     let (mut mean, mut var) = (dev.zeros_like(&(1,)), dev.zeros_like(&(1,)));
-    let running = RunningStats {
+    let running = Mode::Train {
         mean: &mut mean,
         var: &mut var,
     };
@@ -202,7 +219,7 @@ fn the_variance_survives_a_large_mean() {
         momentum: 1.0,
         ..Default::default()
     };
-    let y = try_batch_norm2d_train(x, &weight, &bias, running, op).unwrap();
+    let y = try_batch_norm2d(x, &weight, &bias, running, op).unwrap();
     assert_eq!(mean.as_vec(), [1000.5]);
     assert!((var.as_vec()[0] - 0.25 * 4096.0 / 4095.0).abs() < 1e-6);
     assert!(y.as_vec().iter().all(|y| (y.abs() - 1.0).abs() < 1e-4));
@@ -238,8 +255,8 @@ fn numbers_are_those_of_pytorch() {
     let mut mean: Channels<f64> = dev.zeros_like(&(2,));
     let mut var: Channels<f64> = dev.ones_like(&(2,));
     let op = BatchNorm2DOp { activation: Activation::ReLU, ..Default::default() };
-    let running = RunningStats { mean: &mut mean, var: &mut var };
-    let y = try_batch_norm2d_train_add(x.leaky_trace(), r.clone(), &weight, &bias, running, op)
+    let running = Mode::Train { mean: &mut mean, var: &mut var };
+    let y = try_batch_norm2d_add(x.leaky_trace(), r.clone(), &weight, &bias, running, op)
         .unwrap();
     let out = y.as_vec();
     let grads = (y * g.clone()).sum::<Rank0, _>().backward();
@@ -266,7 +283,7 @@ fn numbers_are_those_of_pytorch() {
     }
 
     let op = BatchNorm2DOp::default();
-    let z = try_batch_norm2d_eval(x.leaky_trace(), &weight, &bias, &mean, &var, op).unwrap();
+    let z = try_batch_norm2d(x.leaky_trace(), &weight, &bias, Mode::Eval { mean: &mean, var: &var }, op).unwrap();
     let out = z.as_vec();
     let grads = (z * g).sum::<Rank0, _>().backward();
     let expected: [&[f64]; 3] = [
@@ -334,12 +351,12 @@ fn gradients_of_x_as_its_own_residual_add_up() {
     let zeros = || -> Channels<f64> { case.dev.zeros_like(&(3,)) };
     let run = |r: Images4<f64>| {
         let (mut mean, mut var) = (zeros(), zeros());
-        let running = RunningStats {
+        let running = Mode::Train {
             mean: &mut mean,
             var: &mut var,
         };
         let x = case.x.leaky_trace();
-        let y = try_batch_norm2d_train_add(x, r, &case.weight, &case.bias, running, case.op);
+        let y = try_batch_norm2d_add(x, r, &case.weight, &case.bias, running, case.op);
         (y.unwrap() * case.dy.clone()).sum::<Rank0, _>().backward()
     };
     let same = run(case.x.clone()).get(&case.x).as_vec();
@@ -359,12 +376,31 @@ fn gradients_accumulate_and_views_are_copied() {
     let bias: Tensor<Rank1<3>, f64, _> = dev.zeros();
     let op = BatchNorm2DOp::default();
     // x is used twice: once as it is, once through a permuted view.
-    let direct =
-        try_batch_norm2d_eval(x.leaky_trace(), &weight, &bias, &bias, &weight, op).unwrap();
+    let direct = try_batch_norm2d(
+        x.leaky_trace(),
+        &weight,
+        &bias,
+        Mode::Eval {
+            mean: &bias,
+            var: &weight,
+        },
+        op,
+    )
+    .unwrap();
     let view = x
         .retaped::<OwnedTape<f64, Cpu>>()
         .permute::<Rank4<2, 3, 5, 4>, Axes4<0, 1, 3, 2>>();
-    let other = try_batch_norm2d_eval(view, &weight, &bias, &bias, &weight, op).unwrap();
+    let other = try_batch_norm2d(
+        view,
+        &weight,
+        &bias,
+        Mode::Eval {
+            mean: &bias,
+            var: &weight,
+        },
+        op,
+    )
+    .unwrap();
     let grads = (direct.sum::<Rank0, _>() + other.sum::<Rank0, _>()).backward();
     let slope = 2.0 / (1.0f64 + 1e-5).sqrt();
     assert_close(&grads.get(&x).as_vec(), &[slope; 120], 1e-12, 0);
@@ -397,11 +433,11 @@ fn errors_name_the_value_and_leave_the_statistics_alone() {
         let (weight, bias): (Channels<f32>, Channels<f32>) =
             (dev.ones_like(&(c,)), dev.zeros_like(&(c,)));
         let (mut mean, mut var) = (bias.clone(), weight.clone());
-        let running = RunningStats {
+        let running = Mode::Train {
             mean: &mut mean,
             var: &mut var,
         };
-        let error = try_batch_norm2d_train(x, &weight, &bias, running, op)
+        let error = try_batch_norm2d(x, &weight, &bias, running, op)
             .unwrap_err()
             .to_string();
         assert_eq!((mean.as_vec(), var.as_vec()), (vec![0.0; c], vec![1.0; c]));
@@ -426,7 +462,7 @@ fn errors_name_the_value_and_leave_the_statistics_alone() {
     let (x, r): (Images4<f32>, Images4<f32>) =
         (dev.zeros_like(&(2, 1, 2, 2)), dev.zeros_like(&(2, 1, 2, 3)));
     let c: Channels<f32> = dev.ones_like(&(1,));
-    let error = try_batch_norm2d_eval_add(x, r, &c, &c, &c, &c, op)
+    let error = try_batch_norm2d_add(x, r, &c, &c, Mode::Eval { mean: &c, var: &c }, op)
         .unwrap_err()
         .to_string();
     assert!(
@@ -441,7 +477,14 @@ fn an_empty_batch_infers_to_an_empty_batch() {
     let x: Images4<f32> = dev.zeros_like(&(0, 2, 3, 3));
     let c: Channels<f32> = dev.ones_like(&(2,));
     let op = BatchNorm2DOp::default();
-    let y = try_batch_norm2d_eval(x.leaky_trace(), &c, &c, &c, &c, op).unwrap();
+    let y = try_batch_norm2d(
+        x.leaky_trace(),
+        &c,
+        &c,
+        Mode::Eval { mean: &c, var: &c },
+        op,
+    )
+    .unwrap();
     assert_eq!(y.shape(), &(0, 2, 3, 3));
     let (_, tape) = y.split_tape();
     let grads = dev.zeros::<Rank0>().put_tape(tape).backward();

@@ -2,18 +2,18 @@
 
 use dfdx::dtypes::Dtype;
 
-use super::geometry::{Conv2DShape, OutputGrad};
 use super::shrunk::ShrunkGradient;
-use super::Conv2DKernel;
-use crate::bridge::{Buffer, Pooling};
+use crate::backend::Conv2DKernel;
+use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::Result;
+use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
 use crate::ops::Backward;
 use crate::sparsity::{KeptChannels, KeptCount, Masking};
 
 /// dY (B, C_OUT, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
 /// the whole, if dX comes from that.
 #[derive(Debug)]
-pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     selected: SelectedGrad<C_OUT, E, D>,
     /// The whole of dY, if something is dropped from it that dX needs.
     for_input: Option<Buffer<E, D>>,
@@ -23,7 +23,7 @@ pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
 
 /// What is left of dY.
 #[derive(Debug)]
-enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     Whole(Buffer<E, D>),
     /// Kept channels, copied together.
     Shrunk(ShrunkGradient<C_OUT, E, D>),
@@ -31,7 +31,7 @@ enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
     Masked(Buffer<E, D>),
 }
 
-impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> {
+impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_OUT, E, D> {
     /// The whole of `dy`, for a layer that is never sparse.
     pub(crate) fn whole(dy: Buffer<E, D>) -> Self {
         Self {
@@ -72,9 +72,9 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> 
         let importance = || match backward.masking {
             Masking::Channels => match known {
                 Some(known) => Ok(known),
-                None => dev.channel_importance(&dy, C_OUT, pixels),
+                None => D::channel_importance(dy.view(), C_OUT, pixels),
             },
-            Masking::Positions | Masking::Elements => dev.column_importance(&dy, all),
+            Masking::Positions | Masking::Elements => D::column_importance(dy.view(), all),
         };
         let (selection, draw) = (&backward.selection, backward.draw);
         let Some(kept) = selection.choose(all, backward.drop_rate, draw, importance)? else {
@@ -87,9 +87,9 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> 
         let (count, scale) = (kept.len(), selection.scale(kept.len(), all));
         if backward.prefers_dense(count, all) {
             let mut dy = dy;
-            dev.zero_dropped(&mut dy, C_OUT, pixels, &kept)?;
+            D::zero_dropped(dy.view_mut(), C_OUT, pixels, &kept)?;
             if scale != 1.0 {
-                dev.scale(&mut dy, scale)?;
+                D::scale(dy.view_mut(), scale)?;
             }
             return Ok(Self {
                 selected: SelectedGrad::Masked(dy),
@@ -103,15 +103,17 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> 
                 SelectedGrad::Shrunk(ShrunkGradient::gather(dev, shape, &dy, kept)?)
             }
             Masking::Positions | Masking::Elements => {
-                let mut masked = Buffer::take(dev, dev.len(&dy))?;
-                dev.mask_columns(&dy, all, &kept, &mut masked)?;
+                let mut masked = Buffer::take(dev, dy.len(dev))?;
+                D::mask_columns(dy.view(), all, &kept, masked.view_mut())?;
                 SelectedGrad::Masked(masked)
             }
         };
         if scale != 1.0 {
             match &mut selected {
-                SelectedGrad::Shrunk(shrunk) => shrunk.scale(dev, scale)?,
-                SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => dev.scale(data, scale)?,
+                SelectedGrad::Shrunk(shrunk) => shrunk.scale(scale)?,
+                SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => {
+                    D::scale(data.view_mut(), scale)?
+                }
             }
         }
         let for_input = backward.only_weight_sparse.then_some(dy);
@@ -123,20 +125,24 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> BackwardGradient<C_OUT, E, D> 
     }
 
     /// The buffer that dW and db come from, with its channels, for the kernels.
-    pub fn as_grad(&self) -> OutputGrad<'_, D::Vec> {
+    pub fn view(&self) -> OutputGrad<'_, View<'_, E, D>> {
         match &self.selected {
-            SelectedGrad::Shrunk(shrunk) => shrunk.as_grad(),
-            SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => {
-                OutputGrad { data, kept: None }
-            }
+            SelectedGrad::Shrunk(shrunk) => shrunk.view(),
+            SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => OutputGrad {
+                data: data.view(),
+                kept: None,
+            },
         }
     }
 
     /// The buffer that dX comes from, with its channels.
-    pub fn for_input(&self) -> OutputGrad<'_, D::Vec> {
+    pub fn view_for_input(&self) -> OutputGrad<'_, View<'_, E, D>> {
         match &self.for_input {
-            Some(data) => OutputGrad { data, kept: None },
-            None => self.as_grad(),
+            Some(data) => OutputGrad {
+                data: data.view(),
+                kept: None,
+            },
+            None => self.view(),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use dfdx::dtypes::Dtype;
 
-use super::geometry::{Conv2DShape, OutputGrad};
-use super::Conv2DKernel;
-use crate::bridge::{Buffer, Pooling};
+use crate::backend::Conv2DKernel;
+use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::{Error, Result};
+use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
 use crate::sparsity::KeptChannels;
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out).
@@ -13,12 +13,12 @@ use crate::sparsity::KeptChannels;
 /// The shape is checked against the [`KeptChannels`] when it is made, so that whoever holds one
 /// can index it by them.
 #[derive(Debug)]
-pub struct ShrunkGradient<const C_OUT: usize, E: Dtype, D: Pooling<E>> {
+pub struct ShrunkGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
     kept: KeptChannels<C_OUT>,
 }
 
-impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> ShrunkGradient<C_OUT, E, D> {
+impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OUT, E, D> {
     /// The channels `kept` of `dy` (B, C_OUT, H_out, W_out).
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> ShrunkGradient<C_OUT, E, D> {
     pub fn gather(
         dev: &D,
         shape: &Conv2DShape,
-        dy: &D::Vec,
+        dy: &Buffer<E, D>,
         kept: KeptChannels<C_OUT>,
     ) -> Result<Self>
     where
@@ -42,16 +42,16 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> ShrunkGradient<C_OUT, E, D> {
                 shape.c_out,
             ));
         }
-        check_len(dev.len(dy), shape, C_OUT)?;
+        check_len(dy.len(dev), shape, C_OUT)?;
         let mut data = Buffer::take(dev, shape.batch * kept.len() * pixels)?;
-        dev.gather_channels(dy, C_OUT, pixels, kept.indices(), &mut data)?;
+        D::gather_channels(dy.view(), C_OUT, pixels, kept.indices(), data.view_mut())?;
         Ok(Self { data, kept })
     }
 
     /// The buffer and its channels, for the kernels.
-    pub fn as_grad(&self) -> OutputGrad<'_, D::Vec> {
+    pub fn view(&self) -> OutputGrad<'_, View<'_, E, D>> {
         OutputGrad {
-            data: &self.data,
+            data: self.data.view(),
             kept: Some(self.kept.indices()),
         }
     }
@@ -60,11 +60,11 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E>> ShrunkGradient<C_OUT, E, D> {
     ///
     /// # Errors
     /// Those of the device.
-    pub fn scale(&mut self, dev: &D, factor: f64) -> Result<()>
+    pub fn scale(&mut self, factor: f64) -> Result<()>
     where
         D: Conv2DKernel<E>,
     {
-        dev.scale(&mut self.data, factor)
+        D::scale(self.data.view_mut(), factor)
     }
 
     /// The channels.

@@ -2,9 +2,10 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ops::blocks::ELEMENTS;
+use crate::kernels::args::dropout::BLOCK as ELEMENTS;
+use crate::kernels::reference::dropout as reference;
 
-fn check<E: crate::element::Element>(x: Vec<E>, dy: Vec<E>, mask: DropoutMask)
+fn check<E: crate::kernels::cpu::element::Element + Dtype>(x: Vec<E>, dy: Vec<E>, mask: DropoutMask)
 where
     Cpu: Backend<E>,
 {

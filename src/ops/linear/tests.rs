@@ -5,7 +5,11 @@ use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::*;
+use crate::backend::LinearKernel;
 use crate::bridge::Buffer;
+use crate::kernels::args::conv2d::OutputGrad;
+use crate::kernels::args::Fill;
+use crate::kernels::reference::linear as reference;
 use crate::ops::Backward;
 use crate::sparsity::{AdaptiveKeep, DropRate, Selection};
 
@@ -142,42 +146,35 @@ fn an_empty_batch_has_no_gradient() {
     let y = linear(x.clone(), &w, Some(&b), Backward::default(), None).unwrap();
     assert_eq!(*y.shape(), (0, Const));
 
-    let alloc = |len| Storage::<f32>::try_alloc_len(&dev, len).unwrap();
-    let (mut dx, mut dw, mut db) = (alloc(0), alloc(12), alloc(4));
+    let (mut dx, mut dw, mut db) = ([0.0; 0], [0.0; 12], [0.0; 4]);
     let half = Backward {
         drop_rate: DropRate::new(0.5).unwrap(),
         ..Backward::default()
     };
     let conv = shape.conv().unwrap();
-    let dy = BackwardGradient::<4, f32, Cpu>::new(&dev, &conv, Buffer::from_dfdx(alloc(0)), &half)
+    let dy = Buffer::<f32, Cpu>::take(&dev, 0).unwrap();
+    let dy = BackwardGradient::<4, f32, Cpu>::new(&dev, &conv, dy, &half).unwrap();
+    Cpu::linear_backward_input(&shape, &w.as_vec(), dy.view_for_input(), &mut dx, Fill::Add)
         .unwrap();
-    for grads in [
-        LinearGrads::Input(&mut dx, Fill::Add),
-        LinearGrads::Weight(&mut dw),
-        LinearGrads::Bias(&mut db),
-    ] {
-        dev.linear_backward(&shape, &x, &w, dy.as_grad(), grads)
-            .unwrap();
-    }
+    Cpu::linear_backward_weight(&shape, &[], dy.view(), &mut dw).unwrap();
+    Cpu::linear_backward_bias(&shape, dy.view(), &mut db).unwrap();
     assert!(dw.iter().chain(db.iter()).all(|&g| g == 0.0));
 }
 
 #[test]
 fn buffers_of_the_wrong_size_are_errors() {
-    let dev = Cpu::default();
     let shape = LinearShape {
         batch: 2,
         inputs: 3,
         outputs: 4,
     };
-    let x: Tensor<Rank2<2, 3>, f32, _> = dev.zeros();
-    let w: Tensor<Rank2<4, 3>, f32, _> = dev.zeros();
-    let alloc = |len| Storage::<f32>::try_alloc_len(&dev, len).unwrap();
     let try_backward = |dy: usize, kept: Option<&[usize]>, dw: usize| {
-        let (dy, mut dw) = (alloc(dy), alloc(dw));
-        let dy = OutputGrad { data: &dy, kept };
-        let dw = LinearGrads::Weight(&mut dw);
-        let result = dev.linear_backward(&shape, &x, &w, dy, dw);
+        let (dy, mut dw) = (vec![0.0f32; dy], vec![0.0; dw]);
+        let dy = OutputGrad {
+            data: &dy[..],
+            kept,
+        };
+        let result = Cpu::linear_backward_weight(&shape, &[0.0; 6], dy, &mut dw);
         result.map_err(|err| err.to_string())
     };
     try_backward(8, None, 12).unwrap();
@@ -187,12 +184,8 @@ fn buffers_of_the_wrong_size_are_errors() {
     assert!(try_backward(8, Some(&[0, 3]), 12).is_err());
     let err = try_backward(4, Some(&[0, 4]), 12).unwrap_err();
     assert!(err.contains("kept feature = 4"), "{err}");
-    let wide: Tensor<Rank2<2, 4>, f32, _> = dev.zeros();
-    let no_bias: Option<&Tensor<Rank1<4>, f32, Cpu>> = None;
-    let mut y: Tensor<Rank2<2, 4>, f32, _> = dev.zeros();
-    assert!(dev
-        .linear_forward(&shape, &wide, &w, no_bias, &mut y)
-        .is_err());
+    let (wide, w, mut y) = ([0.0f32; 8], [0.0; 12], [0.0; 8]);
+    assert!(Cpu::linear_forward(&shape, &wide, &w, None, &mut y).is_err());
 }
 
 #[test]

@@ -2,6 +2,7 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::reference::pool as reference;
 
 type Shape4 = (usize, usize, usize, usize);
 

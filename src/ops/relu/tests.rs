@@ -2,8 +2,9 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernels::reference::relu as reference;
 
-fn check<E: crate::element::Element>(x: Vec<E>, dy: Vec<E>)
+fn check<E: crate::kernels::cpu::element::Element + Dtype>(x: Vec<E>, dy: Vec<E>)
 where
     Cpu: Backend<E>,
 {
@@ -33,7 +34,7 @@ proptest! {
 
 #[test]
 fn longer_than_a_block() {
-    let len = 2 * crate::ops::blocks::ELEMENTS + 7;
+    let len = 2 * crate::kernels::cpu::blocks::ELEMENTS + 7;
     let x: Vec<f32> = (0..len).map(|i| (i as f32).sin()).collect();
     check(x.clone(), x);
 }

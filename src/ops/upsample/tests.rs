@@ -2,19 +2,20 @@ use dfdx::prelude::*;
 use proptest::prelude::*;
 
 use super::*;
-use crate::element::Element;
+use crate::kernels::cpu::element::Element;
+use crate::kernels::reference::upsample as reference;
 use crate::ops::add::add_hidden;
 
 type Images<E> = Tensor<(usize, usize, usize, usize), E, Cpu>;
 
-fn images<E: Element>(shape: [usize; 4], seed: f64) -> Images<E> {
+fn images<E: Element + Dtype>(shape: [usize; 4], seed: f64) -> Images<E> {
     let number = |i| E::from_f64((i as f64 * 0.37 + seed).sin()).unwrap();
     let data = (0..shape.iter().product()).map(number).collect();
     let [b, c, h, w] = shape;
     Cpu::default().tensor_from_vec(data, (b, c, h, w))
 }
 
-fn check<E: Element>([b, c, h, w]: [usize; 4])
+fn check<E: Element + Dtype>([b, c, h, w]: [usize; 4])
 where
     Cpu: Backend<E>,
 {

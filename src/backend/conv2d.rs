@@ -1,0 +1,230 @@
+//! The kernels of convolutions.
+
+use dfdx::dtypes::Dtype;
+use dfdx::tensor::Cpu;
+
+use super::on_cpu;
+use crate::bridge::{View, ViewMut, Views};
+use crate::error::{Error, Result};
+use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::Fill;
+use crate::kernels::cpu::conv2d::{channels, masked, CpuConv2D};
+
+/// 2-d convolutions, whose backward pass may have only some of the output channels, and what chooses
+/// those.
+pub trait Conv2DKernel<E: Dtype>: Views<E> {
+    /// Writes y (B, C_out, H_out, W_out) = conv(x, weight) + bias.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for memory that has not the size that `shape` says, here and below.
+    fn conv2d_forward(
+        shape: &Conv2DShape,
+        x: View<'_, E, Self>,
+        weight: View<'_, E, Self>,
+        bias: Option<View<'_, E, Self>>,
+        y: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// dX (B, C_in, H, W) += the gradient for `dy`, or dX = it.
+    ///
+    /// # Errors
+    /// Also [`Error::Parameter`] for kept channels that are not ascending, unique and below C_out.
+    fn conv2d_backward_input(
+        shape: &Conv2DShape,
+        weight: View<'_, E, Self>,
+        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dx: ViewMut<'_, E, Self>,
+        fill: Fill,
+    ) -> Result<()>;
+
+    /// dW (C_out, C_in / groups, K, K) += the gradient for `dy`, in the rows of kept channels.
+    ///
+    /// # Errors
+    /// As [`conv2d_backward_input`](Self::conv2d_backward_input).
+    fn conv2d_backward_weight(
+        shape: &Conv2DShape,
+        x: View<'_, E, Self>,
+        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dw: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// db (C_out) += the sum of `dy` over batch and pixels, of kept channels.
+    ///
+    /// # Errors
+    /// As [`conv2d_backward_input`](Self::conv2d_backward_input).
+    fn conv2d_backward_bias(
+        shape: &Conv2DShape,
+        dy: OutputGrad<'_, View<'_, E, Self>>,
+        db: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// Mean |dY| of each of `channels` channels of `pixels` pixels, over batch and pixels.
+    ///
+    /// # Errors
+    /// Those of the device, here and below.
+    fn channel_importance(
+        dy: View<'_, E, Self>,
+        channels: usize,
+        pixels: usize,
+    ) -> Result<Vec<f64>>;
+
+    /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels).
+    fn gather_channels(
+        dy: View<'_, E, Self>,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+        shrunk: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// Mean |dY| of each of `columns` columns of `dy` (rows, columns): with H_out W_out columns the
+    /// rows are the batch's channels, with C_out H_out W_out its images.
+    fn column_importance(dy: View<'_, E, Self>, columns: usize) -> Result<Vec<f64>>;
+
+    /// Copies `dy` (rows, columns) to `masked`, with zeros where the column is not in `kept`, which is
+    /// ascending.
+    fn mask_columns(
+        dy: View<'_, E, Self>,
+        columns: usize,
+        kept: &[usize],
+        masked: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// Writes zeros to the channels of `dy` (B, channels, pixels) that are not in `kept`, which is
+    /// ascending.
+    fn zero_dropped(
+        dy: ViewMut<'_, E, Self>,
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+    ) -> Result<()>;
+
+    /// Multiplies every element of `dy` by `factor`.
+    fn scale(dy: ViewMut<'_, E, Self>, factor: f64) -> Result<()>;
+}
+
+// The convolutions' kernels write through pointers, on the strength of these checks.
+on_cpu!(Conv2DKernel {
+    fn conv2d_forward(
+        shape: &Conv2DShape,
+        x: &[E],
+        weight: &[E],
+        bias: Option<&[E]>,
+        y: &mut [E],
+    ) -> Result<()> {
+        shape.check()?;
+        check_len("x", x.len(), &shape.x())?;
+        check_len("weight", weight.len(), &shape.weight())?;
+        if let Some(bias) = bias {
+            check_len("bias", bias.len(), &[shape.c_out])?;
+        }
+        check_len("y", y.len(), &shape.y(shape.c_out))?;
+        E::forward(shape, x, weight, bias, y);
+        Ok(())
+    }
+
+    fn conv2d_backward_input(
+        shape: &Conv2DShape,
+        weight: &[E],
+        dy: OutputGrad<'_, &[E]>,
+        dx: &mut [E],
+        fill: Fill,
+    ) -> Result<()> {
+        check_grad(shape, dy)?;
+        check_len("weight", weight.len(), &shape.weight())?;
+        check_len("dx", dx.len(), &shape.x())?;
+        E::backward_input(shape, weight, dy, dx, fill);
+        Ok(())
+    }
+
+    fn conv2d_backward_weight(
+        shape: &Conv2DShape,
+        x: &[E],
+        dy: OutputGrad<'_, &[E]>,
+        dw: &mut [E],
+    ) -> Result<()> {
+        check_grad(shape, dy)?;
+        check_len("x", x.len(), &shape.x())?;
+        check_len("dw", dw.len(), &shape.weight())?;
+        E::backward_weight(shape, x, dy, dw);
+        Ok(())
+    }
+
+    fn conv2d_backward_bias(
+        shape: &Conv2DShape,
+        dy: OutputGrad<'_, &[E]>,
+        db: &mut [E],
+    ) -> Result<()> {
+        check_grad(shape, dy)?;
+        check_len("db", db.len(), &[shape.c_out])?;
+        channels::backward_bias(shape, dy, db);
+        Ok(())
+    }
+
+    fn channel_importance(dy: &[E], channels: usize, pixels: usize) -> Result<Vec<f64>> {
+        Ok(channels::importance(dy, channels, pixels))
+    }
+
+    fn gather_channels(
+        dy: &[E],
+        channels: usize,
+        pixels: usize,
+        kept: &[usize],
+        shrunk: &mut [E],
+    ) -> Result<()> {
+        channels::gather(dy, channels, pixels, kept, shrunk);
+        Ok(())
+    }
+
+    fn column_importance(dy: &[E], columns: usize) -> Result<Vec<f64>> {
+        Ok(masked::importance(dy, columns))
+    }
+
+    fn mask_columns(dy: &[E], columns: usize, kept: &[usize], masked: &mut [E]) -> Result<()> {
+        masked::mask(dy, columns, kept, masked);
+        Ok(())
+    }
+
+    fn zero_dropped(dy: &mut [E], channels: usize, pixels: usize, kept: &[usize]) -> Result<()> {
+        masked::zero_dropped(dy, channels, pixels, kept);
+        Ok(())
+    }
+
+    fn scale(dy: &mut [E], factor: f64) -> Result<()> {
+        masked::scale(dy, factor);
+        Ok(())
+    }
+});
+
+/// That memory has as many elements as its shape asks for.
+fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
+    if found == shape.iter().product::<usize>() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "conv2d",
+        what,
+        expected: format!("{shape:?}"),
+        found: format!("{found} elements"),
+    })
+}
+
+/// That `dy` has the size that `shape` says, and its kept channels are ascending, unique and below
+/// C_out.
+fn check_grad<E>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
+    shape.check()?;
+    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out)))?;
+    let kept = dy.kept.unwrap_or_default();
+    let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
+    if ascending && kept.last().is_none_or(|&last| last < shape.c_out) {
+        return Ok(());
+    }
+    Err(Error::parameter(
+        "kept channels",
+        format_args!("{kept:?} of {}", shape.c_out),
+        "ascending, unique and less than the number of channels",
+    ))
+}
+
+#[cfg(test)]
+mod tests;

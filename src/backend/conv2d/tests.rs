@@ -1,0 +1,76 @@
+//! What the kernels are asked through the trait, by hand: sizes that do not belong together are
+//! errors, whichever algorithm would have served them.
+
+use super::*;
+use crate::kernels::args::conv2d::Conv2DOp;
+
+fn grad(data: &[f32]) -> OutputGrad<'_, &[f32]> {
+    OutputGrad { data, kept: None }
+}
+
+/// One that Winograd serves, and one that it does not.
+fn shapes() -> [Conv2DShape; 2] {
+    let op = |stride| Conv2DOp {
+        kernel: 3,
+        stride,
+        padding: 1,
+        dilation: 1,
+        groups: 1,
+    };
+    [1, 2].map(|stride| Conv2DShape::new(op(stride), [2, 8, 6, 6], 9).unwrap())
+}
+
+#[test]
+fn buffers_of_the_wrong_size_are_errors() {
+    for shape in shapes() {
+        let ones = |dims: [usize; 4]| vec![1.0f32; dims.iter().product()];
+        let (x, w, dy) = (ones(shape.x()), ones(shape.weight()), ones(shape.y(9)));
+        let (short, mut few) = ([1.0; 5], [0.0; 3]);
+        for wrong in [
+            Cpu::conv2d_backward_input(&shape, &w, grad(&dy), &mut few, Fill::Add),
+            Cpu::conv2d_backward_input(&shape, &short, grad(&dy), &mut few, Fill::Add),
+            Cpu::conv2d_backward_weight(&shape, &x, grad(&dy), &mut few),
+            Cpu::conv2d_backward_weight(&shape, &short, grad(&dy), &mut few),
+            Cpu::conv2d_backward_bias(&shape, grad(&dy), &mut few),
+            Cpu::conv2d_backward_bias(&shape, grad(&short), &mut few),
+        ] {
+            let err = wrong.unwrap_err().to_string();
+            assert!(
+                err.contains("3 elements") || err.contains("5 elements"),
+                "{err}"
+            );
+        }
+        let forward = |shape: &Conv2DShape, x: &[f32], len: usize| {
+            Cpu::conv2d_forward(shape, x, &w, None, &mut vec![0.0; len])
+        };
+        assert!(forward(&shape, &short, 9).is_err());
+        assert!(forward(&shape, &x, 9).is_err());
+        let mut torn = shape;
+        torn.output = [100, 100];
+        assert!(forward(&torn, &x, 180_000).is_err());
+    }
+}
+
+#[test]
+fn kept_channels_out_of_order_or_range_are_errors() {
+    for shape in shapes() {
+        let (x, mut dw) = (vec![1.0f32; 2 * 8 * 36], vec![0.0; 9 * 8 * 9]);
+        let dy = vec![1.0; shape.y(2).iter().product()];
+        for kept in [[3, 3], [4, 3], [3, 9]] {
+            let some = OutputGrad {
+                data: &dy[..],
+                kept: Some(&kept[..]),
+            };
+            let wrong = Cpu::conv2d_backward_weight(&shape, &x, some, &mut dw);
+            assert!(wrong.unwrap_err().to_string().contains("kept channels"));
+        }
+    }
+}
+
+#[test]
+fn sizes_beyond_memory_are_errors() {
+    let op = shapes()[0].op;
+    for dims in [[usize::MAX, 8, 6, 6], [2, 8, 1 << 40, 1 << 40]] {
+        assert!(Conv2DShape::new(op, dims, 9).is_err());
+    }
+}

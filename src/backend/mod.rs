@@ -1,0 +1,96 @@
+//! What a device has to offer: for each operation a trait of kernels over views of its memory.
+//! [`Backend`] is their sum.
+
+mod add;
+mod add_relu;
+mod attention;
+mod batch_norm;
+mod concat;
+mod conv2d;
+mod dropout;
+mod group_norm;
+mod linear;
+mod pool;
+mod relu;
+mod silu;
+mod upsample;
+
+use dfdx::dtypes::Dtype;
+use dfdx::tensor::Synchronize;
+use dfdx::tensor_ops::Device;
+
+pub use add::AddKernel;
+pub use add_relu::AddReLUKernel;
+pub use attention::AttentionKernel;
+pub use batch_norm::BatchNorm2DKernel;
+pub use concat::ConcatKernel;
+pub use conv2d::Conv2DKernel;
+pub use dropout::DropoutKernel;
+pub use group_norm::GroupNormKernel;
+pub use linear::LinearKernel;
+pub use pool::Pool2DKernel;
+pub use relu::ReLUKernel;
+pub use silu::SiLUKernel;
+pub use upsample::UpsampleKernel;
+
+use crate::bridge::grad::Accumulate;
+use crate::bridge::DeviceError;
+
+/// Implements a trait of kernels for the CPU, for `f32` and `f64`: for each element type by itself,
+/// so that the kernels are compiled once, in this crate. The body calls the element type `E`.
+macro_rules! on_cpu {
+    ($Trait:ident { $($body:tt)* }) => {
+        const _: () = {
+            type E = f32;
+            impl $Trait<E> for Cpu { $($body)* }
+        };
+        const _: () = {
+            type E = f64;
+            impl $Trait<E> for Cpu { $($body)* }
+        };
+    };
+}
+use on_cpu;
+
+/// A dfdx device with the operations of this crate: what every layer and model asks of its `D`.
+pub trait Backend<E: Dtype>:
+    Device<E>
+    + DeviceError
+    + Synchronize
+    + AddKernel<E>
+    + AddReLUKernel<E>
+    + AttentionKernel<E>
+    + BatchNorm2DKernel<E>
+    + ConcatKernel<E>
+    + Conv2DKernel<E>
+    + DropoutKernel<E>
+    + GroupNormKernel<E>
+    + LinearKernel<E>
+    + Pool2DKernel<E>
+    + ReLUKernel<E>
+    + SiLUKernel<E>
+    + Accumulate<E>
+    + UpsampleKernel<E>
+{
+}
+
+impl<E: Dtype, D> Backend<E> for D where
+    D: Device<E>
+        + DeviceError
+        + Synchronize
+        + AddKernel<E>
+        + AddReLUKernel<E>
+        + AttentionKernel<E>
+        + BatchNorm2DKernel<E>
+        + ConcatKernel<E>
+        + Conv2DKernel<E>
+        + DropoutKernel<E>
+        + GroupNormKernel<E>
+        + LinearKernel<E>
+        + Pool2DKernel<E>
+        + ReLUKernel<E>
+        + SiLUKernel<E>
+        + Accumulate<E>
+        + UpsampleKernel<E>
+{
+}

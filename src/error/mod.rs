@@ -1,0 +1,231 @@
+//! The errors of this crate.
+
+mod data;
+
+use std::fmt::{Debug, Display};
+use std::path::{Path, PathBuf};
+
+use dfdx::tensor::CpuError;
+
+pub(crate) use data::DataResult;
+pub use data::{DataError, FileName};
+
+/// What can go wrong in this crate, each with the value and the place that it names.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Two shapes that have to agree do not.
+    #[error("{op}: {what}: expected {expected}, found {found}")]
+    Shape {
+        /// The operation or layer that found it.
+        op: &'static str,
+        /// What the shapes are of.
+        what: &'static str,
+        /// The shape (or the condition on it) that would have fitted.
+        expected: String,
+        /// The shape that was given.
+        found: String,
+    },
+
+    /// A parameter lies outside its range.
+    #[error("{name} = {value}: must be {range}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The values that it can have.
+        range: &'static str,
+    },
+
+    /// A tensor that a model has is not where its value should come from.
+    #[error("{place}: no tensor `{name}`, which has shape {expected:?}")]
+    MissingTensor {
+        /// The file or the state that lacks it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that the model gives it.
+        expected: Vec<usize>,
+    },
+
+    /// A tensor that belongs to nothing in the model.
+    #[error("{place}: tensor `{name}` of shape {found:?} has no counterpart in the model")]
+    UnexpectedTensor {
+        /// The file or the state that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that it has there.
+        found: Vec<usize>,
+    },
+
+    /// A stored tensor's shape is not that of its counterpart in the model.
+    #[error("{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}")]
+    TensorShape {
+        /// The file or the state that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The shape that the model gives it.
+        expected: Vec<usize>,
+        /// The shape that it has there.
+        found: Vec<usize>,
+    },
+
+    /// A stored tensor's element type is not that of its counterpart in the model.
+    #[error("{place}: tensor `{name}`: expected {expected}, found {found}")]
+    TensorDtype {
+        /// The file that holds it.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The element type and shape that the model gives it.
+        expected: String,
+        /// The element type and shape that it has there.
+        found: String,
+    },
+
+    /// A stored value cannot be what it is stored as (a negative step count, say).
+    #[error("{place}: `{name}` = {value}: must be {range}")]
+    StoredValue {
+        /// The file or the model that holds it.
+        place: String,
+        /// The path name of the value.
+        name: String,
+        /// The value that it has.
+        value: String,
+        /// The values that it can have.
+        range: &'static str,
+    },
+
+    /// Two tensors have one path name, so that state kept by name cannot tell them apart.
+    #[error("two tensors have the name `{name}`")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+
+    /// Parameters had no gradient in an optimizer's update. The others have been updated.
+    #[error("parameters without a gradient: {}", names.join(", "))]
+    UnusedParameters {
+        /// Their path names, in the model's order.
+        names: Vec<String>,
+    },
+
+    /// A choice of layers holds none of a model's sparse layers.
+    #[error(
+        "no sparse layer matches `{pattern}`: the model has {}",
+        some_of(paths)
+    )]
+    UnmatchedLayers {
+        /// The path pattern, or the name of the preset or predicate.
+        pattern: String,
+        /// The paths of the model's sparse layers.
+        paths: Vec<String>,
+    },
+
+    /// Training has diverged: the loss of a batch is infinite or not a number.
+    #[error("epoch {epoch}, batch {batch}: the loss is {loss}")]
+    NonFiniteLoss {
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// The batch in the epoch, counted from 0.
+        batch: usize,
+        /// Its loss.
+        loss: f32,
+    },
+
+    /// A file is not what it should be (cut off, damaged, of another format).
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+
+    /// The operating system could not read or write a file.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The cause.
+        source: std::io::Error,
+    },
+
+    /// The tensor's device reported an error (out of memory, say).
+    #[error("device: {0}")]
+    Device(String),
+
+    /// The files of a data set, or its labels, are not as they should be.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// The first few names, and how many there are.
+fn some_of(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        few if few.len() <= 6 => few.join(", "),
+        many => format!("{}, ... ({} in all)", many[..6].join(", "), many.len()),
+    }
+}
+
+/// A result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::Shape`] that prints both sides with [`Debug`].
+    pub fn shape(
+        op: &'static str,
+        what: &'static str,
+        expected: impl Debug,
+        found: impl Debug,
+    ) -> Self {
+        Self::Shape {
+            op,
+            what,
+            expected: format!("{expected:?}"),
+            found: format!("{found:?}"),
+        }
+    }
+
+    /// An [`Error::Parameter`].
+    pub fn parameter(name: &'static str, value: impl Display, range: &'static str) -> Self {
+        Self::Parameter {
+            name,
+            value: value.to_string(),
+            range,
+        }
+    }
+
+    /// An [`Error::Io`].
+    pub fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            action,
+            source,
+        }
+    }
+
+    /// Wraps an error of a dfdx device.
+    pub fn device(err: impl Display) -> Self {
+        Self::Device(err.to_string())
+    }
+}
+
+impl From<CpuError> for Error {
+    fn from(err: CpuError) -> Self {
+        Self::device(err)
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From<dfdx::tensor::CudaError> for Error {
+    fn from(err: dfdx::tensor::CudaError) -> Self {
+        Self::device(err)
+    }
+}

@@ -1,0 +1,18 @@
+//! What an operation's kernels are told beside the memory that they read and write: sizes and
+//! options, the same for every device.
+
+pub mod attention;
+pub mod batch_norm;
+pub mod concat;
+pub mod conv2d;
+pub mod dropout;
+mod fill;
+pub mod group_norm;
+mod images;
+pub mod linear;
+pub mod pool;
+mod window;
+
+pub use fill::Fill;
+pub use images::ImageDims;
+pub use window::window_count;

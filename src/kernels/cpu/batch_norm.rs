@@ -1,0 +1,484 @@
+//! Batch normalisation on the CPU: each task takes a block of channels through all passes, so that
+//! the passes after the first find the block in the core's cache.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp, Input, Saved, Statistics};
+use crate::kernels::args::Fill;
+use crate::kernels::args::ImageDims;
+use crate::kernels::cpu::element::Element;
+use crate::kernels::cpu::simd::{
+    from_f64, multiversion, prefetch, relu, relu_grad, to_f64, Lanes, SUM_RUN,
+};
+
+/// The statistics of one channel over `count` elements.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// The sum of (x - mean)^2.
+    m2: f64,
+}
+
+impl Moments {
+    /// The statistics of both sets of elements together (Chan, Golub and LeVeque, 1979).
+    #[inline(always)]
+    fn merge(&mut self, count: f64, mean: f64, m2: f64) {
+        let total = self.count + count;
+        let delta = mean - self.mean;
+        self.mean += delta * (count / total);
+        self.m2 += m2 + delta * delta * (self.count * count / total);
+        self.count = total;
+    }
+}
+
+/// The pieces of one channel that are summed at a time, about [`SUM_RUN`] elements each: several
+/// images' planes where they are small, a part of one where they are large. As (images, part).
+#[inline(always)]
+fn pieces(images: usize, plane: usize) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let group = (SUM_RUN / plane).max(1);
+    (0..images).step_by(group).flat_map(move |b| {
+        (0..plane)
+            .step_by(SUM_RUN)
+            .map(move |i| (b..(b + group).min(images), i..(i + SUM_RUN).min(plane)))
+    })
+}
+
+/// Asks for a part of a run that comes next.
+#[inline(always)]
+fn ahead<E>(runs: &[impl AsRef<[E]>], b: usize, start: usize, end: usize) {
+    if let Some(run) = runs.get(b) {
+        prefetch(&run.as_ref()[start..end]);
+    }
+}
+
+multiversion! {
+    /// The statistics of each channel of a block.
+    fn block_moments<E>(plane: usize, x: &[&[E]], moments: &mut [Moments]) {
+        for (images, part) in pieces(x.len(), plane) {
+            let count = (images.len() * part.len()) as f64;
+            for (i, moments) in moments.iter_mut().enumerate() {
+                let (start, end) = (i * plane + part.start, i * plane + part.end);
+                let mut sum = Lanes::new();
+                for b in images.clone() {
+                    ahead(x, b + 1, start, end);
+                    sum.add(&x[b][start..end], |v| v);
+                }
+                let mean = sum.total() / count;
+                let shift: E = from_f64(mean);
+                let mut m2 = Lanes::new();
+                for x in &x[images.clone()] {
+                    m2.add(&x[start..end], |v| (v - shift) * (v - shift));
+                }
+                moments.merge(count, mean, m2.total());
+            }
+        }
+    }
+}
+
+/// (x - mean) * scale + bias: the one expression that forward and backward share, so that the mask
+/// computed again in the backward pass is the forward's to the bit.
+#[inline(always)]
+fn affine<E: Element>(x: E, mean: E, scale: E, bias: E) -> E {
+    (x - mean) * scale + bias
+}
+
+/// The numbers that normalise one channel.
+#[derive(Clone, Copy)]
+struct Channel<E> {
+    mean: E,
+    inv_std: E,
+    weight: E,
+    bias: E,
+}
+
+impl<E: Element> Channel<E> {
+    #[inline(always)]
+    fn scale(&self) -> E {
+        self.weight * self.inv_std
+    }
+}
+
+multiversion! {
+    /// y = f(affine(x) + residual)
+    fn block_forward<E>(
+        plane: usize,
+        activation: Activation,
+        channels: &[Channel<E>],
+        x: &[&[E]],
+        residual: Option<&[&[E]]>,
+        y: &mut [&mut [E]],
+    ) {
+        for b in 0..x.len() {
+            ahead(y, b + 1, 0, x[b].len());
+            let (x, y) = (x[b], &mut y[b]);
+            let planes = x.chunks_exact(plane).zip(y.chunks_exact_mut(plane)).zip(channels);
+            for (i, ((x, y), c)) in planes.enumerate() {
+                let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
+                let residual = residual.map(|r| &r[b][i * plane..][..plane]);
+                match (residual, activation) {
+                    (None, Activation::Identity) => {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = affine(x, mean, scale, bias);
+                        }
+                    }
+                    (None, Activation::ReLU) => {
+                        for (y, &x) in y.iter_mut().zip(x) {
+                            *y = relu(affine(x, mean, scale, bias));
+                        }
+                    }
+                    (Some(r), Activation::Identity) => {
+                        for ((y, &x), &r) in y.iter_mut().zip(x).zip(r) {
+                            *y = affine(x, mean, scale, bias) + r;
+                        }
+                    }
+                    (Some(r), Activation::ReLU) => {
+                        for ((y, &x), &r) in y.iter_mut().zip(x).zip(r) {
+                            *y = relu(affine(x, mean, scale, bias) + r);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The sums over a channel that its gradients need.
+#[derive(Clone, Copy, Default)]
+struct GradSums {
+    /// The sum of dz, z being what the activation is applied to.
+    dz: f64,
+    /// The sum of dz * (x - mean).
+    dz_x: f64,
+}
+
+/// What lets the gradient through: how dz follows from dy.
+#[derive(Clone, Copy)]
+enum Mask<'a, E> {
+    /// dz = dy
+    Identity,
+    /// From the output before the ReLU, computed again from x.
+    Recomputed,
+    /// From the output of the ReLU.
+    Output(&'a [&'a [E]]),
+}
+
+multiversion! {
+    /// First pass: the sums. Where the mask is from the output, dy becomes dz.
+    fn block_backward_sums<E>(
+        plane: usize,
+        mask: Mask<'_, E>,
+        channels: &[Channel<E>],
+        x: &[&[E]],
+        dy: &mut [&mut [E]],
+        sums: &mut [GradSums],
+    ) {
+        for (images, part) in pieces(x.len(), plane) {
+            for (i, c) in channels.iter().enumerate() {
+                let at = i * plane + part.start..i * plane + part.end;
+                let mut lanes = [Lanes::new(); 2];
+                for b in images.clone() {
+                    ahead(x, b + 1, at.start, at.end);
+                    ahead(dy, b + 1, at.start, at.end);
+                    let (x, dy) = (&x[b][at.clone()], &mut dy[b][at.clone()]);
+                    if let Mask::Output(y) = mask {
+                        for (dy, &y) in dy.iter_mut().zip(&y[b][at.clone()]) {
+                            *dy = relu_grad(y, *dy);
+                        }
+                    }
+                    let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
+                    match mask {
+                        Mask::Recomputed => {
+                            let dz = |x, dy| relu_grad(affine(x, mean, scale, bias), dy);
+                            Lanes::add_with_dot(&mut lanes, x, dy, dz, |x| x - mean);
+                        }
+                        _ => Lanes::add_with_dot(&mut lanes, x, dy, |_, dy| dy, |x| x - mean),
+                    }
+                }
+                let [dz, dz_x] = lanes.map(Lanes::total);
+                sums[i].dz += dz;
+                sums[i].dz_x += dz_x;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Second pass: dx (+)= scale * (dz - mean_dz - (x - mean) * slope), or in dy's place. A mask
+    /// from the output has been applied. Each channel's mean |dx| is taken on the way, if asked for.
+    fn block_backward_dx<E>(
+        plane: usize,
+        mask: Mask<'_, E>,
+        channels: &[Channel<E>],
+        mean_dz: &[E],
+        slope: &[E],
+        x: &[&[E]],
+        dy: &mut [&mut [E]],
+        dx: Option<(&mut [&mut [E]], Fill)>,
+        importance: Option<&mut [f64]>,
+    ) {
+        let (mut dx, mut importance, x_count) = (dx, importance, x.len());
+        for b in 0..x.len() {
+            if let Some((dx, _)) = &dx {
+                ahead(dx, b + 1, 0, x[b].len());
+            }
+            for (i, c) in channels.iter().enumerate() {
+                let (mean, scale, bias) = (c.mean, c.scale(), c.bias);
+                let (mean_dz, slope) = (mean_dz[i], slope[i]);
+                let at = i * plane..(i + 1) * plane;
+                let (x, dy) = (&x[b][at.clone()], &mut dy[b][at.clone()]);
+                let value = |x: E, dz: E| scale * (dz - mean_dz - (x - mean) * slope);
+                let masked = |x, dy| value(x, relu_grad(affine(x, mean, scale, bias), dy));
+                let recomputed = matches!(mask, Mask::Recomputed);
+                let dx: &[E] = match &mut dx {
+                    None => {
+                        match recomputed {
+                            true => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = masked(x, *dy)),
+                            false => dy.iter_mut().zip(x).for_each(|(dy, &x)| *dy = value(x, *dy)),
+                        }
+                        dy
+                    }
+                    Some((dx, fill)) => {
+                        let dx = &mut dx[b][at];
+                        match (recomputed, *fill) {
+                            (true, Fill::Add) => add_map(dx, x, dy, masked),
+                            (true, Fill::Overwrite) => map(dx, x, dy, masked),
+                            (false, Fill::Add) => add_map(dx, x, dy, value),
+                            (false, Fill::Overwrite) => map(dx, x, dy, value),
+                        }
+                        dx
+                    }
+                };
+                if let Some(importance) = &mut importance {
+                    // While the plane is in cache.
+                    for run in dx.chunks(SUM_RUN) {
+                        let mut sum = Lanes::new();
+                        sum.add(run, |v| v.abs());
+                        importance[i] += sum.total() / (x_count * plane) as f64;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// to = f(a, b), element by element
+#[inline(always)]
+fn map<E: Element>(to: &mut [E], a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
+    for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+        *to = f(a, b);
+    }
+}
+
+/// to += f(a, b), element by element
+#[inline(always)]
+fn add_map<E: Element>(to: &mut [E], a: &[E], b: &[E], f: impl Fn(E, E) -> E) {
+    for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+        *to += f(a, b);
+    }
+}
+
+/// The blocks of an optional slice: as many as of the others, each `None` if there is none.
+fn optional<T>(blocks: Option<Vec<T>>, count: usize) -> Vec<Option<T>> {
+    match blocks {
+        Some(blocks) => blocks.into_iter().map(Some).collect(),
+        None => (0..count).map(|_| None).collect(),
+    }
+}
+
+/// y with the batch's own statistics, which go to `mean` and `inv_std`; the running ones move
+/// towards them.
+pub fn train<E: Element>(
+    op: &BatchNorm2DOp,
+    dims: ImageDims,
+    input: Input<&[E]>,
+    [running_mean, running_var]: [&mut [E]; 2],
+    y: &mut [E],
+    [mean, inv_std]: [&mut [E]; 2],
+) {
+    let moments = train_forward(op, dims, input, y, mean, inv_std);
+    let move_to = |running: &mut E, batch: f64| {
+        *running = from_f64(to_f64(*running) * (1.0 - op.momentum) + batch * op.momentum);
+    };
+    for ((rm, rv), m) in running_mean.iter_mut().zip(running_var).zip(moments) {
+        move_to(rm, m.mean);
+        move_to(rv, m.m2 / (m.count - 1.0));
+    }
+}
+
+/// y with the running statistics. Writes 1 / sqrt(var + eps) to `inv_std`.
+pub fn eval<E: Element>(
+    op: &BatchNorm2DOp,
+    dims: ImageDims,
+    input: Input<&[E]>,
+    [mean, var]: [&[E]; 2],
+    y: &mut [E],
+    inv_std: &mut [E],
+) {
+    for (inv_std, &var) in inv_std.iter_mut().zip(var) {
+        *inv_std = from_f64(1.0 / (to_f64(var) + op.eps).sqrt());
+    }
+    eval_forward(op, dims, input, mean, inv_std, y);
+}
+
+fn train_forward<E: Element>(
+    op: &BatchNorm2DOp,
+    dims: ImageDims,
+    input: Input<&[E]>,
+    y: &mut [E],
+    mean: &mut [E],
+    inv_std: &mut [E],
+) -> Vec<Moments> {
+    let Input {
+        x,
+        residual,
+        weight,
+        bias,
+    } = input;
+    let (block, plane) = (dims.block(), dims.plane);
+    let xs = dims.blocks(x);
+    let ys = dims.blocks_mut(y);
+    let residuals = optional(residual.map(|r| dims.blocks(r)), xs.len());
+    let mut moments = vec![Moments::default(); dims.channels];
+    moments
+        .par_chunks_mut(block)
+        .zip(mean.par_chunks_mut(block))
+        .zip(inv_std.par_chunks_mut(block))
+        .zip(weight.par_chunks(block).zip(bias.par_chunks(block)))
+        .zip(xs)
+        .zip(residuals)
+        .zip(ys)
+        .for_each(
+            |((((((moments, mean), inv_std), (weight, bias)), x), residual), mut y)| {
+                block_moments(plane, &x, moments);
+                let channels: Vec<_> = (0..moments.len())
+                    .map(|i| {
+                        let var = moments[i].m2 / moments[i].count;
+                        mean[i] = from_f64(moments[i].mean);
+                        inv_std[i] = from_f64(1.0 / (var + op.eps).sqrt());
+                        Channel {
+                            mean: mean[i],
+                            inv_std: inv_std[i],
+                            weight: weight[i],
+                            bias: bias[i],
+                        }
+                    })
+                    .collect();
+                let residual = residual.as_deref();
+                block_forward(plane, op.activation, &channels, &x, residual, &mut y);
+            },
+        );
+    moments
+}
+
+fn eval_forward<E: Element>(
+    op: &BatchNorm2DOp,
+    dims: ImageDims,
+    input: Input<&[E]>,
+    mean: &[E],
+    inv_std: &[E],
+    y: &mut [E],
+) {
+    let (x, residual) = (input.x, input.residual);
+    let channels = per_channel(input.weight, input.bias, mean, inv_std);
+    let image = dims.channels * dims.plane;
+    if y.is_empty() {
+        return;
+    }
+    // No sums to take: one image is a task.
+    y.par_chunks_mut(image).enumerate().for_each(|(b, y)| {
+        let x = &x[b * image..][..image];
+        let residual = residual.map(|r| &r[b * image..][..image]);
+        let residual = residual.as_ref().map(std::slice::from_ref);
+        block_forward(
+            dims.plane,
+            op.activation,
+            &channels,
+            &[x],
+            residual,
+            &mut [y],
+        );
+    });
+}
+
+/// dx (+)= the gradient of x, or in `dy`'s place if there is no `dx`, and with it each channel's
+/// mean |dx| if asked for; the gradients of weight and bias. Where there is a ReLU, `dy` is masked
+/// by it: with a `dx` it is the residual's gradient afterwards.
+#[allow(clippy::too_many_arguments)]
+pub fn backward<E: Element>(
+    op: &BatchNorm2DOp,
+    statistics: Statistics,
+    dims: ImageDims,
+    saved: Saved<&[E]>,
+    dy: &mut [E],
+    dx: Option<(&mut [E], Fill)>,
+    importance: Option<&mut [f64]>,
+    [dweight, dbias]: [&mut [E]; 2],
+) {
+    let Saved {
+        x,
+        y,
+        weight,
+        bias,
+        mean,
+        inv_std,
+    } = saved;
+    let activation = op.activation;
+    let (block, plane) = (dims.block(), dims.plane);
+    let count = (dims.batch * plane) as f64;
+    if x.is_empty() {
+        return;
+    }
+    let channels = per_channel(weight, bias, mean, inv_std);
+    let (xs, dys) = (dims.blocks(x), dims.blocks_mut(dy));
+    let fill = dx.as_ref().map(|(_, fill)| *fill);
+    let dxs = optional(dx.map(|(dx, _)| dims.blocks_mut(dx)), xs.len());
+    let ys = optional(y.map(|y| dims.blocks(y)), xs.len());
+    let importances = importance.map(|i| i.chunks_mut(block).collect());
+    let importances = optional(importances, xs.len());
+    channels
+        .par_chunks(block)
+        .zip(dweight.par_chunks_mut(block))
+        .zip(dbias.par_chunks_mut(block))
+        .zip(xs.into_par_iter().zip(ys))
+        .zip(dys.into_par_iter().zip(dxs).zip(importances))
+        .for_each(
+            |((((channels, dweight), dbias), (x, y)), ((mut dy, mut dx), importance))| {
+                let mask = match (activation, &y) {
+                    (Activation::Identity, _) => Mask::Identity,
+                    (Activation::ReLU, None) => Mask::Recomputed,
+                    (Activation::ReLU, Some(y)) => Mask::Output(y),
+                };
+                let mut sums = vec![GradSums::default(); channels.len()];
+                block_backward_sums(plane, mask, channels, &x, &mut dy, &mut sums);
+                let mut mean_dz = vec![E::zero(); channels.len()];
+                let mut slope = vec![E::zero(); channels.len()];
+                for (i, c) in channels.iter().enumerate() {
+                    let inv_std = to_f64(c.inv_std);
+                    dbias[i] = from_f64(sums[i].dz);
+                    dweight[i] = from_f64(sums[i].dz_x * inv_std);
+                    if statistics == Statistics::Batch {
+                        mean_dz[i] = from_f64(sums[i].dz / count);
+                        slope[i] = from_f64(sums[i].dz_x * inv_std * inv_std / count);
+                    }
+                }
+                let dx = dx.as_deref_mut().zip(fill);
+                block_backward_dx(
+                    plane, mask, channels, &mean_dz, &slope, &x, &mut dy, dx, importance,
+                );
+            },
+        );
+}
+
+fn per_channel<E: Element>(weight: &[E], bias: &[E], mean: &[E], inv_std: &[E]) -> Vec<Channel<E>> {
+    (0..weight.len())
+        .map(|i| Channel {
+            mean: mean[i],
+            inv_std: inv_std[i],
+            weight: weight[i],
+            bias: bias[i],
+        })
+        .collect()
+}

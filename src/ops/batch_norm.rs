@@ -1,0 +1,261 @@
+//! Batch normalisation of images, with the residual sum and the ReLU that follow it in a network.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::tensor::{Merge, Storage, Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::bridge::{Buffer, Fill, Hidden, Input, PooledTensor, ViewMut};
+use crate::error::{Error, Result};
+use crate::kernels::args::batch_norm as kernel;
+use crate::kernels::args::batch_norm::Statistics;
+pub use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp};
+use crate::kernels::args::ImageDims;
+use crate::profile::timed;
+
+const OP: &str = "batch_norm2d";
+
+/// One number a channel.
+type PerChannel<C, E, D> = Tensor<(C,), E, D>;
+
+/// Whose mean and variance normalise.
+#[derive(Debug)]
+pub enum Mode<'a, C: Dim, E: Dtype, D: Storage<E>> {
+    /// The batch's own, with the gradient through them. The running ones (C) move towards them.
+    Train {
+        /// The running mean.
+        mean: &'a mut Tensor<(C,), E, D>,
+        /// The running unbiased variance.
+        var: &'a mut Tensor<(C,), E, D>,
+    },
+    /// The running ones, which are constants to the gradient.
+    Eval {
+        /// The running mean.
+        mean: &'a Tensor<(C,), E, D>,
+        /// The running unbiased variance.
+        var: &'a Tensor<(C,), E, D>,
+    },
+}
+
+/// Batch normalisation ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithms 1
+/// and 2):
+///
+/// y = f(weight (x - mean) / sqrt(var + eps) + bias), with f the op's activation.
+///
+/// In training the mean and the biased variance are over the N = B H W elements of a channel. The
+/// running statistics become (1 - momentum) running + momentum batch, with the unbiased variance, as
+/// PyTorch's do. For the backward pass x, which the operation before it made, is kept, and two
+/// numbers a channel.
+///
+/// - `x`, and the result: (B, C, H, W)
+/// - `weight`, `bias`, the running statistics: (C)
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not agree, or in training if N < 2, where there is no variance;
+/// [`Error::Parameter`] if eps or momentum lies outside its range; [`Error::Device`].
+pub fn try_batch_norm2d<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    mode: Mode<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    norm_hidden(x.into(), weight, bias, mode, op).and_then(Hidden::into_tensor)
+}
+
+/// [`try_batch_norm2d`] with a residual of x's shape added before the activation, as the blocks of a
+/// ResNet end: y = f(norm(x) + residual).
+///
+/// # Errors
+/// As [`try_batch_norm2d`].
+pub fn try_batch_norm2d_add<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+    residual: Tensor<(B, C, H, W), E, D, R>,
+    weight: &Tensor<(C,), E, D>,
+    bias: &Tensor<(C,), E, D>,
+    mode: Mode<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Tensor<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    norm_add_hidden(x.into(), residual.into(), weight, bias, mode, op).and_then(Hidden::into_tensor)
+}
+
+/// [`try_batch_norm2d`] of hidden images.
+pub(crate) fn norm_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mode: Mode<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Hidden<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (x, tape) = x.split()?;
+    apply(x, None, tape, weight, bias, mode, op)
+}
+
+/// [`try_batch_norm2d_add`] of hidden images.
+pub(crate) fn norm_add_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+    residual: Hidden<(B, C, H, W), E, D, R>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mode: Mode<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Hidden<(B, C, H, W), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D> + Merge<R>,
+    R: Tape<E, D>,
+{
+    let (x, tape) = x.split()?;
+    let (residual, other) = residual.split()?;
+    apply(x, Some(residual), tape.merge(other), weight, bias, mode, op)
+}
+
+fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+    x: Input<(B, C, H, W), E, D>,
+    residual: Option<Input<(B, C, H, W), E, D>>,
+    tape: T,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mode: Mode<'_, C, E, D>,
+    op: BatchNorm2DOp,
+) -> Result<Hidden<(B, C, H, W), E, D, T>> {
+    let shape @ (b, c, h, w) = *x.tensor.shape();
+    check(&op, &shape, residual.as_ref(), weight, bias, &mode)?;
+    let dims = ImageDims {
+        batch: b.size(),
+        channels: c.size(),
+        plane: h.size() * w.size(),
+    };
+
+    let dev = x.tensor.device().clone();
+    let mut y = x.output(shape)?;
+    let mut batch_mean = PooledTensor::take(&dev, (c,))?;
+    let mut inv_std = PooledTensor::take(&dev, (c,))?;
+    // Every view first: nothing may fail once the running statistics begin to move.
+    let input = kernel::Input {
+        x: x.tensor.view()?,
+        residual: residual.as_ref().map(|r| r.tensor.view()).transpose()?,
+        weight: D::view(OP, weight)?,
+        bias: D::view(OP, bias)?,
+    };
+    let (to, saved_inv_std) = (y.view_mut()?, inv_std.view_mut()?);
+    let (statistics, mean) = match mode {
+        Mode::Train { mean, var } => {
+            let running = [D::view_mut(OP, mean)?, D::view_mut(OP, var)?];
+            let saved = [batch_mean.view_mut()?, saved_inv_std];
+            timed("batch norm, forward", || {
+                D::batch_norm2d_train(&op, dims, input, running, to, saved)
+            })?;
+            (Statistics::Batch, batch_mean)
+        }
+        Mode::Eval { mean, var } => {
+            let running = [D::view(OP, mean)?, D::view(OP, var)?];
+            timed("batch norm, forward", || {
+                D::batch_norm2d_eval(&op, dims, input, running, to, saved_inv_std)
+            })?;
+            (Statistics::Running, PooledTensor::from_dfdx(mean.clone()))
+        }
+    };
+
+    // Only the residual's gradient is needed, not its elements.
+    let residual = residual.map(|residual| residual.grad);
+    let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
+    let (weight, bias) = (weight.clone(), bias.clone());
+    Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
+        let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
+        let mut importance = dx_to.wants_importance().then(|| vec![0.0; dims.channels]);
+        let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
+            let saved = kernel::Saved {
+                x: x.view()?,
+                y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
+                weight: D::view(OP, &weight)?,
+                bias: D::view(OP, &bias)?,
+                mean: mean.view()?,
+                inv_std: inv_std.view()?,
+            };
+            let params = [dweight.view_mut(), dbias.view_mut()];
+            let (dy, importance) = (dy.view_mut(), importance.as_deref_mut());
+            timed("batch norm, backward", || {
+                D::batch_norm2d_backward(&op, statistics, dims, saved, dy, dx, importance, params)
+            })
+        };
+        if residual.is_none() && dx_to.is_empty_slot() {
+            // Nobody needs dy any more, nor has anybody put a part of dx.
+            backward(&mut dy, None).map_err(D::device_error)?;
+            dx_to.add(grads, dy)?;
+        } else {
+            dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+                backward(&mut dy, Some((dx, fill)))
+            })?;
+            // dy is the residual's gradient now.
+            if let Some(residual) = residual {
+                residual.add(grads, dy)?;
+            }
+        }
+        if let Some(importance) = importance {
+            dx_to.put_importance(importance);
+        }
+        for (param, gradient) in [(&weight, &dweight), (&bias, &dbias)] {
+            D::accumulate(
+                D::buffer_mut(grads.get_or_alloc_mut(param)?),
+                gradient.view(),
+            )
+            .map_err(D::device_error)?;
+        }
+        Ok(())
+    }))
+}
+
+fn check<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
+    op: &BatchNorm2DOp,
+    shape: &(B, C, H, W),
+    residual: Option<&Input<(B, C, H, W), E, D>>,
+    weight: &PerChannel<C, E, D>,
+    bias: &PerChannel<C, E, D>,
+    mode: &Mode<'_, C, E, D>,
+) -> Result<()> {
+    op.check()?;
+    let elements = shape.0.size() * shape.2.size() * shape.3.size();
+    let (mean, var): (&PerChannel<C, E, D>, &PerChannel<C, E, D>) = match mode {
+        Mode::Train { .. } if elements < 2 => {
+            let what = "elements of a channel (B * H * W) in training";
+            return Err(Error::shape(OP, what, "at least 2", elements));
+        }
+        Mode::Train { mean, var } => (mean, var),
+        Mode::Eval { mean, var } => (mean, var),
+    };
+    for t in [weight, bias, mean, var] {
+        if t.shape().0 != shape.1 {
+            let what = "one of weight, bias, running mean and variance";
+            return Err(Error::shape(OP, what, (shape.1,), t.shape()));
+        }
+    }
+    match residual {
+        Some(r) if r.tensor.shape() != shape => {
+            Err(Error::shape(OP, "residual", shape, r.tensor.shape()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Maximum, average and global average pooling of images.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::tensor::{Tape, Tensor};
+
+use crate::backend::Backend;
+use crate::bridge::{Buffer, Hidden};
+use crate::error::{Error, Result};
+use crate::kernels::args::pool::Pool2DOp;
+use crate::profile::timed;
+use crate::shape::ConvDim;
+
+/// The output of a pool over `(B, C, H, W)`.
+pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
+    B,
+    C,
+    <H as ConvDim<K, S, P, 1>>::Out,
+    <W as ConvDim<K, S, P, 1>>::Out,
+);
+
+/// The op and the output's shape for an image of this shape.
+fn geometry<B: Dim, C: Dim, H, W, const K: usize, const S: usize, const P: usize>(
+    &(b, c, h, w): &(B, C, H, W),
+) -> Result<(Pool2DOp, Pooled<B, C, H, W, K, S, P>)>
+where
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+{
+    if 2 * P > K {
+        return Err(Error::parameter("padding", P, "at most half of the kernel"));
+    }
+    let shape = (b, c, h.conv()?, w.conv()?);
+    let op = Pool2DOp {
+        kernel: K,
+        stride: S,
+        padding: P,
+        input: [h.size(), w.size()],
+        output: [shape.2.size(), shape.3.size()],
+    };
+    Ok((op, shape))
+}
+
+/// The maximum over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
+/// columns of padding at each edge. Padding never is the maximum.
+///
+/// (B, C, H, W) -> (B, C, H', W'), with H' and W' from [`ConvDim`]. The gradient goes to the first
+/// of equal maxima; NaN counts as larger than any number. Both as in PyTorch.
+///
+/// # Errors
+/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image or
+/// the image has 2^32 elements or more; [`Error::Device`].
+pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    max_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_max_pool2d`] between operations of this crate.
+pub(crate) fn max_pool2d_hidden<
+    const K: usize,
+    const S: usize,
+    const P: usize,
+    B,
+    C,
+    H,
+    W,
+    E,
+    D,
+    T,
+>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let (x, tape) = x.split()?;
+    let mut y = x.output(shape)?;
+    let mut argmax = match T::OWNS_TAPE {
+        true => Some(Buffer::take(x.tensor.device(), y.shape().num_elements())?),
+        false => None,
+    };
+    timed("pool, forward", || {
+        let argmax = argmax.as_mut().map(Buffer::view_mut);
+        D::max_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?, argmax)
+    })?;
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        let Some(argmax) = argmax else { return Ok(()) };
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
+            })
+        })
+    }))
+}
+
+/// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
+/// columns of zeros at each edge, which count (PyTorch's `count_include_pad`).
+///
+/// (B, C, H, W) -> (B, C, H', W'), with H' and W' from [`ConvDim`].
+///
+/// # Errors
+/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image;
+/// [`Error::Device`].
+pub fn try_avg_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    avg_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_avg_pool2d`] of a hidden tensor.
+pub(crate) fn avg_pool2d_hidden<
+    const K: usize,
+    const S: usize,
+    const P: usize,
+    B,
+    C,
+    H,
+    W,
+    E,
+    D,
+    T,
+>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+where
+    B: Dim,
+    C: Dim,
+    H: ConvDim<K, S, P, 1>,
+    W: ConvDim<K, S, P, 1>,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let (x, tape) = x.split()?;
+    let mut y = x.output(shape)?;
+    timed("pool, forward", || {
+        D::avg_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?)
+    })?;
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::avg_pool2d_backward(&op, dy.view(), dx, fill)
+            })
+        })
+    }))
+}
+
+/// The average of each channel's whole image: (B, C, H, W) -> (B, C).
+///
+/// # Errors
+/// [`Error::Shape`] if the images are empty; [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// let dev = Cpu::default();
+/// let x = dev.tensor([[[[1.0f32, 2.0], [3.0, 4.0]]]]);
+/// let y = ssprop::ops::pool::try_global_avg_pool2d(x).unwrap();
+/// assert_eq!(y.array(), [[2.5]]);
+/// ```
+pub fn try_global_avg_pool2d<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Tensor<(B, C, H, W), E, D, T>,
+) -> Result<Tensor<(B, C), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    global_avg_pool2d_hidden(x.into()).and_then(Hidden::into_tensor)
+}
+
+/// [`try_global_avg_pool2d`] after an operation of this crate.
+pub(crate) fn global_avg_pool2d_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+    x: Hidden<(B, C, H, W), E, D, T>,
+) -> Result<Hidden<(B, C), E, D, T>>
+where
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let (b, c, h, w) = *x.shape();
+    let plane = h.size() * w.size();
+    if plane == 0 {
+        let found = (h.size(), w.size());
+        return Err(Error::shape(
+            "global_avg_pool2d",
+            "image (H, W)",
+            "not empty",
+            found,
+        ));
+    }
+    let (x, tape) = x.split()?;
+    let mut y = x.output((b, c))?;
+    timed("pool, forward", || {
+        D::global_avg_pool2d_forward(plane, x.tensor.view()?, y.view_mut()?)
+    })?;
+    let (dev, len, dx_to) = (
+        x.tensor.device().clone(),
+        x.tensor.shape().num_elements(),
+        x.grad,
+    );
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
+            })
+        })
+    }))
+}
+
+#[cfg(test)]
+mod tests;
