@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{ImageDataset, ImageShape};
 use super::pictures::read_squares;
-use super::task::{Limits, Splits, VALIDATION};
+use super::split::{Limits, Splits, VALIDATION};
 use crate::error::Result;
 use crate::error::{DataError, DataResult, FileName};
 

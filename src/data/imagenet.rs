@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{ImageDataset, ImageShape};
 use super::pictures::read_squares;
-use super::task::Limits;
+use super::split::Limits;
 use crate::error::Result;
 use crate::error::{DataError, DataResult, FileName};
 

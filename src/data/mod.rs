@@ -22,6 +22,7 @@ mod names;
 mod normalization;
 mod pictures;
 mod source;
+mod split;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,8 @@ pub use dataset::{ImageDataset, ImageShape};
 pub use idx::{encode_idx, idx, idx_files};
 pub use imagenet::imagenet;
 pub use normalization::Normalization;
-pub use task::{Limits, Splits, Task, TaskInfo};
+pub use split::{Limits, Splits};
+pub use task::{Task, TaskInfo};
 
 use crate::error::{Error, Result};
 

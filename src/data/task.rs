@@ -8,6 +8,7 @@ use super::celeba::celeba;
 use super::dataset::{ImageDataset, ImageShape};
 use super::imagenet::imagenet;
 use super::normalization::Normalization;
+use super::split::{Limits, Splits};
 use super::{load, Kind};
 use crate::error::DataError;
 use crate::error::{Error, Result};
@@ -140,29 +141,6 @@ const IMAGENET: TaskInfo = TaskInfo {
     std: &[0.229, 0.224, 0.225],
 };
 
-/// How many images to read. Unless told otherwise: all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// At most as many for training and validation together.
-    pub train: Option<usize>,
-    /// At most as many for testing.
-    pub test: Option<usize>,
-}
-
-/// The three parts of a task's images.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Splits {
-    /// To train on.
-    pub train: ImageDataset,
-    /// To choose by: the best epoch, hyperparameters.
-    pub validation: ImageDataset,
-    /// To report.
-    pub test: ImageDataset,
-}
-
-/// The share of the training images that is held out for validation.
-pub(super) const VALIDATION: f64 = 0.2;
-
 impl Task {
     /// All tasks.
     pub const ALL: [Self; 6] = [
@@ -234,21 +212,6 @@ impl Task {
             limited(test, limits.test),
             seed,
         )
-    }
-}
-
-impl Splits {
-    /// Holds a fifth of `train` out for validation, drawn by `seed`, as the paper does.
-    ///
-    /// # Errors
-    /// None for any data set.
-    pub fn new(train: ImageDataset, test: ImageDataset, seed: u64) -> Result<Self> {
-        let (train, validation) = train.split(VALIDATION, seed)?;
-        Ok(Self {
-            train,
-            validation,
-            test,
-        })
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::kernel::CHUNK;
+/// Columns of a chunk: the lanes of the widest instruction set.
+pub const CHUNK: usize = 16;
 
 /// Depth of a product's parts, about: with [`PIXELS`] columns a quarter of a megabyte (more where a
 /// row is longer), which the core's second cache holds, and a tile of rows fits the first.

@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::blocks::CHUNK;
 use super::blocks::{depths, Blocks, PIXELS};
-use super::kernel::{Columns, CHUNK};
+use super::kernel::Columns;
 use super::packed::Packed;
 use super::panels::Panels;
 use super::windows::Windows;

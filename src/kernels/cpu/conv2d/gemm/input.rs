@@ -4,9 +4,10 @@
 
 use rayon::prelude::*;
 
+use super::blocks::CHUNK;
 use super::blocks::{depths, Blocks, PIXELS};
 use super::interleave::Interleave;
-use super::kernel::{Columns, Output, CHUNK};
+use super::kernel::{Columns, Output};
 use super::packed::Packed;
 use super::panels::Panels;
 use super::windows::Windows;

@@ -1,11 +1,9 @@
 //! Products with panels, and what they are told to write.
 
+use super::blocks::CHUNK;
 use super::packed::{tiles, Packed};
 use super::panels::Right;
 use crate::kernels::cpu::simd::{dispatch, prefetch_line, Isa, Simd, SimdKernel};
-
-/// Columns of a chunk: the lanes of the widest instruction set.
-pub const CHUNK: usize = 16;
 
 /// The left factor of a product: its elements are broadcast.
 pub trait Left {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::kernel::CHUNK;
+use super::blocks::CHUNK;
 use crate::kernels::cpu::simd::{dispatch, Isa, Simd, SimdKernel};
 use crate::kernels::cpu::workspace::Workspace;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kernel::CHUNK;
+use super::blocks::CHUNK;
 use crate::kernels::cpu::simd::{dispatch, Isa, Simd, SimdKernel};
 
 /// Where a chunk's pixels lie in a plane.

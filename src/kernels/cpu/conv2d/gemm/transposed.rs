@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::CHUNK;
+use super::blocks::CHUNK;
 use super::panels::Panels;
 use super::windows::Windows;
 use crate::kernels::cpu::simd::{dispatch, Isa, Simd, SimdKernel};

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::blocks::CHUNK;
 use super::blocks::{Blocks, PIXELS};
-use super::kernel::{Output, CHUNK};
+use super::kernel::Output;
 use super::panels::Panels;
 use super::transposed::transposed;
 use super::windows::Windows;

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::{Rows, CHUNK};
+use super::blocks::CHUNK;
+use super::kernel::Rows;
 use super::panels::{copy, Panels};
 use super::table::Table;
 use crate::kernels::args::conv2d::Conv2DShape;

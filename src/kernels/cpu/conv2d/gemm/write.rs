@@ -1,6 +1,7 @@
 //! Products that are written to parts of planes.
 
-use super::kernel::{Output, CHUNK};
+use super::blocks::CHUNK;
+use super::kernel::Output;
 use crate::kernels::args::Fill;
 use crate::kernels::cpu::workspace::Workspace;
 
