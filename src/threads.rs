@@ -8,11 +8,11 @@ use rayon::Yield;
 
 use crate::error::{Error, Result};
 
-/// How long a thread without work looks for it all the time.
-const PATIENCE: Duration = Duration::from_millis(5);
-/// The longest that it sleeps from then on, a tenth of the time that it has been without work: other
-/// programs shall not notice it.
-const NAP: Duration = Duration::from_millis(10);
+/// How long an idle thread spins, looking for work.
+const SPIN_TIME: Duration = Duration::from_millis(5);
+/// The longest that it sleeps between looks after that: a tenth of the time that it has been idle, so
+/// that a waiting program costs next to nothing.
+const MAX_SLEEP: Duration = Duration::from_millis(10);
 
 /// Runs `f` on a pool of `threads` threads (one a core if `None`, or as many as the environment
 /// variable `RAYON_NUM_THREADS` says), and returns what it returns.
@@ -88,11 +88,11 @@ fn look_for_work(over: &AtomicBool) {
             continue;
         }
         let idle = idle_since.get_or_insert_with(Instant::now).elapsed();
-        if idle < PATIENCE {
+        if idle < SPIN_TIME {
             std::hint::spin_loop();
         } else {
             // The program does something else: reads files, or waits for its user.
-            std::thread::sleep((idle / 10).min(NAP));
+            std::thread::sleep((idle / 10).min(MAX_SLEEP));
         }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     fn threads_that_look_for_work_take_it_and_stop_in_the_end() {
         let sum = on_threads(Some(3), || {
             // Long enough for the others to nap.
-            std::thread::sleep(4 * PATIENCE);
+            std::thread::sleep(4 * SPIN_TIME);
             (0..1000u64).into_par_iter().map(|i| i * i).sum::<u64>()
         });
         assert_eq!(sum.unwrap(), 332_833_500);

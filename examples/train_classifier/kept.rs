@@ -1,6 +1,6 @@
 //! What an adaptive selection really kept, which its reports cannot know beforehand.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ssprop::nn::ModelCost;
@@ -30,7 +30,7 @@ impl Kept {
     /// The report with the drop rates that came out, and the FLOPs that follow from them, which are
     /// linear in them.
     pub fn correct(&self, report: EpochReport, cost: &ModelCost) -> EpochReport {
-        let rates: HashMap<&str, DropRate> = self
+        let rates: BTreeMap<&str, DropRate> = self
             .counts
             .iter()
             .map(|(path, count)| (path.as_str(), count.drop_rate()))
@@ -54,6 +54,45 @@ impl Kept {
             mean_drop_rate: mean,
             backward_flops: flops,
             ..report
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ssprop::models::modules;
+    use ssprop::train::Seconds;
+
+    use super::*;
+
+    #[test]
+    fn the_mean_drop_rate_is_the_same_every_time() {
+        let dev = Cpu::default();
+        let mut model = dev.build_module::<Cnn<11, 10, 1>, f32>();
+        let rule = AdaptiveKeep::new(0.7).unwrap();
+        model.visit_sparse(&mut |layer| layer.backward.selection = Selection::Adaptive(rule));
+        let cost = ModelCost::of::<modules::Cnn<11, 10, 1, f32, Cpu>>([1, 32, 32]).unwrap();
+        let counts = model.count_kept();
+        for (i, (_, count)) in counts.iter().enumerate() {
+            count.add(3 * i + 1, 41);
+        }
+        let kept = Kept {
+            counts,
+            only_weight: false,
+        };
+        let report = EpochReport {
+            epoch: 0,
+            batches: 1,
+            images: 10,
+            loss: 0.0,
+            drop_rate: DropRate::DENSE,
+            mean_drop_rate: 0.0,
+            seconds: Seconds::default(),
+            backward_flops: 0.0,
+        };
+        let mean = kept.correct(report, &cost).mean_drop_rate.to_bits();
+        for _ in 0..50 {
+            assert_eq!(kept.correct(report, &cost).mean_drop_rate.to_bits(), mean);
         }
     }
 }

@@ -7,6 +7,7 @@ mod attention;
 mod batch_norm;
 mod concat;
 mod conv2d;
+mod distance;
 mod dropout;
 mod group_norm;
 mod linear;
@@ -25,6 +26,7 @@ pub use attention::AttentionKernel;
 pub use batch_norm::BatchNorm2DKernel;
 pub use concat::ConcatKernel;
 pub use conv2d::Conv2DKernel;
+pub use distance::DistanceKernel;
 pub use dropout::DropoutKernel;
 pub use group_norm::GroupNormKernel;
 pub use linear::LinearKernel;
@@ -63,6 +65,7 @@ pub trait Backend<E: Dtype>:
     + BatchNorm2DKernel<E>
     + ConcatKernel<E>
     + Conv2DKernel<E>
+    + DistanceKernel<E>
     + DropoutKernel<E>
     + GroupNormKernel<E>
     + LinearKernel<E>
@@ -84,6 +87,7 @@ impl<E: Dtype, D> Backend<E> for D where
         + BatchNorm2DKernel<E>
         + ConcatKernel<E>
         + Conv2DKernel<E>
+        + DistanceKernel<E>
         + DropoutKernel<E>
         + GroupNormKernel<E>
         + LinearKernel<E>

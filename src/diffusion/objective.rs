@@ -1,6 +1,5 @@
 //! The error of a network's prediction, in training and in evaluation.
 
-use dfdx::losses::{mae_loss, mse_loss};
 use dfdx::nn::ModuleMut;
 use dfdx::shapes::{Const, HasShape};
 use dfdx::tensor::{Gradients, NoneTape, Trace};
@@ -15,6 +14,7 @@ use crate::backend::Backend;
 use crate::bridge::upload;
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
+use crate::ops::distance::try_distance;
 use crate::optim::{AdamKernel, Ema};
 use crate::train::{Images, LossTensor, Objective, Place};
 
@@ -89,10 +89,7 @@ where
         let x = (input.x_t.traced(grads), input.t);
         let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
         check_output(output.shape(), input.target.shape())?;
-        Ok(match self.loss {
-            Loss::L1 => mae_loss(output, input.target),
-            Loss::L2 => mse_loss(output, input.target),
-        })
+        try_distance(self.loss, output, input.target)
     }
 
     fn updated(&mut self, model: &M) -> Result<()> {

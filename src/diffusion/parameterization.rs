@@ -18,15 +18,8 @@ pub enum Parameterization {
     V,
 }
 
-/// The distance of the network's output from its target, a mean over all elements.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Loss {
-    /// `l1`: of |output - target|.
-    L1,
-    /// `l2`: of (output - target)^2.
-    #[default]
-    L2,
-}
+/// The distance of the network's output from its target, a mean over all elements: `l1` or `l2`.
+pub use crate::ops::distance::Distance as Loss;
 
 macro_rules! names {
     ($type:ident, $what:literal, $choices:literal: $($variant:ident $name:literal),*) => {

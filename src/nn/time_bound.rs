@@ -32,7 +32,8 @@ pub struct LayerBound {
 /// takes some seconds. The figures are of this machine and moment: they are not reproducible.
 ///
 /// # Errors
-/// [`Error::Shape`] for sizes that overflow, [`Error::Device`] if memory runs out.
+/// [`Error::Shape`](crate::Error::Shape) for sizes that overflow, [`Error::Device`](crate::Error::Device)
+/// if memory runs out.
 ///
 /// ```
 /// use ssprop::models::modules;

@@ -11,7 +11,7 @@ use super::kernel::{AdamKernel, AdamStep};
 use crate::bridge::storage::{as_mut_slice, as_slice};
 use crate::error::{Error, Result};
 
-/// Elements a task. Four arrays of this many f32 fit into a core's second-level cache.
+/// Elements a task. Four arrays of this many f32 fit into the L2 cache.
 const BLOCK: usize = 16 * 1024;
 
 const NO_DECAY: u8 = 0;

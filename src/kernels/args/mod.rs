@@ -5,6 +5,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod concat;
 pub mod conv2d;
+pub mod distance;
 pub mod dropout;
 mod fill;
 pub mod group_norm;

@@ -20,7 +20,7 @@ const BLOCKS: usize = 16;
 
 impl ImageDims {
     /// The channels of one block (the last one's may be fewer). Memory gives long runs of an image
-    /// faster than short ones, but a block has to stay in a core's second cache from its first pass
+    /// faster than short ones, but a block has to stay in the L2 cache from its first pass
     /// to its last, and there should be enough blocks for many threads.
     pub fn block(&self) -> usize {
         let run = (BLOCK / self.batch.max(1)).clamp(SHORT_RUN, LONG_RUN);

@@ -8,6 +8,7 @@ pub mod batch_norm;
 pub mod blocks;
 pub mod concat;
 pub mod conv2d;
+pub mod distance;
 pub mod dropout;
 pub mod element;
 pub mod group_norm;

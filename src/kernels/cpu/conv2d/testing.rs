@@ -2,8 +2,6 @@
 
 use rand::{rngs::StdRng, Rng};
 
-use crate::kernels::cpu::simd::Isa;
-
 /// Numbers between -1 and 1.
 pub fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
     (0..len).map(|_| rng.gen_range(-1.0..1.0)).collect()
@@ -33,17 +31,4 @@ pub fn error(found: &[f32], expected: &[f64]) -> f64 {
         }
     });
     worst / scale
-}
-
-/// Every instruction set of this machine.
-pub fn isas() -> Vec<Isa> {
-    let mut all = vec![Isa::detect()];
-    #[cfg(target_arch = "x86_64")]
-    if Isa::detect() == Isa::Avx512 {
-        all.push(Isa::Avx2);
-    }
-    if Isa::detect() != Isa::Portable {
-        all.push(Isa::Portable);
-    }
-    all
 }

@@ -27,15 +27,12 @@ macro_rules! multiversion {
                 fn avx2<E: $crate::kernels::cpu::element::Element>($($arg: $ty),*) $(-> $ret)? {
                     body($($arg),*)
                 }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                {
+                let isa = $crate::kernels::cpu::simd::Isa::detect();
+                if isa.has_avx512() {
                     // SAFETY: the processor has the features that the function was compiled for.
                     return unsafe { avx512($($arg),*) };
                 }
-                if is_x86_feature_detected!("avx2") {
+                if isa.has_avx2() {
                     // SAFETY: as above.
                     return unsafe { avx2($($arg),*) };
                 }

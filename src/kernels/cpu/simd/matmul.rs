@@ -195,11 +195,8 @@ mod tests {
         for rows in [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 19] {
             for vectors in 1..=5 {
                 for depth in [0, 1, 7, MAX_DEPTH + 200] {
-                    check(Isa::detect(), rows, vectors, depth);
-                    check(Isa::Portable, rows, vectors, depth);
-                    #[cfg(target_arch = "x86_64")]
-                    if Isa::detect() == Isa::Avx512 {
-                        check(Isa::Avx2, rows, vectors, depth);
+                    for isa in Isa::available() {
+                        check(isa, rows, vectors, depth);
                     }
                 }
             }

@@ -7,12 +7,15 @@
 //! Loops that the compiler does vectorise, given the instruction set, are written as plain loops
 //! inside `multiversion!` (in `lanes`), for `f32` and `f64` alike.
 
+mod isa;
 mod lanes;
 pub mod matmul;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use isa::Isa;
+use isa::Set;
 pub(crate) use lanes::*;
 use portable::Portable;
 
@@ -82,65 +85,19 @@ pub trait SimdKernel {
     unsafe fn run<S: Simd>(self);
 }
 
-/// The instruction sets that [`dispatch`] chooses from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isa {
-    /// AVX-512F.
-    Avx512,
-    /// AVX2 with FMA.
-    Avx2,
-    /// What the compilation target has.
-    Portable,
-}
-
-impl Isa {
-    /// The widest one that this machine has.
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                return Self::Avx512;
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                return Self::Avx2;
-            }
-        }
-        Self::Portable
-    }
-
-    /// Elements of this instruction set's vector.
-    pub fn lanes(self) -> usize {
-        match self {
-            Self::Avx512 => 16,
-            Self::Avx2 | Self::Portable => 8,
-        }
-    }
-
-    /// [`Simd::TILE_ROWS`] of this instruction set.
-    pub fn tile_rows(self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => x86::Avx512::TILE_ROWS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => x86::Avx2::TILE_ROWS,
-            _ => Portable::TILE_ROWS,
-        }
-    }
-}
-
 /// Runs `kernel` with the instruction set `isa`.
 ///
 /// # Safety
-/// The machine has `isa` (it came from [`Isa::detect`]), and what the kernel itself asks for.
+/// What the kernel itself asks for.
 pub unsafe fn dispatch<K: SimdKernel>(isa: Isa, kernel: K) {
-    match isa {
-        // SAFETY: the caller's promise.
+    match isa.set() {
+        // SAFETY: the machine has the set, or there would be no such token; the caller's promise.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { x86::run_avx512(kernel) },
-        // SAFETY: the caller's promise.
+        Set::Avx512 => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { x86::run_avx2(kernel) },
-        // SAFETY: needs no instruction set.
+        Set::Avx2 => unsafe { x86::run_avx2(kernel) },
+        // SAFETY: needs no instruction set; the caller's promise.
         _ => unsafe { kernel.run::<Portable>() },
     }
 }
@@ -179,14 +136,9 @@ mod tests {
 
     #[test]
     fn every_instruction_set_of_this_machine() {
-        // SAFETY: only sets that were detected, or need nothing.
-        unsafe {
-            dispatch(Isa::Portable, Check);
-            dispatch(Isa::detect(), Check);
-            #[cfg(target_arch = "x86_64")]
-            if Isa::detect() == Isa::Avx512 {
-                dispatch(Isa::Avx2, Check);
-            }
+        for isa in Isa::available() {
+            // SAFETY: the check asks for nothing.
+            unsafe { dispatch(isa, Check) };
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 pub const CHUNK: usize = 16;
 
 /// Depth of a product's parts, about: with [`PIXELS`] columns a quarter of a megabyte (more where a
-/// row is longer), which the core's second cache holds, and a tile of rows fits the first.
+/// row is longer), which the L2 cache holds, and a tile of rows fits L1.
 const DEPTH: usize = 256;
 /// Columns of a product, about.
 pub const PIXELS: usize = 256;

@@ -52,7 +52,7 @@ pub fn forward(
                             let own = g * c_in + channels.start..g * c_in + channels.end;
                             let mut b = [Panels::new(chunks, to - from)];
                             windows.fill(isa, &mut b, images.clone(), own, part);
-                            y.take(isa, Columns { a, from, to }, b[0].rows_from(0));
+                            y.add_product(isa, Columns { a, from, to }, b[0].rows_from(0));
                         }
                     });
                 }

@@ -93,7 +93,7 @@ pub fn backward_input(
                         for (to, ((a, b), taps)) in outputs.iter_mut().zip(factors) {
                             let (from, end) = (own.start * taps.len(), own.end * taps.len());
                             if from < end {
-                                to.take(isa, Columns { a, from, to: end }, b.rows_from(0));
+                                to.add_product(isa, Columns { a, from, to: end }, b.rows_from(0));
                             }
                         }
                     }

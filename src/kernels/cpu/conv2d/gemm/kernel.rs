@@ -99,7 +99,7 @@ impl Left for Rows<'_> {
                     self.data.as_ptr().add(at + segment)
                 });
                 match self.far {
-                    None => stretch::<S, MR, NV>(a, b, 0..self.len, sum),
+                    None => fma_rows::<S, MR, NV>(a, b, 0..self.len, sum),
                     Some(step) => {
                         for from in (0..self.len).step_by(LINE) {
                             // The next tile's rows.
@@ -107,7 +107,7 @@ impl Left for Rows<'_> {
                                 prefetch_line(a.wrapping_add(MR * step + from));
                             }
                             let range = from..(from + LINE).min(self.len);
-                            stretch::<S, MR, NV>(a, b, range, sum);
+                            fma_rows::<S, MR, NV>(a, b, range, sum);
                         }
                     }
                 }
@@ -122,7 +122,7 @@ impl Left for Rows<'_> {
 /// # Safety
 /// The machine has `S`, and the elements exist.
 #[inline(always)]
-unsafe fn stretch<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn fma_rows<S: Simd, const MR: usize, const NV: usize>(
     a: [*const f32; MR],
     b: [*const f32; NV],
     range: std::ops::Range<usize>,
@@ -153,7 +153,7 @@ pub struct Output<'a> {
 
 impl Output<'_> {
     /// Writes, or adds, `left` times `right`.
-    pub fn take(&mut self, isa: Isa, left: impl Left, right: Right<'_>) {
+    pub fn add_product(&mut self, isa: Isa, left: impl Left, right: Right<'_>) {
         let [rows, depth] = left.size();
         if rows > 0 && !self.chunks.is_empty() {
             right.check(self.chunks.len(), depth);
@@ -180,7 +180,7 @@ struct Product<'a, 'b, L> {
 }
 
 impl<L: Left> SimdKernel for Product<'_, '_, L> {
-    /// A tile of rows stays in the core's first cache while the panels pass, from its second; so
+    /// A tile of rows stays in L1 while the panels pass, from L2; so
     /// a row of C is written in long stretches, which matters where a page holds one or two rows.
     #[inline(always)]
     unsafe fn run<S: Simd>(mut self) {

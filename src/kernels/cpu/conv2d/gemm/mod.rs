@@ -1,5 +1,5 @@
 //! Convolution of any geometry, `f32`, as matrix products whose factors are packed straight from
-//! the planes: panels of a few hundred pixels that stay in a core's second cache, without columns
+//! the planes: panels of a few hundred pixels that stay in the L2 cache, without columns
 //! in between.
 //!
 //! - forward: y (C_out, P) = W (C_out, F) * windows (F, P), F = C_in / groups * K * K;

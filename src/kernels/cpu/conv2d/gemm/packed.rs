@@ -38,7 +38,7 @@ impl Packed {
                         let from = &data[start..];
                         assert!((rows - 1) * row + depth <= from.len());
                         assert!(rows * depth <= packed.len());
-                        let kernel = Turn {
+                        let kernel = PackTransposed {
                             from,
                             rows,
                             row,
@@ -94,7 +94,7 @@ fn column<const M: usize>(from: &[f32], row: usize, to: &mut [f32]) {
 }
 
 /// Tiles of rows whose columns follow each other.
-struct Turn<'a> {
+struct PackTransposed<'a> {
     from: &'a [f32],
     rows: usize,
     /// From a row to the next.
@@ -103,7 +103,7 @@ struct Turn<'a> {
     to: &'a mut [f32],
 }
 
-impl SimdKernel for Turn<'_> {
+impl SimdKernel for PackTransposed<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let whole = self.depth - self.depth % S::LANES;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn tiles_cover_the_rows_and_hold_their_columns() {
-        for isa in [Isa::detect(), Isa::Portable] {
+        for isa in Isa::available() {
             for rows in 1..80 {
                 let depth = 35;
                 let data: Vec<f32> = (0..rows * depth).map(|i| i as f32).collect();

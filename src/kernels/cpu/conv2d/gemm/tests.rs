@@ -1,7 +1,8 @@
 use super::*;
 use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
 use crate::kernels::args::Fill;
-use crate::kernels::cpu::conv2d::testing::{error, isas, random, wide};
+use crate::kernels::cpu::conv2d::testing::{error, random, wide};
+use crate::kernels::cpu::simd::Isa;
 use crate::kernels::reference::conv2d as reference;
 use rand::{rngs::StdRng, SeedableRng};
 
@@ -46,7 +47,7 @@ fn check(op: [usize; 5], [batch, c_in, h, w]: [usize; 4], c_out: usize, kept: Op
     let mut dw = vec![1.0; weight.len()];
     reference::backward_weight(&shape, &wide(&x), wide_grad, &mut dw);
 
-    for isa in isas() {
+    for isa in Isa::available() {
         let what = |name| format!("{name} of {shape:?}, {isa:?}");
         let mut found = vec![f32::NAN; y.len()];
         forward(isa, &shape, &x, &weight, Some(&bias), &mut found);

@@ -85,7 +85,7 @@ mod tests {
             };
             let shape = Conv2DShape::new(pointwise, [2, channels, 1, p], 1).unwrap();
             let windows = Windows::of_input(&shape, &planes);
-            for isa in [Isa::Portable, Isa::detect()] {
+            for isa in Isa::available() {
                 let found = transposed(isa, &windows, own.clone(), 2);
                 for pixel in 0..2 * p {
                     let row = found.rows_from(pixel);

@@ -58,11 +58,11 @@ pub fn backward_weight(
         if shape.is_pointwise() && c_in < slots.len() {
             let right = transposed(isa, &x, own, shape.batch);
             let sums = Sums::new(isa, shape, &gradient, slots.clone(), &right, c_in);
-            sums.each(true, |row, column, sums| add(filter(row) + column, sums));
+            sums.reduce_parts(true, |row, column, sums| add(filter(row) + column, sums));
         } else {
             let right = transposed(isa, &gradient, slots.clone(), shape.batch);
             let sums = Sums::new(isa, shape, &x, own, &right, slots.len());
-            sums.each(false, |row, column, sums| add(filter(column) + row, sums));
+            sums.reduce_parts(false, |row, column, sums| add(filter(column) + row, sums));
         }
     }
 }
@@ -117,7 +117,7 @@ impl Sums {
                     // With several images a block has all of their rows.
                     let pixel =
                         images.start * shape.output_pixels() + rows.rows.start * shape.output[1];
-                    sums.take(isa, windows.left(), right.rows_from(pixel));
+                    sums.add_product(isa, windows.left(), right.rows_from(pixel));
                 }
             }
         });
@@ -131,7 +131,7 @@ impl Sums {
 
     /// Calls `add(row, column, sums)` for runs of elements: of a row if `by_rows`, or else of a
     /// column, from that element on.
-    fn each(&self, by_rows: bool, add: impl Fn(usize, usize, &[f32]) + Sync) {
+    fn reduce_parts(&self, by_rows: bool, add: impl Fn(usize, usize, &[f32]) + Sync) {
         let row = self.columns.next_multiple_of(CHUNK);
         let blocks = (self.rows.div_ceil(TASK_ROWS), row / CHUNK);
         (0..blocks.0 * blocks.1).into_par_iter().for_each(|block| {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
-use crate::kernels::cpu::conv2d::testing::{error, isas, random, wide};
+use crate::kernels::cpu::conv2d::testing::{error, random, wide};
 use crate::kernels::cpu::simd::Isa;
 use crate::kernels::reference::conv2d as reference;
 use rand::{rngs::StdRng, SeedableRng};
@@ -35,7 +35,7 @@ fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Opti
     let mut dw = vec![1.0; weight.len()];
     reference::backward_weight(&shape, &wide(&x), wide_grad, &mut dw);
 
-    for isa in isas() {
+    for isa in Isa::available() {
         let planes = Planes {
             batch,
             size: [h, w],
