@@ -3,7 +3,7 @@
 use dfdx::tensor::Storage;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::internals::{BackwardGradient, Buffer};
-use ssprop::ops::conv2d::{conv2d, use_winograd, Backward, Conv2DOp, Conv2DShape};
+use ssprop::ops::conv2d::{conv2d, use_winograd, Backward, Conv2DOp, Conv2DShape, Window};
 use ssprop::prelude::*;
 
 type Pass = [Vec<f32>; 3];
@@ -14,9 +14,7 @@ fn pass(backward: Backward) -> Pass {
     let x: Tensor<Rank4<2, 16, 10, 10>, f32, _> = dev.sample_normal();
     let w: Tensor<Rank4<20, 16, 3, 3>, f32, _> = dev.sample_normal();
     let dy: Tensor<Rank4<2, 20, 10, 10>, f32, _> = dev.sample_normal();
-    let y =
-        conv2d::<16, 20, 3, 1, 1, 1, 1, _, _, _, _, _, _, _>(x.leaky_trace(), &w, None, backward)
-            .unwrap();
+    let y = conv2d(x.leaky_trace(), &w, None, Window::<1, 1>, backward).unwrap();
     let values = y.as_vec();
     let grads = (y * dy).sum::<Rank0, _>().backward();
     [values, grads.get(&x).as_vec(), grads.get(&w).as_vec()]

@@ -11,7 +11,7 @@ use rayon::ThreadPoolBuilder;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
 use ssprop::nn::VisitSparse;
-use ssprop::ops::conv2d::conv2d_counted;
+use ssprop::ops::conv2d::{conv2d_counted, Window};
 use ssprop::ops::Backward;
 use ssprop::sparsity::{AdaptiveKeep, Draw, DropRate, KeptCount, Masking, Selection};
 use ssprop::Backend;
@@ -286,10 +286,11 @@ fn counts_tell_what_adaptive_selection_keeps() {
             ..Backward::default()
         };
         let count = Arc::<KeptCount>::default();
-        let y = conv2d_counted::<3, 10, 3, 1, 1, 1, 1, _, _, _, _, _, _, _>(
+        let y = conv2d_counted(
             x.leaky_trace(),
             &weight,
             None,
+            Window::<1, 1>,
             backward,
             Some(count.clone()),
         );

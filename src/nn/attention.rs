@@ -10,9 +10,10 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
 use super::modules::{GroupNorm, PointwiseConv1D};
+use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::add::add_hidden;
 use crate::ops::attention::{attention_hidden, Triple};
 use crate::ops::group_norm::Activation;
@@ -157,6 +158,13 @@ impl<const HEADS: usize, const GROUPS: usize, const C: usize, E: Dtype, D: Devic
         )
     }
 }
+
+plain_layer!([
+    const HEADS: usize, const G: usize, const C: usize, E: Dtype, D: Storage<E>
+] AttentionBlock<HEADS, G, C, E, D>: |x| match x[0] {
+    c if c != C => Err(Error::shape("attention", "input channels", C, c)),
+    _ => Ok(x),
+});
 
 #[cfg(test)]
 mod tests {

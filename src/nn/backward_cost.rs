@@ -1,13 +1,8 @@
 //! What a model's backward pass costs, from its type and the size of its input alone.
 
-use dfdx::dtypes::Dtype;
-use dfdx::tensor::Storage;
-
 use super::join;
-use super::modules;
-use crate::error::{Error, Result};
-use crate::ops::conv2d::{Conv2DOp, Conv2DShape};
-use crate::shape::window_count;
+use crate::error::Result;
+use crate::ops::conv2d::Conv2DShape;
 use crate::sparsity::{flops, DropRate};
 
 /// (channels, height, width)
@@ -74,7 +69,7 @@ pub trait BackwardCost {
     /// counted layer, and returns the output's size.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an image does not fit a layer.
+    /// [`Error::Shape`](crate::Error::Shape) if an image does not fit a layer.
     fn visit_cost(
         path: &str,
         input: ImageSize,
@@ -116,7 +111,7 @@ impl ModelCost {
     /// The counted layers of models of the type `M` for images of size `input`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an image does not fit a layer.
+    /// [`Error::Shape`](crate::Error::Shape) if an image does not fit a layer.
     pub fn of<M: BackwardCost>(input: ImageSize) -> Result<Self> {
         let mut layers = Vec::new();
         M::visit_cost("", input, &mut |path, layer| {
@@ -197,220 +192,11 @@ impl ModelCost {
     }
 }
 
-macro_rules! conv {
-    ($($name:ident),*) => {$(
-        impl<
-                const C_IN: usize,
-                const C_OUT: usize,
-                const K: usize,
-                const STRIDE: usize,
-                const PADDING: usize,
-                const DILATION: usize,
-                const GROUPS: usize,
-                E: Dtype,
-                D: Storage<E>,
-            > BackwardCost
-            for modules::$name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
-        {
-            fn visit_cost(
-                path: &str,
-                [c, h, w]: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                if c != C_IN {
-                    return Err(Error::shape("conv2d", "input channels", C_IN, c));
-                }
-                let op = Conv2DOp {
-                    kernel: K,
-                    stride: STRIDE,
-                    padding: PADDING,
-                    dilation: DILATION,
-                    groups: GROUPS,
-                };
-                let conv = Conv2DShape::new(op, [1, C_IN, h, w], C_OUT)?;
-                f(path, LayerCost::Conv2D(conv));
-                Ok([C_OUT, conv.output[0], conv.output[1]])
-            }
-        }
-    )*};
-}
-conv!(SparseConv2D, BiasedSparseConv2D);
-
-macro_rules! batch_norm {
-    ($($layer:ty),*) => {$(
-        impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for $layer {
-            fn visit_cost(
-                path: &str,
-                input: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                if input[0] != C {
-                    return Err(Error::shape("batch norm", "input channels", C, input[0]));
-                }
-                f(path, LayerCost::BatchNorm2D(input));
-                Ok(input)
-            }
-        }
-    )*};
-}
-batch_norm!(modules::BatchNorm2D<C, E, D>, dfdx::nn::modules::BatchNorm2D<C, E, D>);
-
-macro_rules! dropout {
-    ($([$($generics:tt)*] $layer:ty),*) => {$(
-        impl<$($generics)*> BackwardCost for $layer {
-            fn visit_cost(
-                path: &str,
-                input: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                f(path, LayerCost::Dropout(input));
-                Ok(input)
-            }
-        }
-    )*};
-}
-dropout!([] dfdx::nn::modules::Dropout, [const N: usize] dfdx::nn::modules::DropoutOneIn<N>);
-
-/// Layers that the paper does not count, and the size of their output.
-macro_rules! uncounted {
-    ($([$($generics:tt)*] $layer:ty: |$input:ident| $output:expr;)*) => {$(
-        impl<$($generics)*> BackwardCost for $layer {
-            fn visit_cost(
-                _: &str,
-                $input: ImageSize,
-                _: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                $output
-            }
-        }
-    )*};
-}
-uncounted!(
-    [] (): |x| Ok(x);
-    [] modules::ReLU: |x| Ok(x);
-    [] modules::SiLU: |x| Ok(x);
-    [] modules::GlobalAvgPool: |x| Ok([x[0], 1, 1]);
-    [const K: usize, const S: usize, const P: usize] modules::MaxPool2D<K, S, P>:
-        |x| pooled::<K, S, P>(x);
-    [const K: usize, const S: usize, const P: usize] modules::AvgPool2D<K, S, P>:
-        |x| pooled::<K, S, P>(x);
-    [] dfdx::nn::modules::ReLU: |x| Ok(x);
-    [] dfdx::nn::modules::FastGeLU: |x| Ok(x);
-    [] dfdx::nn::modules::Sigmoid: |x| Ok(x);
-    [] dfdx::nn::modules::Tanh: |x| Ok(x);
-    [] dfdx::nn::modules::AvgPoolGlobal: |x| Ok([x[0], 1, 1]);
-    [] dfdx::nn::modules::MaxPoolGlobal: |x| Ok([x[0], 1, 1]);
-    [
-        const I: usize, const O: usize, E: Dtype, D: Storage<E>
-    ] dfdx::nn::modules::Linear<I, O, E, D>: |_x| Ok([O, 1, 1]);
-    [
-        const G: usize, const C: usize, E: Dtype, D: Storage<E>
-    ] modules::GroupNorm<G, C, E, D>: |x| match x[0] {
-        c if c != C => Err(Error::shape("group norm", "input channels", C, c)),
-        _ => Ok(x),
-    };
-    [
-        const H: usize, const G: usize, const C: usize, E: Dtype, D: Storage<E>
-    ] modules::AttentionBlock<H, G, C, E, D>: |x| match x[0] {
-        c if c != C => Err(Error::shape("attention", "input channels", C, c)),
-        _ => Ok(x),
-    };
-    [
-        I: dfdx::shapes::ConstDim, O: dfdx::shapes::ConstDim, E: Dtype, D: Storage<E>
-    ] modules::PointwiseConv1D<I, O, E, D>: |x| match x[0] {
-        c if c != I::SIZE => Err(Error::shape("pointwise conv1d", "input channels", I::SIZE, c)),
-        _ => Ok([O::SIZE, x[1], x[2]]),
-    };
-);
-
-fn pooled<const K: usize, const S: usize, const P: usize>(
-    [c, h, w]: ImageSize,
-) -> Result<ImageSize> {
-    let count = |size| {
-        window_count(size, K, S, P, 1)
-            .ok_or_else(|| Error::shape("pool", "image under the window", K, [h, w]))
-    };
-    Ok([c, count(h)?, count(w)?])
-}
-
-macro_rules! tuples {
-    ($(($($name:ident $index:tt),+))*) => {$(
-        impl<$($name: BackwardCost),+> BackwardCost for ($($name,)+) {
-            fn visit_cost(
-                path: &str,
-                size: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                $(let size = $name::visit_cost(&join(path, stringify!($index)), size, f)?;)+
-                Ok(size)
-            }
-        }
-    )*};
-}
-tuples!(
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
-);
-
-impl<T: BackwardCost, const N: usize> BackwardCost for dfdx::nn::modules::Repeated<T, N> {
-    fn visit_cost(
-        path: &str,
-        mut size: ImageSize,
-        f: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        for i in 0..N {
-            size = T::visit_cost(&join(path, &i.to_string()), size, f)?;
-        }
-        Ok(size)
-    }
-}
-
-impl<T: BackwardCost> BackwardCost for dfdx::nn::modules::Residual<T> {
-    fn visit_cost(
-        path: &str,
-        input: ImageSize,
-        f: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        summed(T::visit_cost(&join(path, "0"), input, f)?, input)
-    }
-}
-
-impl<A: BackwardCost, B: BackwardCost> BackwardCost
-    for dfdx::nn::modules::GeneralizedResidual<A, B>
-{
-    fn visit_cost(
-        path: &str,
-        input: ImageSize,
-        f: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        let main = A::visit_cost(&join(path, "f"), input, f)?;
-        summed(main, B::visit_cost(&join(path, "r"), input, f)?)
-    }
-}
-
-/// The size of the sum of two branches.
-fn summed(main: ImageSize, shortcut: ImageSize) -> Result<ImageSize> {
-    if main == shortcut {
-        Ok(main)
-    } else {
-        Err(Error::shape(
-            "residual",
-            "branches' outputs",
-            main,
-            shortcut,
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::models::modules::ResNet18;
-    use crate::nn::VisitSparse;
+    use crate::nn::{modules, VisitSparse};
     use dfdx::tensor::Cpu;
 
     #[test]

@@ -10,8 +10,10 @@ use dfdx::tensor_ops::Device;
 
 use crate::backend::Backend;
 use crate::bridge::Hidden;
-use crate::error::Result;
-use crate::nn::Dropout;
+use crate::error::{Error, Result};
+use crate::nn::{
+    BackwardCost, Dropout, DropoutLayer, ImageSize, LayerCost, VisitDropout, VisitSparse,
+};
 use crate::ops::add::add_hidden;
 use crate::ops::add_relu::add_relu_hidden;
 use crate::ops::batch_norm::{norm_add_hidden, norm_hidden, Activation, BatchNorm2DOp, Mode};
@@ -300,6 +302,29 @@ impl<const C: usize, E: Dtype, D: Device<E>> TensorCollection<E, D> for BatchNor
                 }
             },
         )
+    }
+}
+
+impl<const C: usize, E: Dtype, D: Storage<E>> VisitSparse for BatchNorm2D<C, E, D> {}
+
+impl<const C: usize, E: Dtype, D: Storage<E>> VisitDropout for BatchNorm2D<C, E, D> {
+    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+        let dropout = &mut self.dropout;
+        f(DropoutLayer { path, dropout });
+    }
+}
+
+impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for BatchNorm2D<C, E, D> {
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        if input[0] != C {
+            return Err(Error::shape("batch norm", "input channels", C, input[0]));
+        }
+        f(path, LayerCost::BatchNorm2D(input));
+        Ok(input)
     }
 }
 

@@ -6,10 +6,9 @@ use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
-use super::backward_cost::{BackwardCost, ImageSize, LayerCost};
-use super::visit_sparse::{SparseLayer, VisitSparse};
+use super::plain_layer::plain_layer;
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// (B, C, H, W) to (B, N), where N = C H W, which the compiler checks. (dfdx's own `Flatten2D`
 /// needs a nightly compiler.)
@@ -57,24 +56,10 @@ impl<
     }
 }
 
-impl<const N: usize> VisitSparse for Flatten<N> {
-    fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
-}
-
-impl<const N: usize> BackwardCost for Flatten<N> {
-    fn visit_cost(
-        _: &str,
-        [c, h, w]: ImageSize,
-        _: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        match c.checked_mul(h).and_then(|n| n.checked_mul(w)) == Some(N) {
-            true => Ok([N, 1, 1]),
-            false => Err(Error::shape(
-                "flatten",
-                "elements of an image",
-                N,
-                [c, h, w],
-            )),
-        }
+plain_layer!([const N: usize] Flatten<N>: |input| {
+    let [c, h, w] = input;
+    match c.checked_mul(h).and_then(|n| n.checked_mul(w)) == Some(N) {
+        true => Ok([N, 1, 1]),
+        false => Err(Error::shape("flatten", "elements of an image", N, input)),
     }
-}
+});

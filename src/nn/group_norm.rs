@@ -8,9 +8,10 @@ use dfdx::shapes::{Const, Dim, Rank1};
 use dfdx::tensor::{Merge, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
+use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::group_norm::{group_norm_hidden, group_norm_shift_hidden, Activation, GroupNormOp};
 
 /// The description of the layer.
@@ -174,6 +175,11 @@ impl<const G: usize, const C: usize, E: Dtype, D: Device<E>> TensorCollection<E,
         )
     }
 }
+
+plain_layer!([const G: usize, const C: usize, E: Dtype, D: Storage<E>] GroupNorm<G, C, E, D>: |x| match x[0] {
+    c if c != C => Err(Error::shape("group norm", "input channels", C, c)),
+    _ => Ok(x),
+});
 
 #[cfg(test)]
 mod tests {

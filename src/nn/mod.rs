@@ -8,9 +8,11 @@
 mod attention;
 mod backward_cost;
 mod batch_norm2d;
+mod dfdx_layers;
 mod dropout;
 mod flatten;
 mod group_norm;
+pub(crate) mod plain_layer;
 mod plan;
 mod pointwise_conv1d;
 mod pool;

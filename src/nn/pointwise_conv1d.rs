@@ -10,9 +10,10 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Uniform};
 
+use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::conv2d::{conv_dense_hidden, Conv2DOp, Conv2DShape};
 
 /// The description of the layer.
@@ -142,6 +143,13 @@ fn uniform<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
     let uniform = Uniform::new_inclusive(-bound, bound);
     uniform.map(|x| E::from_f64(x).expect("floats convert"))
 }
+
+plain_layer!([
+    I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>
+] PointwiseConv1D<I, O, E, D>: |x| match x[0] {
+    c if c != I::SIZE => Err(Error::shape("pointwise conv1d", "input channels", I::SIZE, c)),
+    _ => Ok([O::SIZE, x[1], x[2]]),
+});
 
 #[cfg(test)]
 mod tests {

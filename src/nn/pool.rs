@@ -5,9 +5,12 @@ use dfdx::nn::{Module, NonMutableModule, ZeroSizedModule};
 use dfdx::shapes::Dim;
 use dfdx::tensor::{Tape, Tensor};
 
+use super::plain_layer::plain_layer;
+use super::ImageSize;
 use crate::backend::Backend;
+use crate::error::Error;
 use crate::ops::pool::{try_avg_pool2d, try_global_avg_pool2d, try_max_pool2d, Pooled};
-use crate::shape::ConvDim;
+use crate::shape::{window_count, ConvDim};
 
 macro_rules! pool {
     ($(#[$meta:meta])* $name:ident, $op:ident) => {
@@ -81,4 +84,22 @@ impl<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     fn try_forward(&self, x: Tensor<(B, C, H, W), E, D, T>) -> Result<Self::Output, D::Err> {
         try_global_avg_pool2d(x).map_err(D::device_error)
     }
+}
+
+plain_layer!(
+    [const K: usize, const S: usize, const P: usize] MaxPool2D<K, S, P>: |x| pooled::<K, S, P>(x)
+);
+plain_layer!(
+    [const K: usize, const S: usize, const P: usize] AvgPool2D<K, S, P>: |x| pooled::<K, S, P>(x)
+);
+plain_layer!([] GlobalAvgPool: |x| Ok([x[0], 1, 1]));
+
+fn pooled<const K: usize, const S: usize, const P: usize>(
+    [c, h, w]: ImageSize,
+) -> crate::Result<ImageSize> {
+    let count = |size| {
+        window_count(size, K, S, P, 1)
+            .ok_or_else(|| Error::shape("pool", "image under the window", K, [h, w]))
+    };
+    Ok([c, count(h)?, count(w)?])
 }

@@ -5,6 +5,7 @@ use dfdx::nn::{Module, NonMutableModule, ZeroSizedModule};
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Tape, Tensor};
 
+use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::ops::relu::try_relu;
 
@@ -23,3 +24,5 @@ impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>
         try_relu(x).map_err(D::device_error)
     }
 }
+
+plain_layer!([] ReLU);

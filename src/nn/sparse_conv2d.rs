@@ -12,11 +12,11 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Normal};
 
-use super::visit_sparse::{SparseLayer, VisitSparse};
+use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
-use crate::error::Result;
-use crate::ops::conv2d::{conv2d_hidden, WeightShape};
+use crate::error::{Error, Result};
+use crate::ops::conv2d::{conv2d_hidden, Conv2DOp, Conv2DShape, WeightShape, Window};
 use crate::ops::Backward;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
@@ -213,13 +213,9 @@ macro_rules! sparse_conv2d {
             {
                 let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
                 $(let bias = bias.or(Some(&self.$bias));)?
-                conv2d_hidden::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
-                    x,
-                    &self.weight,
-                    bias,
-                    self.backward,
-                    self.kept_count.clone(),
-                )
+                let window = Window::<STRIDE, PADDING, DILATION, GROUPS>;
+                let count = self.kept_count.clone();
+                conv2d_hidden(x, &self.weight, bias, window, self.backward, count)
             }
         }
 
@@ -287,6 +283,53 @@ macro_rules! sparse_conv2d {
                     backward: &mut self.backward,
                     kept_count: &mut self.kept_count,
                 });
+            }
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > VisitDropout for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > BackwardCost for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            fn visit_cost(
+                path: &str,
+                [c, h, w]: ImageSize,
+                f: &mut dyn FnMut(&str, LayerCost),
+            ) -> Result<ImageSize> {
+                if c != C_IN {
+                    return Err(Error::shape("conv2d", "input channels", C_IN, c));
+                }
+                let op = Conv2DOp {
+                    kernel: K,
+                    stride: STRIDE,
+                    padding: PADDING,
+                    dilation: DILATION,
+                    groups: GROUPS,
+                };
+                let conv = Conv2DShape::new(op, [1, C_IN, h, w], C_OUT)?;
+                f(path, LayerCost::Conv2D(conv));
+                Ok([C_OUT, conv.output[0], conv.output[1]])
             }
         }
     };

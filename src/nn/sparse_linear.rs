@@ -12,8 +12,7 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Uniform};
 
-use super::backward_cost::{BackwardCost, ImageSize, LayerCost};
-use super::visit_sparse::{SparseLayer, VisitSparse};
+use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
@@ -152,6 +151,11 @@ macro_rules! sparse_linear {
                     kept_count: &mut self.kept_count,
                 });
             }
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> VisitDropout
+            for $name<I, O, E, D>
+        {
         }
 
         impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> BackwardCost

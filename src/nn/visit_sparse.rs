@@ -57,8 +57,10 @@ impl SparseLayer<'_> {
 /// ```
 pub trait VisitSparse {
     /// Calls `f` for every sparse layer, in the order of the forward pass, with paths that begin
-    /// with `path` (empty at the root).
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>));
+    /// with `path` (empty at the root). A layer that is never sparse leaves it as it is.
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        let _ = (path, f);
+    }
 
     /// Calls `f` for every sparse layer, in the order of the forward pass.
     fn visit_sparse(&mut self, f: &mut dyn FnMut(SparseLayer<'_>)) {
@@ -134,95 +136,5 @@ pub(crate) fn join(path: &str, name: &str) -> String {
         name.to_string()
     } else {
         format!("{path}.{name}")
-    }
-}
-
-/// Layers of dfdx that tuples hold between ours: nothing to visit.
-macro_rules! nothing_sparse {
-    ($([$($generics:tt)*] $layer:ty),* $(,)?) => {$(
-        impl<$($generics)*> VisitSparse for $layer {
-            fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
-        }
-    )*};
-}
-nothing_sparse!(
-    [] (),
-    [] super::modules::ReLU,
-    [] super::modules::SiLU,
-    [] super::modules::GlobalAvgPool,
-    [const K: usize, const S: usize, const P: usize] super::modules::MaxPool2D<K, S, P>,
-    [const K: usize, const S: usize, const P: usize] super::modules::AvgPool2D<K, S, P>,
-    [
-        const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] super::modules::BatchNorm2D<C, E, D>,
-    [
-        const G: usize, const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] super::modules::GroupNorm<G, C, E, D>,
-    [
-        const H: usize, const G: usize, const C: usize,
-        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] super::modules::AttentionBlock<H, G, C, E, D>,
-    [
-        I: dfdx::shapes::ConstDim, O: dfdx::shapes::ConstDim,
-        E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] super::modules::PointwiseConv1D<I, O, E, D>,
-    [] dfdx::nn::modules::ReLU,
-    [] dfdx::nn::modules::FastGeLU,
-    [] dfdx::nn::modules::Sigmoid,
-    [] dfdx::nn::modules::Tanh,
-    [] dfdx::nn::modules::Dropout,
-    [const N: usize] dfdx::nn::modules::DropoutOneIn<N>,
-    [] dfdx::nn::modules::AvgPoolGlobal,
-    [] dfdx::nn::modules::MaxPoolGlobal,
-    [
-        const I: usize, const O: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] dfdx::nn::modules::Linear<I, O, E, D>,
-    [
-        const C: usize, E: dfdx::dtypes::Dtype, D: dfdx::tensor::Storage<E>
-    ] dfdx::nn::modules::BatchNorm2D<C, E, D>,
-);
-
-macro_rules! tuples {
-    ($(($($name:ident $index:tt),+))*) => {$(
-        impl<$($name: VisitSparse),+> VisitSparse for ($($name,)+) {
-            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-                $(self.$index.visit_sparse_at(&join(path, stringify!($index)), f);)+
-            }
-        }
-    )*};
-}
-tuples!(
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
-);
-
-impl<T: VisitSparse> VisitSparse for Vec<T> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        for (i, layer) in self.iter_mut().enumerate() {
-            layer.visit_sparse_at(&join(path, &i.to_string()), f);
-        }
-    }
-}
-
-impl<T: VisitSparse, const N: usize> VisitSparse for dfdx::nn::modules::Repeated<T, N> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.modules.visit_sparse_at(path, f);
-    }
-}
-
-impl<T: VisitSparse> VisitSparse for dfdx::nn::modules::Residual<T> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.0.visit_sparse_at(&join(path, "0"), f);
-    }
-}
-
-impl<A: VisitSparse, B: VisitSparse> VisitSparse for dfdx::nn::modules::GeneralizedResidual<A, B> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.f.visit_sparse_at(&join(path, "f"), f);
-        self.r.visit_sparse_at(&join(path, "r"), f);
     }
 }

@@ -96,11 +96,13 @@ where
     let dev = qkv.tensor.device().clone();
     let mut y = qkv.output((b, Const, h, w))?;
     let mut statistics = Buffer::take(&dev, b.size() * HEADS * 2 * op.positions)?;
+    // For each head of d channels: S = (N, d) x (d, N), P = softmax(S / sqrt(d)), y = (d, N) x (N, N)
     timed("attention, forward", || {
         let statistics = statistics.view_mut();
         D::attention_forward(&op, qkv.tensor.view()?, y.view_mut()?, statistics)
     })?;
     let kept = y.clone();
+    // dP = (N, d) x (d, N), dV = (d, N) x (N, N); through the softmax dS; dQ and dK = (d, N) x (N, N)
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let (qkv, dx_to) = (qkv.tensor, qkv.grad);
         dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {

@@ -32,6 +32,16 @@ use crate::sparsity::KeptCount;
 
 const OP: &str = "conv2d";
 
+/// How a convolution's window moves, which its tensors' shapes do not say: `Window::<STRIDE, PADDING,
+/// DILATION, GROUPS>`, the last two 1 if left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window<
+    const STRIDE: usize,
+    const PADDING: usize,
+    const DILATION: usize = 1,
+    const GROUPS: usize = 1,
+>;
+
 /// A weight's shape: (C_out, C_in / groups, K, K).
 pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
     (Const<C_OUT>, GroupIn, Const<K>, Const<K>);
@@ -54,7 +64,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 ///
 /// ```
 /// use dfdx::{prelude::*, tensor_ops::Backward as _};
-/// use ssprop::ops::conv2d::{conv2d, Backward};
+/// use ssprop::ops::conv2d::{conv2d, Backward, Window};
 /// use ssprop::sparsity::DropRate;
 ///
 /// let dev = Cpu::default();
@@ -62,7 +72,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// let w: Tensor<Rank4<10, 3, 3, 3>, f32, _> = dev.sample_normal();
 /// let b: Tensor<Rank1<10>, f32, _> = dev.zeros();
 /// let backward = Backward { drop_rate: DropRate::new(0.8)?, ..Backward::default() };
-/// let y = conv2d::<3, 10, 3, 1, 1, 1, 1, _, _, _, _, _, _, _>(x.leaky_trace(), &w, Some(&b), backward)?;
+/// let y = conv2d(x.leaky_trace(), &w, Some(&b), Window::<1, 1>, backward)?;
 /// let _: &Rank4<2, 10, 8, 8> = y.shape();
 ///
 /// let dw = y.square().mean().backward().get(&w).as_vec();
@@ -90,11 +100,10 @@ pub fn conv2d<
     x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    window: Window<STRIDE, PADDING, DILATION, GROUPS>,
     backward: Backward,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
-    conv2d_counted::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
-        x, weight, bias, backward, None,
-    )
+    conv2d_counted(x, weight, bias, window, backward, None)
 }
 
 /// [`conv2d`], whose backward pass tells `count` how many channels it kept.
@@ -121,17 +130,11 @@ pub fn conv2d_counted<
     x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    window: Window<STRIDE, PADDING, DILATION, GROUPS>,
     backward: Backward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
-    conv2d_hidden::<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, _, _, _, _, _, _, _>(
-        x.into(),
-        weight,
-        bias,
-        backward,
-        count,
-    )
-    .and_then(Hidden::into_tensor)
+    conv2d_hidden(x.into(), weight, bias, window, backward, count).and_then(Hidden::into_tensor)
 }
 
 /// [`conv2d_counted`] between operations of this crate.
@@ -154,6 +157,7 @@ pub(crate) fn conv2d_hidden<
     x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
+    _: Window<STRIDE, PADDING, DILATION, GROUPS>,
     backward: Backward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Hidden<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
@@ -253,6 +257,7 @@ where
     let (x, tape) = x.split()?;
     let dev = x.tensor.device().clone();
     let mut y = x.output(y)?;
+    // (B, C_in, H, W) * (C_out, C_in / groups, K, K) + (C_out) -> (B, C_out, H_out, W_out)
     timed("convolution, forward", || {
         let bias = bias.map(|bias| D::view(OP, bias)).transpose()?;
         let (x, weight) = (x.tensor.view()?, D::view(OP, weight)?);
@@ -269,6 +274,8 @@ where
             (setup.select)(&dev, dy, known)
         })
         .map_err(D::device_error)?;
+        // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
+        // db: the sum of dY over batch and pixels -> (C_out)
         if let Some(bias) = &bias_ghost {
             let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);
             timed("convolution, db", || {
@@ -276,6 +283,7 @@ where
             })
             .map_err(D::device_error)?;
         }
+        // dW: (B, C_in, H, W) * (B, n, H_out, W_out) -> n rows of (C_out, C_in / groups, K, K)
         let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
         timed("convolution, dW", || {
             D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
@@ -284,6 +292,7 @@ where
         if !setup.input_gradient {
             return Ok(());
         }
+        // dX: (B, n, H_out, W_out) * n rows of (C_out, C_in / groups, K, K) -> (B, C_in, H, W)
         let len = shape.x().iter().product();
         x.grad.write(&dev, grads, len, |dx, fill| {
             timed("convolution, dX", || {

@@ -88,6 +88,7 @@ pub(crate) fn linear_hidden<
     let (x, tape) = x.split()?;
     let mut y = x.output((b, Const))?;
     let dev = x.tensor.device().clone();
+    // (B, I) x (I, O) + (O) -> (B, O)
     timed("linear, forward", || {
         let bias = bias.map(|bias| D::view(OP, bias)).transpose()?;
         let (x, weight) = (x.tensor.view()?, D::view(OP, weight)?);
@@ -102,6 +103,10 @@ pub(crate) fn linear_hidden<
         if let Some(count) = count {
             dy.count(&count);
         }
+        // dY, or what is kept of it: (B, n), n features of O.
+        // db: the sum of dY over the batch -> (O)
+        // dW: (n, B) x (B, I) -> n rows of (O, I)
+        // dX: (B, n) x (n, I) -> (B, I)
         timed("linear, backward", || {
             if let Some(bias) = &bias_ghost {
                 let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);

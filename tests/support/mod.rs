@@ -11,7 +11,7 @@ use ssprop::internals::{
     Fill, OutputGrad, ShrunkGradient,
 };
 use ssprop::nn::modules::Quotient;
-use ssprop::ops::conv2d::{conv2d, Backward};
+use ssprop::ops::conv2d::{conv2d, Backward, Window};
 use ssprop::sparsity::{DropRate, KeptChannels};
 use ssprop::Backend;
 
@@ -291,13 +291,7 @@ macro_rules! tensors {
 
 macro_rules! apply {
     ($x:expr, $weight:expr, $bias:expr, $backward:expr) => {
-        conv2d::<C_IN, C_OUT, K, S, P, D, G, _, _, _, _, _, _, _>(
-            $x,
-            &$weight,
-            Some(&$bias),
-            $backward,
-        )
-        .unwrap()
+        conv2d($x, &$weight, Some(&$bias), Window::<S, P, D, G>, $backward).unwrap()
     };
 }
 

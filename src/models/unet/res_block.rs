@@ -40,19 +40,7 @@ pub struct NoDropout;
 
 impl ZeroSizedModule for NoDropout {}
 
-impl VisitSparse for NoDropout {
-    fn visit_sparse_at(&mut self, _: &str, _: &mut dyn FnMut(SparseLayer<'_>)) {}
-}
-
-impl VisitDropout for NoDropout {
-    fn visit_dropout_at(&mut self, _: &str, _: &mut dyn FnMut(DropoutLayer<'_>)) {}
-}
-
-impl BackwardCost for NoDropout {
-    fn visit_cost(_: &str, input: ImageSize, _: Cost<'_>) -> Result<ImageSize> {
-        Ok(input)
-    }
-}
+crate::nn::plain_layer::plain_layer!([] NoDropout);
 
 network!(
     @module

@@ -36,7 +36,7 @@ fn both_terms_get_the_whole_gradient() {
 }
 
 #[test]
-fn linked_terms_in_every_combination() {
+fn hidden_terms_in_every_combination() {
     let (a, b, dy) = (numbers(50, 0.0), numbers(50, 1.0), numbers(50, 2.0));
     let expected = dy.as_vec();
     let check = |y: Hidden<_, _, _, OwnedTape<f32, Cpu>>| {
