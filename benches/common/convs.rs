@@ -1,7 +1,6 @@
 //! Convolutions of ResNet-18 and ResNet-50 at 32 images of 32x32, as the benchmarks run them.
 
 use dfdx::prelude::*;
-use dfdx::tensor::Storage;
 use ssprop::internals::{BackwardGradient, Buffer, Conv2DKernel, Conv2DOp, Conv2DShape, Fill};
 use ssprop::nn::{builders, modules::SparseConv2D};
 use ssprop::ops::Backward;
