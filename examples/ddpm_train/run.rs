@@ -6,7 +6,7 @@ use std::time::Instant;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, write_file, Metadata};
 use ssprop::data::{
-    self, BatchLoader, ImageDataset, ImageShape, Kind, Limits, Normalization, Task,
+    self, BatchLoader, DatasetKind, ImageDataset, ImageShape, Limits, Normalization, Task,
 };
 use ssprop::diffusion::{DiffusionTrainer, SampleRun, Sampler, TrainableDenoiser};
 use ssprop::nn::ModelCost;
@@ -199,8 +199,8 @@ fn read_data(args: &Args) -> ssprop::Result<(ImageDataset, ImageDataset)> {
             let splits = args.task.load(path, limits, args.seed)?;
             return Ok((splits.train, splits.test));
         }
-        (Task::Mnist, Some(path)) => (Kind::Mnist, path),
-        (_, Some(path)) => (Kind::FashionMnist, path),
+        (Task::Mnist, Some(path)) => (DatasetKind::Mnist, path),
+        (_, Some(path)) => (DatasetKind::FashionMnist, path),
         (Task::FashionMnist, None) => {
             println!("No --data: training on the bundled Fashion-MNIST images.");
             let (train, test) = data::bundled()?;

@@ -23,7 +23,7 @@ use common::args;
 use common::ddpm::SamplerKind;
 use network::FeatureNetwork;
 use source::{Samples, Source};
-use ssprop::data::{self, ImageDataset, Kind};
+use ssprop::data::{self, DatasetKind, ImageDataset};
 use ssprop::eval::frechet_distance;
 use ssprop::Error;
 
@@ -53,7 +53,7 @@ struct Args {
     sample_seed: u64,
     /// Data set: fashion-mnist or mnist
     #[arg(long, default_value = "fashion-mnist", value_parser = task)]
-    task: Kind,
+    task: DatasetKind,
     /// The data set's folder, or archive [default: the bundled part of Fashion-MNIST]
     #[arg(long)]
     data: Option<PathBuf>,
@@ -79,9 +79,9 @@ struct Args {
 }
 
 /// Data sets of grey images of ten classes.
-fn task(text: &str) -> Result<Kind, String> {
+fn task(text: &str) -> Result<DatasetKind, String> {
     match text.parse() {
-        Ok(kind @ (Kind::FashionMnist | Kind::Mnist)) => Ok(kind),
+        Ok(kind @ (DatasetKind::FashionMnist | DatasetKind::Mnist)) => Ok(kind),
         _ => Err("must be fashion-mnist or mnist".into()),
     }
 }
@@ -173,10 +173,13 @@ fn measure(
 }
 
 /// Training and test images.
-fn read_data(task: Kind, path: Option<&Path>) -> ssprop::Result<(ImageDataset, ImageDataset)> {
+fn read_data(
+    task: DatasetKind,
+    path: Option<&Path>,
+) -> ssprop::Result<(ImageDataset, ImageDataset)> {
     match (task, path) {
         (task, Some(path)) => data::load(path, task),
-        (Kind::FashionMnist, None) => {
+        (DatasetKind::FashionMnist, None) => {
             println!("No --data: the real images are the bundled part of Fashion-MNIST.");
             data::bundled()
         }
@@ -191,7 +194,7 @@ fn read_data(task: Kind, path: Option<&Path>) -> ssprop::Result<(ImageDataset, I
 fn read_network(args: &Args) -> ssprop::Result<FeatureNetwork> {
     let path = match (&args.features, args.task) {
         (Some(path), _) => path.as_path(),
-        (None, Kind::FashionMnist) => Path::new(SHIPPED),
+        (None, DatasetKind::FashionMnist) => Path::new(SHIPPED),
         (None, task) => {
             return Err(Error::parameter(
                 "--task",
@@ -273,7 +276,7 @@ mod tests {
         // The test images themselves as pictures: at distance 0.
         let pictures = folder.path().join("pictures");
         std::fs::create_dir(&pictures).unwrap();
-        let real = read_data(Kind::FashionMnist, Some(folder.path())).unwrap();
+        let real = read_data(DatasetKind::FashionMnist, Some(folder.path())).unwrap();
         for i in 0..20 {
             let pixels = real.1.image(i).unwrap().to_vec();
             let picture = image::GrayImage::from_raw(28, 28, pixels).unwrap();
@@ -294,7 +297,7 @@ mod tests {
         assert!(fewer[0].distance > rows[0].distance);
 
         let err = read_network(&Args {
-            task: Kind::Mnist,
+            task: DatasetKind::Mnist,
             ..given
         });
         let err = err.err().unwrap().to_string();
@@ -328,10 +331,10 @@ mod tests {
         run(&args(&flags).unwrap()).unwrap();
 
         let network = read_network(&args(&[]).unwrap()).unwrap();
-        let real = read_data(Kind::FashionMnist, Some(folder.path())).unwrap();
+        let real = read_data(DatasetKind::FashionMnist, Some(folder.path())).unwrap();
         let samples = |kind: SamplerKind, steps, seed| {
             let sampler = |found: &Checkpoint| kind.with(steps, None, &found.process);
-            Samples::new(&file, Kind::FashionMnist, sampler, seed).map(Source::Samples)
+            Samples::new(&file, DatasetKind::FashionMnist, sampler, seed).map(Source::Samples)
         };
         let measured = |kind, steps, seed| {
             let source = samples(kind, steps, seed).unwrap();

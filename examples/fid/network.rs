@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ssprop::checkpoint::{self, Metadata};
-use ssprop::data::{BatchLoader, ImageDataset, ImageShape, Kind, Normalization};
+use ssprop::data::{BatchLoader, DatasetKind, ImageDataset, ImageShape, Normalization};
 use ssprop::eval::{statistics_of, FeatureStatistics};
 use ssprop::models::modules;
 use ssprop::prelude::*;
@@ -76,7 +76,7 @@ impl FeatureNetwork {
 /// Trains the network and saves it, after every epoch.
 pub fn train(
     path: &Path,
-    task: Kind,
+    task: DatasetKind,
     (train, test): &(ImageDataset, ImageDataset),
     epochs: usize,
     seed: u64,

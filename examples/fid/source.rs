@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ssprop::data::{ImageDataset, Kind};
+use ssprop::data::{DatasetKind, ImageDataset};
 use ssprop::diffusion::{SampleRun, Sampler};
 use ssprop::prelude::*;
 use ssprop::Error;
@@ -59,7 +59,7 @@ impl<'a> Samples<'a> {
     /// file says of the network.
     pub fn new(
         path: &'a Path,
-        task: Kind,
+        task: DatasetKind,
         sampler: impl FnOnce(&Checkpoint) -> ssprop::Result<Sampler>,
         seed: u64,
     ) -> ssprop::Result<Self> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use ssprop::data::Task;
-use ssprop::nn::Layers;
+use ssprop::nn::LayerSelector;
 use ssprop::prelude::*;
 use ssprop::Error;
 
@@ -282,11 +282,11 @@ impl When {
         schedule.warm_up(self.warm_up.unwrap_or(0))
     }
 
-    fn layers(&self) -> impl Iterator<Item = Layers> + '_ {
+    fn layers(&self) -> impl Iterator<Item = LayerSelector> + '_ {
         self.dense_layers.iter().map(|text| match text.as_str() {
-            "stem" => Layers::stem(),
-            "shortcuts" => Layers::shortcuts(),
-            pattern => Layers::from(pattern),
+            "stem" => LayerSelector::stem(),
+            "shortcuts" => LayerSelector::shortcuts(),
+            pattern => LayerSelector::from(pattern),
         })
     }
 }

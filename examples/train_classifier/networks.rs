@@ -8,7 +8,7 @@ use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, Metadata};
 use ssprop::data::{BatchLoader, Task};
 use ssprop::models::builders;
-use ssprop::nn::{Layers, ModelCost};
+use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
 use ssprop::train::ImageClassifier;
 use ssprop::Error;
@@ -91,7 +91,7 @@ pub struct Settings {
     pub masking: Masking,
     pub only_weight: bool,
     /// Layers that `plan` leaves dense, and an adaptive selection should too.
-    pub dense_layers: Vec<Layers>,
+    pub dense_layers: Vec<LayerSelector>,
 }
 
 struct Typed<

@@ -27,7 +27,7 @@ impl<E: Dtype, D: Pooling<E>> Buffer<E, D> {
         })
     }
 
-    /// Its elements.
+    /// How many elements it has.
     pub fn len(&self, dev: &D) -> usize {
         self.data.as_ref().map_or(0, |data| dev.len(data))
     }

@@ -69,10 +69,10 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
     fn take_buffer(&self, len: usize) -> Result<Self::Vec> {
         let (buffer, freed) = self.with_pools(|pools| pools.buffers.take(len));
         drop(freed);
-        buffer.map_or_else(
-            || self.pool_device().try_alloc_len(len).map_err(Error::device),
-            Ok,
-        )
+        let fresh = || self.pool_device().try_alloc_len(len).map_err(Error::device);
+        buffer.map_or_else(fresh, Ok).inspect_err(|_| {
+            self.with_pools(|pools| pools.buffers.forget(len));
+        })
     }
 
     /// Takes a buffer back.
@@ -89,13 +89,13 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
     fn take_tensor(&self, len: usize) -> Result<Tensor<(usize,), E, Self>> {
         let (tensor, freed) = self.with_pools(|pools| pools.tensors.take(len));
         drop(freed);
-        tensor.map_or_else(
-            || {
-                let zeros = self.pool_device().try_zeros_like(&(len,));
-                zeros.map_err(Error::device)
-            },
-            Ok,
-        )
+        let fresh = || {
+            let zeros = self.pool_device().try_zeros_like(&(len,));
+            zeros.map_err(Error::device)
+        };
+        tensor.map_or_else(fresh, Ok).inspect_err(|_| {
+            self.with_pools(|pools| pools.tensors.forget(len));
+        })
     }
 
     /// Takes a tensor back.
@@ -276,6 +276,14 @@ impl<V> Pool<V> {
             None => self.evict(),
         };
         (buffer, freed)
+    }
+
+    /// Undoes a [`take`](Self::take) whose buffer could not be allocated.
+    fn forget(&mut self, len: usize) {
+        if let Some(class) = self.classes.get_mut(&len) {
+            class.live -= 1;
+            self.live -= len * self.element_bytes;
+        }
     }
 
     /// Takes a buffer back, and returns buffers to free.
@@ -478,6 +486,15 @@ mod tests {
         assert_eq!(pool.put(MIN_LEN - 1, 1), [1]);
         assert_eq!(pool.put(MIN_LEN, 2), [2]);
         assert_eq!((pool.live, pool.idle), (0, 0));
+    }
+
+    #[test]
+    fn what_could_not_be_allocated_does_not_count() {
+        let mut model = Model::new();
+        model.pool.take(100 * MB);
+        model.pool.forget(100 * MB);
+        model.step(&[50]);
+        assert_eq!(model.kept(), 50);
     }
 
     #[test]

@@ -20,38 +20,46 @@ pub fn as_slice<'a, S: Shape, E: Unit, T>(
     op: &'static str,
     tensor: &'a Tensor<S, E, Cpu, T>,
 ) -> Result<&'a [E]> {
-    let shape = dfdx::shapes::HasShape::shape(tensor);
-    let len = shape.num_elements();
+    // Asked for once: a dimension that somebody else has defined may answer otherwise next time.
+    let sizes = dfdx::shapes::HasShape::shape(tensor).concrete();
+    let mut index = S::Concrete::default();
+    let mut len: usize = 1;
+    for axis in 0..S::NUM_DIMS {
+        index[axis] = 0;
+        len = len.saturating_mul(sizes[axis]);
+    }
     if len == 0 {
         return Ok(&[]);
     }
-    let sizes = shape.concrete();
-    let strides = shape.strides();
-    let mut index = S::Concrete::default();
-    for axis in 0..S::NUM_DIMS {
-        index[axis] = 0;
-    }
     let first: *const E = &tensor[index];
-    // One step along an axis has to move by the row-major stride, for every axis that has a step.
-    for axis in 0..S::NUM_DIMS {
+    let elements_from_first = |index| {
+        let at: *const E = &tensor[index];
+        (at as usize).wrapping_sub(first as usize) / size_of::<E>()
+    };
+    // One step along an axis has to move by the row-major stride, for every axis that has a step,
+    // and the last element has to lie where it lies then.
+    let (mut contiguous, mut stride, mut last) = (true, 1, index);
+    for axis in (0..S::NUM_DIMS).rev() {
         if sizes[axis] > 1 {
             index[axis] = 1;
-            let step = (&tensor[index] as *const E as usize).wrapping_sub(first as usize);
+            contiguous &= elements_from_first(index) == stride;
             index[axis] = 0;
-            if step != strides[axis] * size_of::<E>() {
-                return Err(Error::Shape {
-                    op,
-                    what: "layout of the tensor",
-                    expected: "contiguous".into(),
-                    found: format!("a permuted or broadcast view of shape {sizes:?}"),
-                });
-            }
         }
+        stride *= sizes[axis];
+        last[axis] = sizes[axis] - 1;
     }
-    // SAFETY: the strides are those of row-major order (checked above), so the tensor's `len`
-    // elements lie one after the other from `first` on, inside the one Vec that the tensor keeps
-    // alive and, while it is borrowed, unchanged for 'a. `first` was derived from a reference to
-    // one element; the allocation that it points into is the whole Vec's.
+    if !contiguous || elements_from_first(last) != len - 1 {
+        return Err(Error::Shape {
+            op,
+            what: "layout of the tensor",
+            expected: "contiguous".into(),
+            found: format!("a permuted or broadcast view of shape {sizes:?}"),
+        });
+    }
+    // SAFETY: dfdx's index has checked that the element that lies len - 1 elements behind the first
+    // is inside the one Vec that the tensor keeps alive and, while it is borrowed, unchanged for 'a;
+    // so all between them are. `first` was derived from a reference to one element; the allocation
+    // that it points into is the whole Vec's.
     Ok(unsafe { std::slice::from_raw_parts(first, len) })
 }
 
@@ -72,8 +80,8 @@ pub fn as_mut_slice<'a, S: Shape, E: Unit, T>(
         index[axis] = 0;
     }
     let first: *mut E = &mut tensor[index];
-    // SAFETY: as in `as_slice`; `tensor[index]` through IndexMut made the storage unique to this
-    // tensor, and the tensor is borrowed mutably for 'a.
+    // SAFETY: as in `as_slice`; `tensor[index]` through IndexMut made the storage, of the same length,
+    // unique to this tensor, and the tensor is borrowed mutably for 'a.
     Ok(unsafe { std::slice::from_raw_parts_mut(first, len) })
 }
 
@@ -128,6 +136,41 @@ mod tests {
         assert!(err.to_string().contains("contiguous"), "{err}");
         let wide: Tensor<Rank3<2, 3, 4>, f32, _> = t.broadcast();
         assert!(as_slice("test", &wide).is_err());
+    }
+
+    #[test]
+    fn views_that_only_end_elsewhere_are_refused() {
+        let dev = Cpu::default();
+        // One row, four times: no step along the second axis, but the last element is the fourth.
+        let t = dev.tensor([1.0f32, 2.0, 3.0, 4.0]);
+        let wide: Tensor<Rank2<1, 4>, f32, _> = t.clone().broadcast();
+        assert_eq!(as_slice("test", &wide).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        let tall: Tensor<Rank2<4, 1>, f32, _> = dev.tensor([1.0f32]).broadcast();
+        assert!(as_slice("test", &tall).is_err());
+    }
+
+    /// A size that somebody else has defined, and that grows.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct Growing;
+
+    static SIZE: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(4);
+
+    impl Dim for Growing {
+        fn size(&self) -> usize {
+            SIZE.load(std::sync::atomic::Ordering::Relaxed)
+        }
+        fn from_size(size: usize) -> Option<Self> {
+            (size == 4).then_some(Self)
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "out of bounds")]
+    fn no_slice_is_longer_than_its_memory() {
+        let t: Tensor<(Growing,), f32, _> = Cpu::default().zeros_like(&(Growing,));
+        assert_eq!(as_slice("test", &t).unwrap().len(), 4);
+        SIZE.store(1000, std::sync::atomic::Ordering::Relaxed);
+        let _ = as_slice("test", &t);
     }
 
     #[test]

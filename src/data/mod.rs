@@ -51,7 +51,7 @@ use crate::error::{Error, Result};
 /// program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum DatasetKind {
     /// `mnist`: see [`mnist`](fn@mnist).
     Mnist,
     /// `fashion-mnist`: see [`fashion_mnist`].
@@ -64,7 +64,7 @@ pub enum Kind {
     Cifar100Coarse,
 }
 
-impl Kind {
+impl DatasetKind {
     const ALL: [Self; 5] = [
         Self::Mnist,
         Self::FashionMnist,
@@ -85,13 +85,13 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for DatasetKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Kind {
+impl FromStr for DatasetKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -109,22 +109,22 @@ impl FromStr for Kind {
 /// Reads the data set `kind` at `path`, a folder or an archive: `(train, test)`.
 ///
 /// ```no_run
-/// use ssprop::data::{self, Kind};
+/// use ssprop::data::{self, DatasetKind};
 ///
-/// let (train, test) = data::load("cifar-10-binary.tar.gz", Kind::Cifar10)?;
+/// let (train, test) = data::load("cifar-10-binary.tar.gz", DatasetKind::Cifar10)?;
 /// assert_eq!((train.len(), test.len()), (50_000, 10_000));
 /// # Ok::<(), ssprop::Error>(())
 /// ```
 ///
 /// # Errors
 /// [`Error::Data`] if a file is missing, damaged or not of the kind's format.
-pub fn load(path: impl AsRef<Path>, kind: Kind) -> Result<(ImageDataset, ImageDataset)> {
+pub fn load(path: impl AsRef<Path>, kind: DatasetKind) -> Result<(ImageDataset, ImageDataset)> {
     match kind {
-        Kind::Mnist => mnist(path),
-        Kind::FashionMnist => fashion_mnist(path),
-        Kind::Cifar10 => cifar10(path),
-        Kind::Cifar100 => cifar100(path),
-        Kind::Cifar100Coarse => cifar100_coarse(path),
+        DatasetKind::Mnist => mnist(path),
+        DatasetKind::FashionMnist => fashion_mnist(path),
+        DatasetKind::Cifar10 => cifar10(path),
+        DatasetKind::Cifar100 => cifar100(path),
+        DatasetKind::Cifar100Coarse => cifar100_coarse(path),
     }
 }
 

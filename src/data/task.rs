@@ -9,7 +9,7 @@ use super::dataset::{ImageDataset, ImageShape};
 use super::imagenet::imagenet;
 use super::normalization::Normalization;
 use super::split::{Limits, Splits};
-use super::{load, Kind};
+use super::{load, DatasetKind};
 use crate::error::DataError;
 use crate::error::{Error, Result};
 
@@ -197,10 +197,10 @@ impl Task {
                 let (train, test) = imagenet(path, limits)?;
                 return Splits::new(train, test, seed);
             }
-            Self::Mnist => Kind::Mnist,
-            Self::FashionMnist => Kind::FashionMnist,
-            Self::Cifar10 => Kind::Cifar10,
-            Self::Cifar100 => Kind::Cifar100,
+            Self::Mnist => DatasetKind::Mnist,
+            Self::FashionMnist => DatasetKind::FashionMnist,
+            Self::Cifar10 => DatasetKind::Cifar10,
+            Self::Cifar100 => DatasetKind::Cifar100,
         };
         let (train, test) = load(path, kind)?;
         let limited = |data: ImageDataset, limit: Option<usize>| match limit {

@@ -26,7 +26,7 @@ pub mod builders {
 
 /// The networks with their tensors.
 pub mod modules {
-    pub use super::cnn::{Cnn, ConvBlock, Rest};
+    pub use super::cnn::{Cnn, ConvBlock, ConvTail};
     pub use super::mlp::MLP;
     pub use super::resnet::{
         BasicBlock, Bottleneck, DownBlock, ProjectionBottleneck, ResNet18, ResNet26, ResNet34,

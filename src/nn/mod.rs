@@ -28,8 +28,8 @@ mod visit_sparse;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
 pub use dropout::Dropout;
-pub use plan::{LayerInfo, Layers, SchedulePlan};
-pub use run_cost::{Cost, RunCost, RunSize};
+pub use plan::{LayerInfo, LayerSelector, SchedulePlan};
+pub use run_cost::{FlopsCost, RunCost, RunSize};
 pub use time_bound::{time_bounds, LayerBound};
 pub use timestep_embedding::timestep_embedding;
 pub use visit_dropout::{DropoutLayer, VisitDropout};

@@ -29,14 +29,14 @@ impl RunSize {
 
 /// Backward FLOPs on a schedule, and what they would be without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
+pub struct FlopsCost {
     /// With every iteration's drop rate.
     pub scheduled: f64,
     /// With every iteration dense.
     pub dense: f64,
 }
 
-impl Cost {
+impl FlopsCost {
     /// The share that the schedule saves: 1 - scheduled / dense. 0 where nothing is counted.
     pub fn saved(&self) -> f64 {
         if self.dense == 0.0 {
@@ -55,9 +55,9 @@ impl Cost {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunCost {
     /// Of each counted layer, with its path.
-    pub layers: Vec<(String, Cost)>,
+    pub layers: Vec<(String, FlopsCost)>,
     /// The sum.
-    pub total: Cost,
+    pub total: FlopsCost,
 }
 
 impl ModelCost {
@@ -68,12 +68,12 @@ impl ModelCost {
     ///
     /// ```
     /// use ssprop::models::modules;
-    /// use ssprop::nn::{Layers, ModelCost, RunSize, SchedulePlan};
+    /// use ssprop::nn::{LayerSelector, ModelCost, RunSize, SchedulePlan};
     /// use ssprop::prelude::*;
     ///
     /// let cost = ModelCost::of::<modules::ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
     /// let size = RunSize { images: 50_000, batch: 128, epochs: 50 };
-    /// let plan = SchedulePlan::new(Schedule::paper()).dense(Layers::stem());
+    /// let plan = SchedulePlan::new(Schedule::paper()).dense(LayerSelector::stem());
     /// let run = cost.on_schedule(&plan, size)?;
     /// assert!(run.total.saved() > 0.39 && run.total.saved() < 0.4);
     /// assert_eq!(run.layers[0].1.saved(), 0.0);
@@ -89,7 +89,7 @@ impl ModelCost {
         let mut schedules = plan.resolve(self.sparse_layers())?.into_iter();
         let mut run = RunCost {
             layers: Vec::new(),
-            total: Cost::default(),
+            total: FlopsCost::default(),
         };
         for (path, layer) in &self.layers {
             let schedule = match layer {
@@ -97,7 +97,7 @@ impl ModelCost {
                 _ => None,
             };
             let dense = layer_run(layer, &Schedule::DENSE, size);
-            let cost = Cost {
+            let cost = FlopsCost {
                 scheduled: schedule.map_or(dense, |s| layer_run(layer, &s, size)),
                 dense,
             };
@@ -146,7 +146,7 @@ fn layer_run(layer: &LayerCost, schedule: &Schedule, size: RunSize) -> f64 {
 mod tests {
     use super::*;
     use crate::models::modules::ResNet18;
-    use crate::nn::Layers;
+    use crate::nn::LayerSelector;
     use crate::sparsity::Span;
     use dfdx::tensor::Cpu;
 
@@ -185,7 +185,7 @@ mod tests {
         let rate = |rate| DropRate::new(rate).unwrap();
         let saw = Schedule::linear(rate(0.75), Span::iterations(3).unwrap());
         let plan = SchedulePlan::new(saw.warm_up(1).unwrap())
-            .dense(Layers::stem())
+            .dense(LayerSelector::stem())
             .with("layer4", Schedule::constant(rate(0.5)));
         let run = cost().on_schedule(&plan, SIZE).unwrap();
         let sixth = 2.0 / 12.0;

@@ -1,7 +1,7 @@
 //! The IDX reader: every way in, every error.
 
 use super::super::ImageShape;
-use super::super::{encode_idx, idx, idx_files, load, mnist, DataError, ImageDataset, Kind};
+use super::super::{encode_idx, idx, idx_files, load, mnist, DataError, DatasetKind, ImageDataset};
 use super::*;
 
 const TRAIN_IMAGES: &str = "train-images-idx3-ubyte";
@@ -81,7 +81,7 @@ fn folder_zip_and_tar_gz_plain_and_gzipped() {
     assert_eq!(paths.len(), 14);
     let (named, _) = mnist(&paths[0].0).unwrap();
     assert_eq!(named.class_names()[7], "7");
-    let (fashion, _) = load(&paths[0].0, Kind::FashionMnist).unwrap();
+    let (fashion, _) = load(&paths[0].0, DatasetKind::FashionMnist).unwrap();
     assert_eq!(fashion.class_names()[7], "Sneaker");
 }
 

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use flate2::Compression;
 use tempfile::TempDir;
 
-use super::{DataError, Kind};
+use super::{DataError, DatasetKind};
 use crate::error::Error;
 
 /// Names and contents of files.
@@ -100,9 +100,9 @@ fn show(path: &Path) -> String {
 
 #[test]
 fn kinds_have_names() {
-    for kind in Kind::ALL {
-        assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
+    for kind in DatasetKind::ALL {
+        assert_eq!(kind.to_string().parse::<DatasetKind>().unwrap(), kind);
     }
-    let e = "imagenet".parse::<Kind>().unwrap_err();
+    let e = "imagenet".parse::<DatasetKind>().unwrap_err();
     says(e, &["imagenet", "cifar100-coarse"]);
 }

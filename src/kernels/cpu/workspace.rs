@@ -119,17 +119,18 @@ impl<E: Element> DerefMut for Workspace<E> {
 }
 
 /// A pointer that tasks share, each for a part of its own.
-pub struct Shared<E = f32>(*mut E);
+pub struct Shared<'a, E = f32>(*mut E, PhantomData<&'a mut [E]>);
 
-// SAFETY: whoever dereferences it says why no other task touches the same elements.
-unsafe impl<E> Send for Shared<E> {}
+// SAFETY: whoever dereferences it says why no other task touches the same elements, which may go from
+// thread to thread.
+unsafe impl<E: Send> Send for Shared<'_, E> {}
 // SAFETY: as above.
-unsafe impl<E> Sync for Shared<E> {}
+unsafe impl<E: Send> Sync for Shared<'_, E> {}
 
-impl<E> Shared<E> {
-    /// Shares `slice`'s elements.
-    pub fn new(slice: &mut [E]) -> Self {
-        Self(slice.as_mut_ptr())
+impl<'a, E> Shared<'a, E> {
+    /// Shares `slice`'s elements, which nobody else sees while it lives.
+    pub fn new(slice: &'a mut [E]) -> Self {
+        Self(slice.as_mut_ptr(), PhantomData)
     }
 
     /// The first element. (A method, so that closures capture the whole, which is `Sync`.)

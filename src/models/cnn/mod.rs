@@ -4,7 +4,7 @@
 //! second layer are ours, so that the depth does not change the size of the deeper layers' images.
 
 mod block;
-mod rest;
+mod conv_tail;
 
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
@@ -27,7 +27,7 @@ use crate::nn::{
 use crate::ops::pool::{global_avg_pool2d_hidden, max_pool2d_hidden};
 
 pub use block::ConvBlock;
-pub use rest::Rest;
+pub use conv_tail::ConvTail;
 
 /// Channels of every convolution's output.
 const WIDTH: usize = 128;
@@ -78,7 +78,7 @@ network!(
         /// Halves the image.
         pool2: MaxPool2D<2, 2>,
         /// 128 to 128, LAYERS - 2 times.
-        rest: Rest<LAYERS, E, D>,
+        rest: ConvTail<LAYERS, E, D>,
         /// 128 to CLASSES.
         linear: Linear<WIDTH, CLASSES, E, D>,
     }

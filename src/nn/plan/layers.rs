@@ -28,16 +28,16 @@ pub struct LayerInfo<'a> {
 /// or [`shortcuts`](Self::shortcuts).
 ///
 /// ```
-/// use ssprop::nn::{LayerInfo, Layers};
+/// use ssprop::nn::{LayerInfo, LayerSelector};
 ///
 /// let layer = LayerInfo { path: "layer4.1.conv2", index: 18, c_in: 512, channels: 512, kernel: Some(3) };
-/// assert!(Layers::at("layer4").contains(&layer));
-/// assert!(Layers::at("layer*.1.conv2").contains(&layer));
-/// assert!(!Layers::at("layer4.1.conv").contains(&layer));
-/// assert!(Layers::matching("wide", |layer| layer.channels >= 256).contains(&layer));
+/// assert!(LayerSelector::at("layer4").contains(&layer));
+/// assert!(LayerSelector::at("layer*.1.conv2").contains(&layer));
+/// assert!(!LayerSelector::at("layer4.1.conv").contains(&layer));
+/// assert!(LayerSelector::matching("wide", |layer| layer.channels >= 256).contains(&layer));
 /// ```
 #[derive(Clone)]
-pub struct Layers(Kind);
+pub struct LayerSelector(Kind);
 
 #[derive(Clone)]
 enum Kind {
@@ -47,7 +47,7 @@ enum Kind {
     Matching(String, Arc<dyn Fn(&LayerInfo<'_>) -> bool + Send + Sync>),
 }
 
-impl Layers {
+impl LayerSelector {
     /// The layers at or below a path pattern.
     pub fn at(pattern: impl Into<String>) -> Self {
         Self(Kind::At(pattern.into()))
@@ -108,7 +108,7 @@ impl Layers {
 }
 
 /// A path pattern, `@stem` or `@shortcuts`.
-impl From<&str> for Layers {
+impl From<&str> for LayerSelector {
     fn from(text: &str) -> Self {
         // Another word with an @ is no layer's path, which the plan reports when it is applied.
         Self::parse(text).unwrap_or_else(|_| Self::at(text))
@@ -116,7 +116,7 @@ impl From<&str> for Layers {
 }
 
 /// The pattern, `@stem`, `@shortcuts`, or `@` and the predicate's name, which cannot be read back.
-impl fmt::Display for Layers {
+impl fmt::Display for LayerSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::At(pattern) => write!(f, "{pattern}"),
@@ -127,9 +127,9 @@ impl fmt::Display for Layers {
     }
 }
 
-impl fmt::Debug for Layers {
+impl fmt::Debug for LayerSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Layers({self})")
+        write!(f, "LayerSelector({self})")
     }
 }
 

@@ -3,7 +3,7 @@
 mod layers;
 mod text;
 
-pub use layers::{LayerInfo, Layers};
+pub use layers::{LayerInfo, LayerSelector};
 
 use super::VisitSparse;
 use crate::error::{Error, Result};
@@ -15,15 +15,15 @@ use crate::sparsity::Schedule;
 /// Where several overrides hold a layer, the last one counts.
 ///
 /// ```
-/// use ssprop::nn::{Layers, SchedulePlan};
+/// use ssprop::nn::{LayerSelector, SchedulePlan};
 /// use ssprop::prelude::*;
 ///
 /// let sixty = Schedule::alternating(DropRate::new(0.6)?);
 /// let plan = SchedulePlan::new(Schedule::paper())
 ///     .with("layer1", sixty)
-///     .with(Layers::matching("narrow", |layer| layer.channels < 8), Schedule::DENSE)
-///     .dense(Layers::stem())
-///     .dense(Layers::shortcuts());
+///     .with(LayerSelector::matching("narrow", |layer| layer.channels < 8), Schedule::DENSE)
+///     .dense(LayerSelector::stem())
+///     .dense(LayerSelector::shortcuts());
 ///
 /// let mut net = Cpu::default().build_module::<ResNet18<10>, f32>();
 /// // No layer of this one has so few channels: that is reported, as a misspelt path would be.
@@ -41,7 +41,7 @@ use crate::sparsity::Schedule;
 #[derive(Clone, Debug)]
 pub struct SchedulePlan {
     default: Schedule,
-    overrides: Vec<(Layers, Schedule)>,
+    overrides: Vec<(LayerSelector, Schedule)>,
 }
 
 impl SchedulePlan {
@@ -54,13 +54,13 @@ impl SchedulePlan {
     }
 
     /// The same with another schedule for `layers`.
-    pub fn with(mut self, layers: impl Into<Layers>, schedule: Schedule) -> Self {
+    pub fn with(mut self, layers: impl Into<LayerSelector>, schedule: Schedule) -> Self {
         self.overrides.push((layers.into(), schedule));
         self
     }
 
     /// The same with `layers` left dense.
-    pub fn dense(self, layers: impl Into<Layers>) -> Self {
+    pub fn dense(self, layers: impl Into<LayerSelector>) -> Self {
         self.with(layers, Schedule::DENSE)
     }
 

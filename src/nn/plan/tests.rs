@@ -26,10 +26,10 @@ fn each_layer_gets_its_own_rate() {
         // The last override that holds a layer counts.
         .with("layer2.1", Schedule::constant(rate(0.75)))
         .with(
-            Layers::matching("wide", |layer| layer.channels == 512 && layer.c_in == 512),
+            LayerSelector::matching("wide", |layer| layer.channels == 512 && layer.c_in == 512),
             Schedule::linear(rate(0.8), Span::epochs(5).unwrap()),
         )
-        .dense(Layers::stem())
+        .dense(LayerSelector::stem())
         .dense("@shortcuts");
     plan.apply(&mut net, 2, 0).unwrap();
     let rates = rates(&mut net);
@@ -53,10 +53,13 @@ fn an_override_without_a_layer_is_named_and_changes_nothing() {
     let mut net = Cpu::default().build_module::<ResNet26<10>, f32>();
     net.set_drop_rate(rate(0.3));
     for (layers, name) in [
-        (Layers::at("layer5"), "`layer5`"),
-        (Layers::at("layer1.0.conv3"), "`layer1.0.conv3`"),
-        (Layers::from("@stam"), "`@stam`"),
-        (Layers::matching("7x7", |l| l.kernel == Some(7)), "`@7x7`"),
+        (LayerSelector::at("layer5"), "`layer5`"),
+        (LayerSelector::at("layer1.0.conv3"), "`layer1.0.conv3`"),
+        (LayerSelector::from("@stam"), "`@stam`"),
+        (
+            LayerSelector::matching("7x7", |l| l.kernel == Some(7)),
+            "`@7x7`",
+        ),
     ] {
         let plan = SchedulePlan::new(Schedule::paper())
             .dense("layer1")
@@ -75,7 +78,7 @@ fn dfdx_shortcuts_are_found() {
         GeneralizedResidual<(Conv<3, 1>, ReLU), Conv<1, 0>>,
     );
     let mut net = Cpu::default().build_module::<Net, f32>();
-    let plan = SchedulePlan::new(Schedule::constant(rate(0.5))).dense(Layers::shortcuts());
+    let plan = SchedulePlan::new(Schedule::constant(rate(0.5))).dense(LayerSelector::shortcuts());
     plan.apply(&mut net, 0, 0).unwrap();
     let rates: Vec<f64> = rates(&mut net).iter().map(|(_, rate)| *rate).collect();
     assert_eq!(rates, [0.5, 0.5, 0.0]);

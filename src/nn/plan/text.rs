@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Layers, SchedulePlan};
+use super::{LayerSelector, SchedulePlan};
 use crate::error::{Error, Result};
 
 /// The default [`Schedule`](crate::sparsity::Schedule), then `; LAYERS=SCHEDULE` for each override. What it writes,
@@ -34,7 +34,10 @@ impl FromStr for SchedulePlan {
                     "LAYERS=SCHEDULE",
                 ));
             };
-            plan = plan.with(Layers::parse(layers.trim())?, schedule.trim().parse()?);
+            plan = plan.with(
+                LayerSelector::parse(layers.trim())?,
+                schedule.trim().parse()?,
+            );
         }
         Ok(plan)
     }

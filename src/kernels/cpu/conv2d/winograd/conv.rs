@@ -65,7 +65,7 @@ struct Conv<'a> {
     x: Side<'a>,
     filters: Filters<'a>,
     write: Write<'a>,
-    out: Shared,
+    out: Shared<'a>,
 }
 
 impl Conv<'_> {
@@ -172,7 +172,7 @@ impl Conv<'_> {
         &self,
         to: usize,
         count: usize,
-        out: &Shared,
+        out: &Shared<'_>,
         col: usize,
         points: Points,
     ) {

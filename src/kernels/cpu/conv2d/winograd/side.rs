@@ -83,7 +83,7 @@ impl Side<'_> {
     /// `out` has the layout `points`, and no other task writes these tiles' channels.
     unsafe fn part_to_tiles(
         &self,
-        out: &Shared,
+        out: &Shared<'_>,
         points: Points,
         first: usize,
         images: Range<usize>,

@@ -19,12 +19,12 @@ type Block<E, D> = ConvBlock<WIDTH, WIDTH, E, D>;
 /// dfdx's [`Repeated`](dfdx::nn::modules::Repeated) would have to be told LAYERS - 2, which stable
 /// Rust cannot compute in a type.
 #[derive(Clone, Debug)]
-pub struct Rest<const LAYERS: usize, E: Dtype, D: Storage<E>> {
+pub struct ConvTail<const LAYERS: usize, E: Dtype, D: Storage<E>> {
     /// The LAYERS - 2 layers.
     pub blocks: Vec<Block<E, D>>,
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> Rest<LAYERS, E, D> {
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> ConvTail<LAYERS, E, D> {
     const LEN: usize = {
         assert!(LAYERS >= 2, "a CNN has at least 2 convolutions");
         LAYERS - 2
@@ -32,9 +32,9 @@ impl<const LAYERS: usize, E: Dtype, D: Storage<E>> Rest<LAYERS, E, D> {
 }
 
 impl<const LAYERS: usize, E: Dtype + num_traits::Float + SampleUniform, D: Device<E>>
-    TensorCollection<E, D> for Rest<LAYERS, E, D>
+    TensorCollection<E, D> for ConvTail<LAYERS, E, D>
 {
-    type To<E2: Dtype, D2: Device<E2>> = Rest<LAYERS, E2, D2>;
+    type To<E2: Dtype, D2: Device<E2>> = ConvTail<LAYERS, E2, D2>;
 
     fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
         visitor: &mut V,
@@ -47,11 +47,11 @@ impl<const LAYERS: usize, E: Dtype + num_traits::Float + SampleUniform, D: Devic
                 move |s: &mut Self| &mut s.blocks[i],
             )
         });
-        visitor.visit_fields(fields.collect::<Vec<_>>(), |blocks| Rest { blocks })
+        visitor.visit_fields(fields.collect::<Vec<_>>(), |blocks| ConvTail { blocks })
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>, X> Module<X> for Rest<LAYERS, E, D>
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>, X> Module<X> for ConvTail<LAYERS, E, D>
 where
     Block<E, D>: Module<X, Output = X, Error = Error>,
 {
@@ -64,7 +64,7 @@ where
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>, X> ModuleMut<X> for Rest<LAYERS, E, D>
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>, X> ModuleMut<X> for ConvTail<LAYERS, E, D>
 where
     Block<E, D>: ModuleMut<X, Output = X, Error = Error>,
 {
@@ -77,19 +77,19 @@ where
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitSparse for Rest<LAYERS, E, D> {
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitSparse for ConvTail<LAYERS, E, D> {
     fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
         self.blocks.visit_sparse_at(path, f);
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitDropout for Rest<LAYERS, E, D> {
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitDropout for ConvTail<LAYERS, E, D> {
     fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
         self.blocks.visit_dropout_at(path, f);
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> BackwardCost for Rest<LAYERS, E, D> {
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> BackwardCost for ConvTail<LAYERS, E, D> {
     fn visit_cost(
         path: &str,
         mut size: ImageSize,
