@@ -43,6 +43,8 @@ fn all_sources() -> Vec<(String, String)> {
         &mut found,
     );
     assert!(found.len() > 100, "{} files", found.len());
+    // Such a line would hide what it imports.
+    assert!(found.iter().all(|(_, code)| !code.contains("use crate::{")));
     found
 }
 

@@ -141,7 +141,9 @@ where
         Ok(tensor.put_tape(tape))
     }
 
-    /// The same tensor, without what led to it on the tape. Gradients of both add up.
+    /// The same tensor, without what led to it on the tape, for another hidden operation. Gradients of
+    /// both add up. (Two of dfdx's tensors of one identity would not: at most one of both may leave by
+    /// [`into_tensor`](Self::into_tensor).)
     pub fn with_empty_tape(&self) -> Self {
         Self {
             tensor: self.tensor.clone(),

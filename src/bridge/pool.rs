@@ -7,13 +7,16 @@
 //! freed tensors sees none of it: on the CPU, pooled memory belongs to a device whose cache is off.
 //!
 //! # What is kept
-//! A pool counts its time in *steps*. A step ends when everything that was handed out has come back
-//! (a training step, a batch of an evaluation, a step of sampling), or, where several networks train
-//! at once, after a multiple of its need has been handed out. What a step *needs* is the sum over
-//! sizes of the most buffers of that size held at one time. A pool keeps, together with what is
-//! handed out, at most the largest need of the last [`RECENT`] steps plus [`SLACK`]; beyond that it
-//! frees the sizes that were used longest ago. A step that is like one of the last [`RECENT`] steps
-//! allocates and frees nothing.
+//! A pool counts its time in *steps*. A step ends when everything that was handed out has come back:
+//! for activations that is a training step, a batch of an evaluation or a step of sampling, for
+//! gradients a backward pass or a part of one. Where several networks train at once, so that something
+//! is out all the time, it ends after [`TURNOVER`] times the most that was out at one time has been
+//! handed out. What a step *needs* is the sum over sizes of the most buffers of that size that were
+//! out at one time. A pool keeps, together with what is out, at most the largest need of the last
+//! [`RECENT`] steps plus [`SLACK`]; beyond that it frees the sizes that were used longest ago.
+//!
+//! A step like the one before it allocates and frees nothing, nor do different ones in turn that fit
+//! into the bound together.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -33,7 +36,8 @@ const RECENT: usize = 64;
 const SLACK: usize = 64 << 20;
 /// Smaller buffers are left to the allocator.
 const MIN_LEN: usize = 1024;
-/// How many times its need a step hands out before it counts as ended though some is still held.
+/// How many times the most that was out at one time a step hands out before it counts as ended though
+/// some is still out.
 const TURNOVER: usize = 16;
 
 /// A device that keeps freed memory for what comes next.
@@ -62,6 +66,18 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
         to: &mut Tensor<S, E, Self>,
     ) -> Result<()>;
 
+    /// Allocates, if need be after everything that is kept has been freed.
+    ///
+    /// # Errors
+    /// Those of `allocate`.
+    fn with_room<V>(&self, allocate: impl Fn() -> Result<V>) -> Result<V> {
+        allocate().or_else(|_| {
+            let freed = self.with_pools(Pools::clear);
+            drop(freed);
+            allocate()
+        })
+    }
+
     /// A buffer of `len` elements that hold anything.
     ///
     /// # Errors
@@ -70,9 +86,8 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
         let (buffer, freed) = self.with_pools(|pools| pools.buffers.take(len));
         drop(freed);
         let fresh = || self.pool_device().try_alloc_len(len).map_err(Error::device);
-        buffer.map_or_else(fresh, Ok).inspect_err(|_| {
-            self.with_pools(|pools| pools.buffers.forget(len));
-        })
+        let buffer = buffer.map_or_else(|| self.with_room(fresh), Ok);
+        buffer.inspect_err(|_| self.with_pools(|pools| pools.buffers.forget(len)))
     }
 
     /// Takes a buffer back.
@@ -93,9 +108,8 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
             let zeros = self.pool_device().try_zeros_like(&(len,));
             zeros.map_err(Error::device)
         };
-        tensor.map_or_else(fresh, Ok).inspect_err(|_| {
-            self.with_pools(|pools| pools.tensors.forget(len));
-        })
+        let tensor = tensor.map_or_else(|| self.with_room(fresh), Ok);
+        tensor.inspect_err(|_| self.with_pools(|pools| pools.tensors.forget(len)))
     }
 
     /// Takes a tensor back.
@@ -180,10 +194,12 @@ cpu_pools!(f32, F32_POOLS; f64, F64_POOLS);
 /// Frees the CPU memory that is kept for the next step: activations, gradients, and the kernels'
 /// workspaces of every thread.
 ///
-/// What is kept without it is bounded. For each element type, activations and gradients together
-/// take, with what is in use, at most what the largest of the last 64 steps needed of each and
-/// 64 MiB more of each; a step is a training step, a batch of an evaluation or a step of sampling.
-/// A thread's workspaces are those of its largest products in the last 64 to 128 steps.
+/// What is kept without it is bounded. For each element type, activations take, with what is in use, at
+/// most what the largest of the last 64 steps needed and 64 MiB more, a step being a training step, a
+/// batch of an evaluation or a step of sampling; and gradients the same for the last 64 backward passes
+/// or parts of them. (Where several networks train at once, a step ends after 16 times the most that
+/// was in use at one time has been handed out.) A thread's workspaces are freed if no product has
+/// needed one so large for 64 to 128 of a network's steps.
 ///
 /// ```
 /// use ssprop::prelude::*;
@@ -214,6 +230,8 @@ struct Pool<V> {
     step: u64,
     need: usize,
     turnover: usize,
+    /// The most bytes that were handed out at one time in the step.
+    peak: usize,
     /// The needs of the last steps.
     recent: VecDeque<usize>,
 }
@@ -238,6 +256,7 @@ impl<V> Pool<V> {
             step: 0,
             need: 0,
             turnover: 0,
+            peak: 0,
             recent: VecDeque::new(),
         }
     }
@@ -257,8 +276,7 @@ impl<V> Pool<V> {
             step,
         });
         if class.step != step {
-            // What was live when the step began is in its need already.
-            (class.step, class.peak) = (step, class.live);
+            (class.step, class.peak) = (step, 0);
         }
         class.live += 1;
         if class.live > class.peak {
@@ -266,6 +284,7 @@ impl<V> Pool<V> {
             self.need += bytes;
         }
         self.live += bytes;
+        self.peak = self.peak.max(self.live);
         self.turnover += bytes;
         let buffer = class.idle.pop();
         if buffer.is_some() {
@@ -280,10 +299,17 @@ impl<V> Pool<V> {
 
     /// Undoes a [`take`](Self::take) whose buffer could not be allocated.
     fn forget(&mut self, len: usize) {
-        if let Some(class) = self.classes.get_mut(&len) {
-            class.live -= 1;
-            self.live -= len * self.element_bytes;
+        let bytes = len * self.element_bytes;
+        let Some(class) = self.classes.get_mut(&len) else {
+            return;
+        };
+        if class.live == class.peak {
+            class.peak -= 1;
+            self.need -= bytes;
         }
+        class.live -= 1;
+        self.live -= bytes;
+        self.turnover = self.turnover.saturating_sub(bytes);
     }
 
     /// Takes a buffer back, and returns buffers to free.
@@ -299,7 +325,7 @@ impl<V> Pool<V> {
         }
         self.live -= bytes;
         self.idle += bytes;
-        if self.live == 0 || self.turnover / TURNOVER > self.need {
+        if self.live == 0 || self.turnover / TURNOVER > self.peak {
             return self.end_step();
         }
         Vec::new()
@@ -310,9 +336,16 @@ impl<V> Pool<V> {
             self.recent.pop_front();
         }
         self.recent.push_back(self.need);
-        self.step += 1;
-        (self.need, self.turnover) = (self.live, 0);
+        self.begin_step();
         self.evict()
+    }
+
+    fn begin_step(&mut self) {
+        self.step += 1;
+        (self.need, self.peak, self.turnover) = (self.live, self.live, 0);
+        for class in self.classes.values_mut().filter(|class| class.live > 0) {
+            (class.step, class.peak) = (self.step, class.live);
+        }
     }
 
     /// The bytes that may be handed out and kept together.
@@ -360,6 +393,7 @@ impl<V> Pool<V> {
             freed.append(&mut class.idle);
             class.live > 0
         });
+        self.begin_step();
         freed
     }
 }
@@ -480,6 +514,35 @@ mod tests {
     }
 
     #[test]
+    fn sizes_that_never_come_back_do_not_pile_up() {
+        let mut model = Model::new();
+        model.pool.take(500 * MB);
+        for round in 0..1000 {
+            model.step_within(&[300 + round, 200]);
+            let all = (model.pool.live + model.pool.idle) / MB;
+            let most = 500 + 300 + round + 200;
+            assert!(all <= (TURNOVER + 2) * most, "round {round}: {all}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_ends_half_way_counts_what_is_out_once() {
+        let mut pool = Pool::<usize>::new(1);
+        for _ in 0..5 {
+            pool.take(300 * MB);
+        }
+        pool.take(MB);
+        pool.end_step();
+        for _ in 0..5 {
+            pool.put(300 * MB, 300);
+        }
+        for _ in 0..5 {
+            pool.take(300 * MB);
+        }
+        assert_eq!(pool.need, 1501 * MB);
+    }
+
+    #[test]
     fn small_and_foreign_buffers_are_not_kept() {
         let mut pool = Pool::<usize>::new(4);
         assert_eq!(pool.take(MIN_LEN - 1), (None, vec![]));
@@ -493,6 +556,7 @@ mod tests {
         let mut model = Model::new();
         model.pool.take(100 * MB);
         model.pool.forget(100 * MB);
+        assert_eq!((model.pool.need, model.pool.turnover), (0, 0));
         model.step(&[50]);
         assert_eq!(model.kept(), 50);
     }

@@ -5,7 +5,7 @@ use dfdx::shapes::{Const, ConstDim, Dim, HasShape, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, Hidden};
+use crate::bridge::{Hidden, PooledTensor};
 use crate::error::Result;
 use crate::kernels::args::attention::AttentionOp;
 use crate::profile::timed;
@@ -95,10 +95,10 @@ where
     let (qkv, tape) = qkv.split()?;
     let dev = qkv.tensor.device().clone();
     let mut y = qkv.output((b, Const, h, w))?;
-    let mut statistics = Buffer::take(&dev, b.size() * HEADS * 2 * op.positions)?;
+    let mut statistics = PooledTensor::take(&dev, (b.size() * HEADS * 2 * op.positions,))?;
     // For each head of d channels: S = (N, d) x (d, N), P = softmax(S / sqrt(d)), y = (d, N) x (N, N)
     timed("attention, forward", || {
-        let statistics = statistics.view_mut();
+        let statistics = statistics.view_mut()?;
         D::attention_forward(&op, qkv.tensor.view()?, y.view_mut()?, statistics)
     })?;
     let kept = y.clone();
@@ -107,7 +107,7 @@ where
         let (qkv, dx_to) = (qkv.tensor, qkv.grad);
         dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
             timed("attention, backward", || {
-                let (qkv, y, statistics) = (qkv.view()?, kept.view()?, statistics.view());
+                let (qkv, y, statistics) = (qkv.view()?, kept.view()?, statistics.view()?);
                 D::attention_backward(&op, qkv, y, statistics, dy.view(), dx, fill)
             })
         })

@@ -202,17 +202,21 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             // Nobody needs dy any more, nor has anybody put a part of dx.
             backward(&mut dy, None).map_err(D::device_error)?;
             dx_to.add(grads, dy)?;
+            if let Some(importance) = importance {
+                dx_to.put_importance(importance);
+            }
         } else {
             dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
                 backward(&mut dy, Some((dx, fill)))
             })?;
+            // Before the residual's part, which may be for the same tensor.
+            if let Some(importance) = importance {
+                dx_to.put_importance(importance);
+            }
             // dy is the residual's gradient now.
             if let Some(residual) = residual {
                 residual.add(grads, dy)?;
             }
-        }
-        if let Some(importance) = importance {
-            dx_to.put_importance(importance);
         }
         for (param, gradient) in [(&weight, &dweight), (&bias, &dbias)] {
             D::accumulate(

@@ -122,8 +122,7 @@ where
     apply(G, x, None, tape, weight, bias, op)
 }
 
-/// [`try_group_norm_shift`] between operations of this crate. The shift's gradient goes through
-/// `Gradients`.
+/// [`try_group_norm_shift`] of hidden images and a hidden shift.
 pub(crate) fn group_norm_shift_hidden<
     const G: usize,
     const C: usize,

@@ -48,8 +48,8 @@ where
 /// of equal maxima; NaN counts as larger than any number. Both as in PyTorch.
 ///
 /// # Errors
-/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image or
-/// the image has 2^32 elements or more; [`Error::Device`].
+/// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image;
+/// [`Error::Device`].
 pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
 ) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>

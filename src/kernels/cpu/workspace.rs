@@ -12,7 +12,8 @@ use crate::kernels::cpu::element::Element;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Buffers that no kernel of a thread holds, each with the [`AGE`] at which it was used last.
+/// Buffers that no kernel of a thread holds, each with the [`AGE`] at which one so large was needed
+/// last.
 type Idle = Vec<(Vec<Line>, u64)>;
 
 /// How often [`free_unused`] has been called.
@@ -36,7 +37,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Frees the buffers of all threads that no kernel has used since the last call.
+/// Frees the buffers of all threads that no kernel has needed since the last call. (A kernel that
+/// used no more than half of one did not need it.)
 pub fn free_unused() {
     let age = AGE.fetch_add(1, Ordering::Relaxed);
     for thread in lock(&THREADS).iter().filter_map(Weak::upgrade) {
@@ -55,6 +57,8 @@ pub fn free_all() {
 pub struct Workspace<E = f32> {
     lines: Vec<Line>,
     len: usize,
+    /// The [`AGE`] at which one so large was needed last.
+    needed_at: u64,
     element: PhantomData<E>,
 }
 
@@ -69,18 +73,21 @@ impl<E: Element> Workspace<E> {
                 .filter(|&i| pool[i].0.len() >= needed)
                 .min_by_key(|&i| pool[i].0.len())
                 .or_else(|| (0..pool.len()).max_by_key(|&i| pool[i].0.len()))?;
-            Some(pool.swap_remove(fitting).0)
+            Some(pool.swap_remove(fitting))
         });
-        let lines = match idle {
-            Some(lines) if lines.len() >= needed => lines,
+        let now = AGE.load(Ordering::Relaxed);
+        let (lines, needed_at) = match idle {
+            Some((lines, at)) if lines.len() >= 2 * needed.max(1) => (lines, at),
+            Some((lines, _)) if lines.len() >= needed => (lines, now),
             smaller => {
                 drop(smaller);
-                vec![Line([0.0; 16]); needed]
+                (vec![Line([0.0; 16]); needed], now)
             }
         };
         Self {
             lines,
             len,
+            needed_at,
             element: PhantomData,
         }
     }
@@ -97,8 +104,7 @@ impl<E> Drop for Workspace<E> {
     fn drop(&mut self) {
         // While a thread ends its pool may be gone already: the buffer is then freed.
         let lines = std::mem::take(&mut self.lines);
-        let used = AGE.load(Ordering::Relaxed);
-        let _ = POOL.try_with(|pool| lock(pool).push((lines, used)));
+        let _ = POOL.try_with(|pool| lock(pool).push((lines, self.needed_at)));
     }
 }
 
@@ -173,6 +179,12 @@ mod tests {
                 drop(Workspace::<f32>::take(4096));
             }
             assert_eq!(held(), 1);
+            // Small products borrow a large buffer, but do not keep it.
+            drop(Workspace::<f32>::take(4096));
+            while POOL.with(|pool| lock(pool).iter().any(|(lines, _)| lines.len() >= 256)) {
+                free_unused();
+                drop(Workspace::<f32>::take(64));
+            }
             let used = Workspace::<f32>::take(4096);
             free_all();
             assert_eq!((held(), used.len()), (0, 4096));
