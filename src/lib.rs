@@ -117,7 +117,7 @@ pub use threads::on_threads;
 /// What the tests and the benches reach into. No part of the API.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::backend::Conv2DKernel;
+    pub use crate::backend::{AdamKernel, Conv2DKernel};
     pub use crate::bridge::Buffer;
     pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
     pub use crate::kernels::args::Fill;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use dfdx::nn::modules;
 use dfdx::optim::{Optimizer, OptimizerUpdateError};
 use dfdx::prelude::*;
-use ssprop::optim::{Adam, AdamConfig, AdamKernel, AdamState};
+use ssprop::internals::AdamKernel;
+use ssprop::optim::{Adam, AdamConfig, AdamState};
 use ssprop::Error;
 
 // import torch

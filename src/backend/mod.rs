@@ -1,6 +1,7 @@
 //! What a device has to offer: for each operation a trait of kernels over views of its memory.
 //! [`Backend`] is their sum.
 
+mod adam;
 mod add;
 mod add_relu;
 mod attention;
@@ -20,6 +21,7 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Synchronize;
 use dfdx::tensor_ops::Device;
 
+pub use adam::AdamKernel;
 pub use add::AddKernel;
 pub use add_relu::AddReLUKernel;
 pub use attention::AttentionKernel;
@@ -59,6 +61,7 @@ pub trait Backend<E: Dtype>:
     Device<E>
     + DeviceError
     + Synchronize
+    + AdamKernel<E>
     + AddKernel<E>
     + AddReLUKernel<E>
     + AttentionKernel<E>
@@ -81,6 +84,7 @@ impl<E: Dtype, D> Backend<E> for D where
     D: Device<E>
         + DeviceError
         + Synchronize
+        + AdamKernel<E>
         + AddKernel<E>
         + AddReLUKernel<E>
         + AttentionKernel<E>

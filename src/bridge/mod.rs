@@ -5,6 +5,7 @@
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`upload`] makes tensors of values.
+//! [`tensors`] walks through a module's tensors.
 
 pub mod buffer;
 mod device_error;
@@ -13,6 +14,7 @@ pub mod hidden;
 pub mod pool;
 pub mod pooled_tensor;
 pub mod storage;
+pub mod tensors;
 pub mod upload;
 pub mod view;
 

@@ -47,8 +47,8 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::backend::Backend;
 use dfdx::nn::TensorCollection;
-use dfdx::tensor_ops::Device;
 
 use crate::error::{Error, Result};
 
@@ -78,7 +78,7 @@ pub fn save<M, E, D>(path: impl AsRef<Path>, model: &M, metadata: &Metadata) -> 
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     file::write(path.as_ref(), model::entries(model)?, metadata)
 }
@@ -95,7 +95,7 @@ pub fn load<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     let path = path.as_ref();
     let bytes = file::read(path)?;
@@ -134,7 +134,7 @@ pub fn load_partial<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Pa
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     let path = path.as_ref();
     let bytes = file::read(path)?;
@@ -161,7 +161,7 @@ fn check_all<M, E, D>(
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     let differences = model::check(model, stored, place)?;
     let place = place.to_owned();

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::backend::Backend;
 use dfdx::nn::TensorCollection;
-use dfdx::tensor_ops::Device;
 
 use super::element::StoredElement;
 use super::file::{self, Entry, Stored};
 use super::{check_all, model, Metadata, EMA};
 use crate::error::{Error, Result};
-use crate::optim::{Adam, AdamKernel, AdamState, ParameterState};
+use crate::optim::{Adam, AdamState, ParameterState};
 
 const STEP: &str = "optimizer.step.";
 const EXP_AVG: &str = "optimizer.exp_avg.";
@@ -31,7 +31,7 @@ pub fn save_training<M, E, D>(
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E> + AdamKernel<E>,
+    D: Backend<E>,
 {
     save_training_with(path, model, optimizer, None, metadata)
 }
@@ -47,7 +47,7 @@ pub(crate) fn save_training_with<M, E, D>(
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E> + AdamKernel<E>,
+    D: Backend<E>,
 {
     let path = path.as_ref();
     let mut entries = model::entries(model)?;
@@ -98,7 +98,7 @@ pub fn load_training<M, E, D>(
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E> + AdamKernel<E>,
+    D: Backend<E>,
 {
     load_training_with(path, model, optimizer, None)
 }
@@ -113,7 +113,7 @@ pub(crate) fn load_training_with<M, E, D>(
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E> + AdamKernel<E>,
+    D: Backend<E>,
 {
     let path = path.as_ref();
     let bytes = file::read(path)?;
@@ -145,7 +145,7 @@ pub fn load_average<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Me
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     let path = path.as_ref();
     let bytes = file::read(path)?;
@@ -170,7 +170,7 @@ fn check_average<M, E, D>(model: &M, averages: &BTreeMap<String, Stored>, place:
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
-    D: Device<E>,
+    D: Backend<E>,
 {
     let found = check_all(model, averages, place).map(drop);
     found.map_err(|mut err| {

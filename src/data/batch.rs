@@ -304,13 +304,18 @@ impl Batch {
                 format_args!("{}", self.shape),
             ));
         }
+        let shape = (self.len(), Const, Const, Const);
+        // As they are, if the tensor's elements are f32 too.
+        if let Some(values) = (&self.images as &dyn std::any::Any).downcast_ref::<Vec<E>>() {
+            return upload(dev, shape, values);
+        }
         let convert = |&v: &f32| {
             E::from_f32(v).ok_or_else(|| {
                 Error::parameter("pixel", v, "in the range of the tensor's element type")
             })
         };
         let values: Vec<E> = self.images.iter().map(convert).collect::<Result<_>>()?;
-        upload(dev, (self.len(), Const, Const, Const), &values)
+        upload(dev, shape, &values)
     }
 
     /// The loss's targets, (N, CLASSES): [`one_hot`](Self::one_hot) labels, or of a multi-label

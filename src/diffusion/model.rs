@@ -6,7 +6,6 @@ use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
-use crate::optim::AdamKernel;
 use crate::train::Images;
 
 /// One timestep an image, (B): whole numbers in 0..T.
@@ -39,12 +38,7 @@ where
 /// A [`Denoiser`] that can be trained: in training mode (`forward_mut`) the images carry the tape.
 ///
 /// Not to be implemented: everything that has the parts is one.
-pub trait TrainableDenoiser<
-    const C: usize,
-    const H: usize,
-    const W: usize,
-    D: Backend<f32> + AdamKernel<f32>,
->:
+pub trait TrainableDenoiser<const C: usize, const H: usize, const W: usize, D: Backend<f32>>:
     Denoiser<C, H, W, D>
     + ModuleMut<
         (Images<C, H, W, D, OwnedTape<f32, D>>, Timesteps<D>),
@@ -59,7 +53,7 @@ pub trait TrainableDenoiser<
 
 impl<const C: usize, const H: usize, const W: usize, D, M> TrainableDenoiser<C, H, W, D> for M
 where
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
     M: Denoiser<C, H, W, D>
         + ModuleMut<
             (Images<C, H, W, D, OwnedTape<f32, D>>, Timesteps<D>),

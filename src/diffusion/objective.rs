@@ -15,7 +15,7 @@ use crate::bridge::upload;
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::ops::distance::try_distance;
-use crate::optim::{AdamKernel, Ema};
+use crate::optim::Ema;
 use crate::train::{Images, LossTensor, Objective, Place};
 
 /// A batch noised: the network's input and what it should answer.
@@ -63,7 +63,7 @@ impl<const C: usize, const H: usize, const W: usize, M, D> Objective<M, D>
     for Denoising<'_, M, C, H, W>
 where
     M: TrainableDenoiser<C, H, W, D>,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 {
     type Input = Noised<C, H, W, D>;
 

@@ -13,7 +13,7 @@ use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::error::Result;
 use crate::nn::{SchedulePlan, VisitSparse};
-use crate::optim::{Adam, AdamConfig, AdamKernel, Ema};
+use crate::optim::{Adam, AdamConfig, Ema};
 use crate::train::{stored_number, EpochReport, Observer, Trainer};
 
 /// The key of the number of the average's updates in a checkpoint's metadata.
@@ -34,14 +34,13 @@ const EMA_UPDATES: &str = "ema_updates";
 /// ```
 /// use ssprop::data::{BatchLoader, Normalization};
 /// use ssprop::diffusion::{BetaSchedule, Diffusion, DiffusionTrainer, TrainableDenoiser};
-/// use ssprop::optim::AdamKernel;
 /// use ssprop::prelude::*;
 ///
 /// /// Trains any denoiser of images of 1x32x32 for `epochs`.
 /// fn train<M, D>(dev: &D, model: M, data: &ssprop::data::ImageDataset, epochs: u64) -> ssprop::Result<M>
 /// where
 ///     M: TrainableDenoiser<1, 32, 32, D> + Clone,
-///     D: ssprop::Backend<f32> + AdamKernel<f32>,
+///     D: ssprop::Backend<f32>,
 /// {
 ///     let loader = BatchLoader::new(data, 64)?
 ///         .normalize(Normalization::symmetric(1))?
@@ -69,7 +68,7 @@ pub struct DiffusionTrainer<M, D: Backend<f32>> {
 impl<M, D> DiffusionTrainer<M, D>
 where
     M: TensorCollection<f32, D>,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 {
     /// A model before its first epoch, with the L2 loss. `seed` is that of timesteps and noise.
     ///

@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
 use dfdx::dtypes::Dtype;
-use dfdx::nn::{RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor};
-use dfdx::nn::{ViewTensorMut, ViewTensorName, ViewTensorRef};
+use dfdx::nn::TensorCollection;
 use dfdx::optim::{Optimizer, OptimizerUpdateError, UnusedTensors};
-use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{Gradients, Storage, Tensor};
-use dfdx::tensor_ops::Device;
+use dfdx::tensor::{Gradients, Storage};
 
-use super::kernel::{AdamKernel, AdamStep};
 use super::presence::{zeros, Presence};
 use super::state::Moments;
 use super::AdamConfig;
 use crate::backend::Backend;
+use crate::bridge::tensors::{for_each_part, for_each_part_mut, AnyTensor, Part, PartMut};
 use crate::error::{Error, Result};
 use crate::profile::timed;
 
 /// Adam ([arXiv 1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1) or, with
 /// [`AdamConfig::adamw`], AdamW ([arXiv 1711.05101](https://arxiv.org/abs/1711.05101),
-/// algorithm 2), as PyTorch defines them. [`AdamKernel::adam_update`] has the formula.
+/// algorithm 2), as PyTorch defines them. For a weight w with gradient g, in its t-th update:
+///
+/// - decoupled decay: w = (1 - lr decay) w; otherwise g = g + decay w
+/// - m = beta1 m + (1 - beta1) g
+/// - v = beta2 v + (1 - beta2) g^2
+/// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
 ///
 /// [`Adam::update_mut`] and [`Adam::update_and_zero`] work on the gradients in place. dfdx's
 /// [`Optimizer::update`] copies them first, since dfdx lends no view of a `&Gradients`.
@@ -57,7 +59,7 @@ pub struct Adam<M, E: Dtype, D: Storage<E>> {
     model: PhantomData<fn(&M)>,
 }
 
-impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E>> Adam<M, E, D> {
+impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
     /// An optimizer for models like `model`, before its first step.
     ///
     /// # Errors
@@ -96,9 +98,7 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E>> Adam<M, E, D> {
     pub fn unused_names(&self) -> &[String] {
         &self.unused
     }
-}
 
-impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, E, D> {
     /// Updates the model's parameters, without a copy of the gradients.
     ///
     /// In gradients that were not made by `alloc_grads`, a parameter that had none has zeros
@@ -106,8 +106,8 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
     ///
     /// # Errors
     /// [`Error::UnusedParameters`] with the names of the parameters without a gradient, after all
-    /// others were updated. [`Error::Shape`] and [`Error::Device`] as
-    /// [`AdamKernel::adam_update`], at the first parameter that fails.
+    /// others were updated. At the first parameter that fails, [`Error::Shape`] if it is not
+    /// contiguous, [`Error::Device`] if the device fails.
     pub fn update_mut(&mut self, model: &mut M, grads: &mut Gradients<E, D>) -> Result<()> {
         self.update_in_place(model, grads, false)?;
         self.report_unused()
@@ -150,13 +150,13 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
             grads,
             zero_grad,
         };
-        let done = M::iter_tensors(&mut RecursiveWalker {
-            m: (model, String::new()),
-            f: &mut update,
+        let done = for_each_part_mut(model, &mut |name, part| match part {
+            PartMut::Weight(param) => update.parameter(name, param),
+            PartMut::Statistic(_) | PartMut::Number(_) => Ok(()),
         });
         let unused = update.unused_tensors;
         grads.drop_non_leafs();
-        done.map(|_| unused)
+        done.map(|()| unused)
     }
 }
 
@@ -164,7 +164,7 @@ impl<M, E, D> Optimizer<M, D, E> for Adam<M, E, D>
 where
     M: TensorCollection<E, D>,
     E: Dtype,
-    D: Backend<E> + AdamKernel<E>,
+    D: Backend<E>,
 {
     fn update(
         &mut self,
@@ -178,46 +178,19 @@ where
 }
 
 /// Shows `presence` all trainable parameters.
-fn watch<M: TensorCollection<E, D>, E: Dtype, D: Device<E>>(
+fn watch<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>>(
     model: &M,
     presence: &mut Presence<E, D>,
 ) -> Result<()> {
-    M::iter_tensors(&mut RecursiveWalker {
-        m: (model, String::new()),
-        f: &mut Watch {
-            presence,
-            names: BTreeSet::new(),
-        },
-    })?;
-    Ok(())
-}
-
-struct Watch<'a, E: Dtype, D: Storage<E>> {
-    presence: &'a mut Presence<E, D>,
-    names: BTreeSet<String>,
-}
-
-impl<E: Dtype, D: Device<E>> TensorVisitor<E, D> for Watch<'_, E, D> {
-    type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = Error;
-    type E2 = E;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, E, D>,
-        (param, name): (&Tensor<S, E, D>, String),
-    ) -> Result<Option<Tensor<S, E, D>>> {
-        if !opts.do_gradient_update {
-            return Ok(None);
+    let mut names = BTreeSet::new();
+    for_each_part(model, &mut |name, part| match part {
+        Part::Weight(_) if names.contains(&name) => Err(Error::DuplicateName { name }),
+        Part::Weight(param) => {
+            names.insert(name);
+            presence.watch(param)
         }
-        if self.names.contains(&name) {
-            return Err(Error::DuplicateName { name });
-        }
-        self.names.insert(name);
-        self.presence.watch(param)?;
-        Ok(None)
-    }
+        Part::Statistic(_) | Part::Number(_) => Ok(()),
+    })
 }
 
 struct Update<'a, E: Dtype, D: Storage<E>> {
@@ -229,29 +202,17 @@ struct Update<'a, E: Dtype, D: Storage<E>> {
     zero_grad: bool,
 }
 
-impl<E: Dtype, D: Device<E> + AdamKernel<E>> TensorVisitor<E, D> for Update<'_, E, D> {
-    type Viewer = (ViewTensorMut, ViewTensorName);
-    type Err = Error;
-    type E2 = E;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, E, D>,
-        (param, name): (&mut Tensor<S, E, D>, String),
-    ) -> Result<Option<Tensor<S, E, D>>> {
-        if !opts.do_gradient_update {
-            return Ok(None);
-        }
+impl<E: Dtype, D: Backend<E>> Update<'_, E, D> {
+    fn parameter(&mut self, name: String, param: &mut dyn AnyTensor<E, D>) -> Result<()> {
         let dev = param.device().clone();
-        let len = param.shape().num_elements();
-        let grad = self.grads.get_or_alloc_mut(param).map_err(Error::device)?;
+        let len = param.len();
+        let grad = param.gradient(self.grads)?;
         if Storage::<E>::len(&dev, grad) == 0 && len != 0 {
             // No backward pass may find the mark.
             *grad = zeros::<E, D>(&dev, len)?;
-            self.unused_tensors.add(param);
+            param.add_to_unused(&mut self.unused_tensors);
             self.unused.push(name);
-            return Ok(None);
+            return Ok(());
         }
         if !self.moments.contains_key(&name) {
             let moments = Moments {
@@ -262,21 +223,17 @@ impl<E: Dtype, D: Device<E> + AdamKernel<E>> TensorVisitor<E, D> for Update<'_, 
             self.moments.insert(name.clone(), moments);
         }
         let Some(moments) = self.moments.get_mut(&name) else {
-            return Ok(None);
+            return Ok(());
         };
-        let step = AdamStep {
-            cfg: self.cfg,
-            step: moments.step.saturating_add(1),
-            zero_grad: self.zero_grad,
-        };
-        dev.adam_update(
-            &step,
-            param,
-            &mut moments.exp_avg,
-            &mut moments.exp_avg_sq,
-            grad,
+        let step = moments.step.saturating_add(1);
+        D::adam_update(
+            &self.cfg.step(step, self.zero_grad),
+            param.view_mut("adam")?,
+            D::buffer_mut(&mut moments.exp_avg),
+            D::buffer_mut(&mut moments.exp_avg_sq),
+            D::buffer_mut(grad),
         )?;
-        moments.step = step.step;
-        Ok(None)
+        moments.step = step;
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The hyperparameters of Adam and AdamW.
 
 use crate::error::{Error, Result};
+use crate::kernels::args::adam::AdamStep;
 
 /// The hyperparameters of Adam and AdamW, with PyTorch's names and defaults.
 ///
@@ -72,6 +73,19 @@ impl AdamConfig {
             }
         }
         Ok(())
+    }
+
+    /// A parameter's `step`-th update, from 1.
+    pub(super) fn step(&self, step: u64, zero_grad: bool) -> AdamStep {
+        AdamStep {
+            lr: self.lr,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            decoupled: self.decoupled,
+            step,
+            zero_grad,
+        }
     }
 }
 

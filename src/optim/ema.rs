@@ -1,13 +1,10 @@
 //! The exponential moving average of a model's weights.
 
 use dfdx::dtypes::Dtype;
-use dfdx::nn::{RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor};
-use dfdx::nn::{ViewTensorMut, ViewTensorName, ViewTensorRef};
-use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::Tensor;
-use dfdx::tensor_ops::Device;
+use dfdx::nn::TensorCollection;
 
-use super::AdamKernel;
+use crate::backend::Backend;
+use crate::bridge::tensors::{for_each_part, for_each_part_mut, AnyTensor, Part, PartMut};
 use crate::error::{Error, Result};
 use crate::profile::timed;
 
@@ -85,17 +82,41 @@ impl<M> Ema<M> {
     ///
     /// # Errors
     /// [`Error::TensorShape`] if a tensor's shape is not that of the average (it can be otherwise
-    /// only where it is known at run time); as [`AdamKernel::ema_update`].
-    pub fn update<E: Dtype, D: Device<E> + AdamKernel<E>>(&mut self, model: &M) -> Result<()>
+    /// only where it is known at run time), [`Error::Shape`] if it is not contiguous,
+    /// [`Error::Device`] if the device fails.
+    pub fn update<E: Dtype, D: Backend<E>>(&mut self, model: &M) -> Result<()>
     where
         M: TensorCollection<E, D>,
     {
         let n = self.updates as f64;
         let decay = self.decay.min((1.0 + n) / (10.0 + n));
         timed("moving average", || {
-            M::iter_tensors(&mut RecursiveWalker {
-                m: ((&mut self.model, model), String::new()),
-                f: &mut Average { rate: 1.0 - decay },
+            // dfdx would walk through both at once, but for each pair of module types anew.
+            let mut tensors = Vec::new();
+            for_each_part::<_, E, D>(model, &mut |_, part| {
+                if let Part::Weight(tensor) | Part::Statistic(tensor) = part {
+                    tensors.push(tensor.boxed());
+                }
+                Ok(())
+            })?;
+            let mut tensors = tensors.into_iter();
+            for_each_part_mut::<_, E, D>(&mut self.model, &mut |name, part| {
+                let (average, trained) = match part {
+                    PartMut::Weight(average) => (average, true),
+                    PartMut::Statistic(average) => (average, false),
+                    PartMut::Number(_) => return Ok(()),
+                };
+                match tensors.next() {
+                    Some(tensor) if tensor.sizes() == average.sizes() => {
+                        move_towards(average, &*tensor, trained.then_some(1.0 - decay))
+                    }
+                    other => Err(Error::TensorShape {
+                        place: "moving average".to_owned(),
+                        name,
+                        expected: average.sizes(),
+                        found: other.map_or_else(Vec::new, |tensor| tensor.sizes()),
+                    }),
+                }
             })
         })?;
         self.updates = self.updates.saturating_add(1);
@@ -103,36 +124,14 @@ impl<M> Ema<M> {
     }
 }
 
-struct Average {
-    /// 1 - d
-    rate: f64,
-}
-
-impl<E: Dtype, D: Device<E> + AdamKernel<E>> TensorVisitor<E, D> for Average {
-    type Viewer = ((ViewTensorMut, ViewTensorRef), ViewTensorName);
-    type Err = Error;
-    type E2 = E;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, E, D>,
-        ((average, tensor), name): ((&mut Tensor<S, E, D>, &Tensor<S, E, D>), String),
-    ) -> Result<Option<Tensor<S, E, D>>> {
-        if !opts.do_gradient_update {
-            *average = tensor.clone();
-            return Ok(None);
-        }
-        if average.shape() != tensor.shape() {
-            return Err(Error::TensorShape {
-                place: "moving average".to_owned(),
-                name,
-                expected: average.shape().concrete().into(),
-                found: tensor.shape().concrete().into(),
-            });
-        }
-        let dev = tensor.device().clone();
-        dev.ema_update(self.rate, average, tensor)?;
-        Ok(None)
+/// average += rate (tensor - average); without a rate the tensor as it is.
+fn move_towards<E: Dtype, D: Backend<E>>(
+    average: &mut dyn AnyTensor<E, D>,
+    tensor: &dyn AnyTensor<E, D>,
+    rate: Option<f64>,
+) -> Result<()> {
+    match rate {
+        Some(rate) => D::ema_update(rate, average.view_mut("ema")?, tensor.view("ema")?),
+        None => average.assign(tensor),
     }
 }

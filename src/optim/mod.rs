@@ -6,16 +6,11 @@
 
 mod adam;
 mod config;
-mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
 mod ema;
-mod kernel;
 mod presence;
 mod state;
 
 pub use adam::Adam;
 pub use config::AdamConfig;
 pub use ema::Ema;
-pub use kernel::{AdamKernel, AdamStep};
 pub use state::{AdamState, ParameterState};

@@ -10,10 +10,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Rank0, Shape};
+use dfdx::shapes::Rank0;
 use dfdx::tensor::{Gradients, Merge, PutTape, SplitTape, Storage, Tape, Tensor, Trace};
 use dfdx::tensor_ops::{Backward, Device};
 
+use crate::bridge::tensors::AnyTensor;
+use crate::bridge::Views;
 use crate::error::{Error, Result};
 
 /// A buffer of `len` zeros.
@@ -30,7 +32,7 @@ pub(super) struct Presence<E: Dtype, D: Storage<E>> {
     carrier: Option<Tensor<Rank0, E, D>>,
 }
 
-impl<E: Dtype, D: Device<E>> Presence<E, D> {
+impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
     pub(super) fn new() -> Self {
         Self {
             empty: Gradients::leaky(),
@@ -39,9 +41,9 @@ impl<E: Dtype, D: Device<E>> Presence<E, D> {
     }
 
     /// Includes `param` in what [`Presence::mark`] marks.
-    pub(super) fn watch<S: Shape>(&mut self, param: &Tensor<S, E, D>) -> Result<()> {
+    pub(super) fn watch(&mut self, param: &dyn AnyTensor<E, D>) -> Result<()> {
         let dev = param.device();
-        let buffer = self.empty.get_or_alloc_mut(param).map_err(Error::device)?;
+        let buffer = param.gradient(&mut self.empty)?;
         if Storage::<E>::len(dev, buffer) != 0 {
             *buffer = zeros::<E, D>(dev, 0)?;
         }

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 
 use dfdx::dtypes::Dtype;
-use dfdx::nn::{RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor};
-use dfdx::nn::{ViewTensorName, ViewTensorRef};
-use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{Storage, Tensor};
-use dfdx::tensor_ops::Device;
+use dfdx::nn::TensorCollection;
+use dfdx::tensor::Storage;
 
-use super::kernel::AdamKernel;
 use super::Adam;
+use crate::backend::Backend;
+use crate::bridge::tensors::{for_each_part, AnyTensor, Part};
 use crate::error::{Error, Result};
 
 /// The state of one parameter, in the host's memory.
@@ -44,7 +42,7 @@ pub(super) struct Moments<V> {
 /// State that was checked against a model and copied to its device.
 pub(crate) struct PreparedState<E, D: Storage<E>>(pub(super) BTreeMap<String, Moments<D::Vec>>);
 
-impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, E, D> {
+impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
     /// A copy of the state, with one entry for each of the model's trainable parameters (zeros for
     /// those without an update so far).
     ///
@@ -52,17 +50,18 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
     /// [`Error::Device`] if the device fails, [`Error::TensorShape`] if `model` is not of the sizes
     /// of the one that was updated.
     pub fn state(&self, model: &M) -> Result<AdamState<E>> {
-        let mut read = Read {
-            moments: &self.moments,
-            state: AdamState {
-                parameters: BTreeMap::new(),
-            },
-        };
-        M::iter_tensors(&mut RecursiveWalker {
-            m: (model, String::new()),
-            f: &mut read,
+        let mut parameters = BTreeMap::new();
+        for_each_part(model, &mut |name, part| {
+            let Part::Weight(param) = part else {
+                return Ok(());
+            };
+            let state = read(self.moments.get(&name), &name, param)?;
+            match parameters.insert(name.clone(), state) {
+                Some(_) => Err(Error::DuplicateName { name }),
+                None => Ok(()),
+            }
         })?;
-        Ok(read.state)
+        Ok(AdamState { parameters })
     }
 
     /// Replaces the state by `state`, which has to have one entry for each of the model's
@@ -81,25 +80,25 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
     pub(crate) fn prepare(
         &self,
         model: &M,
-        state: AdamState<E>,
+        mut state: AdamState<E>,
         place: &str,
     ) -> Result<PreparedState<E, D>> {
-        let mut write = Write::<E, D> {
-            place,
-            state,
-            moments: BTreeMap::new(),
-        };
-        M::iter_tensors(&mut RecursiveWalker {
-            m: (model, String::new()),
-            f: &mut write,
+        let mut moments = BTreeMap::new();
+        for_each_part(model, &mut |name, part| {
+            let Part::Weight(param) = part else {
+                return Ok(());
+            };
+            let stored = state.parameters.remove(&name);
+            moments.insert(name.clone(), write(stored, place, name, param)?);
+            Ok(())
         })?;
-        match write.state.parameters.pop_first() {
+        match state.parameters.pop_first() {
             Some((name, state)) => Err(Error::UnexpectedTensor {
                 place: place.to_owned(),
                 name,
                 found: state.shape,
             }),
-            None => Ok(PreparedState(write.moments)),
+            None => Ok(PreparedState(moments)),
         }
     }
 
@@ -109,112 +108,73 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Device<E> + AdamKernel<E>> Adam<M, 
     }
 }
 
-struct Read<'a, E: Dtype, D: Storage<E>> {
-    moments: &'a BTreeMap<String, Moments<D::Vec>>,
-    state: AdamState<E>,
-}
-
-impl<E: Dtype, D: Device<E> + AdamKernel<E>> TensorVisitor<E, D> for Read<'_, E, D> {
-    type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = Error;
-    type E2 = E;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, E, D>,
-        (param, name): (&Tensor<S, E, D>, String),
-    ) -> Result<Option<Tensor<S, E, D>>> {
-        if !opts.do_gradient_update {
-            return Ok(None);
-        }
-        let dev = param.device();
-        let len = param.shape().num_elements();
-        let shape: Vec<usize> = param.shape().concrete().into();
-        let state = match self.moments.get(&name) {
-            Some(moments) => ParameterState {
-                step: moments.step,
-                exp_avg: dev.buffer_to_host(&moments.exp_avg)?,
-                exp_avg_sq: dev.buffer_to_host(&moments.exp_avg_sq)?,
-                shape,
-            },
-            None => ParameterState {
-                step: 0,
-                exp_avg: vec![E::default(); len],
-                exp_avg_sq: vec![E::default(); len],
-                shape,
-            },
-        };
-        if state.exp_avg.len() != len {
-            return Err(Error::TensorShape {
-                place: "state of the optimizer".to_owned(),
-                name,
-                expected: state.shape,
-                found: vec![state.exp_avg.len()],
-            });
-        }
-        match self.state.parameters.insert(name.clone(), state) {
-            Some(_) => Err(Error::DuplicateName { name }),
-            None => Ok(None),
-        }
+/// A copy of a parameter's moments: zeros if it has none so far.
+fn read<E: Dtype, D: Backend<E>>(
+    moments: Option<&Moments<<D as Storage<E>>::Vec>>,
+    name: &str,
+    param: &dyn AnyTensor<E, D>,
+) -> Result<ParameterState<E>> {
+    let (dev, len, shape) = (param.device(), param.len(), param.sizes());
+    let state = match moments {
+        Some(moments) => ParameterState {
+            step: moments.step,
+            exp_avg: dev.buffer_to_host(&moments.exp_avg)?,
+            exp_avg_sq: dev.buffer_to_host(&moments.exp_avg_sq)?,
+            shape,
+        },
+        None => ParameterState {
+            step: 0,
+            exp_avg: vec![E::default(); len],
+            exp_avg_sq: vec![E::default(); len],
+            shape,
+        },
+    };
+    if state.exp_avg.len() != len {
+        return Err(Error::TensorShape {
+            place: "state of the optimizer".to_owned(),
+            name: name.to_owned(),
+            expected: state.shape,
+            found: vec![state.exp_avg.len()],
+        });
     }
+    Ok(state)
 }
 
-struct Write<'a, E: Dtype, D: Storage<E>> {
-    place: &'a str,
-    state: AdamState<E>,
-    moments: BTreeMap<String, Moments<D::Vec>>,
-}
-
-impl<E: Dtype, D: Device<E> + AdamKernel<E>> TensorVisitor<E, D> for Write<'_, E, D> {
-    type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = Error;
-    type E2 = E;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, E, D>,
-        (param, name): (&Tensor<S, E, D>, String),
-    ) -> Result<Option<Tensor<S, E, D>>> {
-        if !opts.do_gradient_update {
-            return Ok(None);
-        }
-        let place = self.place.to_owned();
-        let expected: Vec<usize> = param.shape().concrete().into();
-        let Some(state) = self.state.parameters.remove(&name) else {
-            return Err(Error::MissingTensor {
-                place,
-                name,
-                expected,
-            });
-        };
-        let len = param.shape().num_elements();
-        if state.shape != expected {
-            return Err(Error::TensorShape {
-                place,
-                name,
-                expected,
-                found: state.shape,
+/// Moments on the parameter's device, from stored ones of its shape.
+fn write<E: Dtype, D: Backend<E>>(
+    stored: Option<ParameterState<E>>,
+    place: &str,
+    name: String,
+    param: &dyn AnyTensor<E, D>,
+) -> Result<Moments<<D as Storage<E>>::Vec>> {
+    let (place, expected) = (place.to_owned(), param.sizes());
+    let Some(state) = stored else {
+        return Err(Error::MissingTensor {
+            place,
+            name,
+            expected,
+        });
+    };
+    let of_another_length = |moment: &&Vec<E>| moment.len() != param.len();
+    let found = match [&state.exp_avg, &state.exp_avg_sq]
+        .into_iter()
+        .find(of_another_length)
+    {
+        _ if state.shape != expected => state.shape,
+        Some(moment) => vec![moment.len()],
+        None => {
+            let dev = param.device();
+            return Ok(Moments {
+                step: state.step,
+                exp_avg: dev.buffer_from_host(&state.exp_avg)?,
+                exp_avg_sq: dev.buffer_from_host(&state.exp_avg_sq)?,
             });
         }
-        for moment in [&state.exp_avg, &state.exp_avg_sq] {
-            if moment.len() != len {
-                return Err(Error::TensorShape {
-                    place,
-                    name,
-                    expected,
-                    found: vec![moment.len()],
-                });
-            }
-        }
-        let dev = param.device();
-        let moments = Moments {
-            step: state.step,
-            exp_avg: dev.buffer_from_host(&state.exp_avg)?,
-            exp_avg_sq: dev.buffer_from_host(&state.exp_avg_sq)?,
-        };
-        self.moments.insert(name, moments);
-        Ok(None)
-    }
+    };
+    Err(Error::TensorShape {
+        place,
+        name,
+        expected,
+        found,
+    })
 }

@@ -7,7 +7,6 @@ use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
-use crate::optim::AdamKernel;
 
 /// A batch of images, (B, C, H, W).
 pub type Images<const C: usize, const H: usize, const W: usize, D, T> =
@@ -25,7 +24,7 @@ pub trait ImageClassifier<
     const H: usize,
     const W: usize,
     const CLASSES: usize,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 >: ModuleMut<
         Images<C, H, W, D, OwnedTape<f32, D>>,
         Output = Logits<CLASSES, D, OwnedTape<f32, D>>,
@@ -41,7 +40,7 @@ pub trait ImageClassifier<
 impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, D, M>
     ImageClassifier<C, H, W, CLASSES, D> for M
 where
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
     M: ModuleMut<
             Images<C, H, W, D, OwnedTape<f32, D>>,
             Output = Logits<CLASSES, D, OwnedTape<f32, D>>,

@@ -6,7 +6,6 @@ use super::classifier::{ImageClassifier, Images};
 use crate::backend::Backend;
 use crate::data::BatchLoader;
 use crate::error::{Error, Result};
-use crate::optim::AdamKernel;
 
 /// A classifier's results on a data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,7 +43,7 @@ pub fn evaluate<const C: usize, const H: usize, const W: usize, const CLASSES: u
 ) -> Result<Evaluation>
 where
     M: ImageClassifier<C, H, W, CLASSES, D>,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 {
     let mut done = Evaluation::default();
     let mut loss = 0.0;

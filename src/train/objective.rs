@@ -9,7 +9,6 @@ use super::classifier::{ImageClassifier, Images, Logits};
 use crate::backend::Backend;
 use crate::data::Batch;
 use crate::error::Result;
-use crate::optim::AdamKernel;
 
 /// A batch's place in a run.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +70,7 @@ impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D>
     for Classification<C, H, W, CLASSES>
 where
     M: ImageClassifier<C, H, W, CLASSES, D>,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 {
     type Input = Labelled<C, H, W, CLASSES, D>;
 

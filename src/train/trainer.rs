@@ -18,7 +18,7 @@ use crate::checkpoint::{load_training_with, save_training_with, Metadata};
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
-use crate::optim::{Adam, AdamConfig, AdamKernel};
+use crate::optim::{Adam, AdamConfig};
 use crate::sparsity::DropRate;
 
 /// The key of the number of epochs done in a checkpoint's metadata.
@@ -41,7 +41,7 @@ pub struct Trainer<M, D: Backend<f32>> {
 impl<M, D> Trainer<M, D>
 where
     M: TensorCollection<f32, D>,
-    D: Backend<f32> + AdamKernel<f32>,
+    D: Backend<f32>,
 {
     /// A model before its first epoch.
     ///

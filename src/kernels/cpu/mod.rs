@@ -1,6 +1,7 @@
 //! The kernels for the CPU. Work is cut into tasks by the sizes alone, so that results do not depend
 //! on the number of threads.
 
+pub mod adam;
 pub mod add;
 pub mod add_relu;
 pub mod attention;

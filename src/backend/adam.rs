@@ -1,0 +1,86 @@
+//! The kernels of the optimizer.
+
+use dfdx::dtypes::Dtype;
+use dfdx::tensor::{Cpu, Storage};
+
+use super::on_cpu;
+use crate::bridge::{View, ViewMut, Views};
+use crate::error::{Error, Result};
+use crate::kernels::args::adam::AdamStep;
+use crate::kernels::cpu::adam;
+
+/// Adam, and the moving average of its results.
+pub trait AdamKernel<E: Dtype>: Views<E> {
+    /// Updates the n weights `w`, and their moments `m` and `v`, with their gradient `g`:
+    ///
+    /// - decoupled decay: w = (1 - lr decay) w; otherwise g = g + decay w
+    /// - m = beta1 m + (1 - beta1) g
+    /// - v = beta2 v + (1 - beta2) g^2
+    /// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the lengths differ, those of the device.
+    fn adam_update(
+        step: &AdamStep,
+        w: ViewMut<'_, E, Self>,
+        m: ViewMut<'_, E, Self>,
+        v: ViewMut<'_, E, Self>,
+        g: ViewMut<'_, E, Self>,
+    ) -> Result<()>;
+
+    /// Moves each of n averages towards its weight: average += rate (w - average).
+    ///
+    /// # Errors
+    /// As [`adam_update`](Self::adam_update).
+    fn ema_update(rate: f64, average: ViewMut<'_, E, Self>, w: View<'_, E, Self>) -> Result<()>;
+
+    /// A copy of the buffer in the host's memory.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn buffer_to_host(&self, buffer: &Self::Vec) -> Result<Vec<E>>;
+
+    /// A buffer with the elements of `host`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn buffer_from_host(&self, host: &[E]) -> Result<Self::Vec>;
+}
+
+on_cpu!(AdamKernel {
+    fn adam_update(
+        step: &AdamStep,
+        w: &mut [E],
+        m: &mut [E],
+        v: &mut [E],
+        g: &mut [E],
+    ) -> Result<()> {
+        for (what, found) in [
+            ("elements of the gradient", g.len()),
+            ("elements of the first moment", m.len()),
+            ("elements of the second moment", v.len()),
+        ] {
+            if found != w.len() {
+                return Err(Error::shape("adam", what, w.len(), found));
+            }
+        }
+        adam::update(step, w, m, v, g)
+    }
+
+    fn ema_update(rate: f64, average: &mut [E], w: &[E]) -> Result<()> {
+        if w.len() != average.len() {
+            return Err(Error::shape("ema", "elements", average.len(), w.len()));
+        }
+        adam::moving_average(rate, average, w)
+    }
+
+    fn buffer_to_host(&self, buffer: &<Self as Storage<E>>::Vec) -> Result<Vec<E>> {
+        Ok(buffer.to_vec())
+    }
+
+    fn buffer_from_host(&self, host: &[E]) -> Result<<Self as Storage<E>>::Vec> {
+        let mut buffer = Storage::<E>::try_alloc_len(self, host.len()).map_err(Error::device)?;
+        buffer.copy_from_slice(host);
+        Ok(buffer)
+    }
+});
