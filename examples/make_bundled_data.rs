@@ -22,7 +22,7 @@ struct Args {
     #[arg(long)]
     from: PathBuf,
     /// The zip to write
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion_mnist_subset.zip"))]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/fashion_mnist_subset.zip"))]
     to: PathBuf,
     /// Decides which images are taken
     #[arg(long, default_value_t = 0)]

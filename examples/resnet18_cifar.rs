@@ -5,8 +5,6 @@
 //!     cargo run --example resnet18_cifar -- --data cifar-10-binary.tar.gz \
 //!         --batch-size 128 --epochs 50
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;

@@ -4,8 +4,6 @@
 //!     cargo run --example comparison -- --data FOLDER
 //!     cargo run --example comparison -- --train-limit 2000 --seeds 5
 
-#[path = "../common/mod.rs"]
-mod common;
 mod table;
 
 use std::path::{Path, PathBuf};

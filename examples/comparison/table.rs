@@ -1,7 +1,7 @@
 //! The runs as CSV and the arms as a table in Markdown.
 
-use super::common::statistics::Summary;
-use super::common::sweep::Outcome;
+use common::statistics::Summary;
+use common::sweep::Outcome;
 
 /// A training of an arm.
 #[derive(Clone, Copy, Debug)]

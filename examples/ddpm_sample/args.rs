@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Parser;
 use ssprop::Error;
 
-use crate::common::args;
-use crate::common::ddpm::SamplerKind;
+use common::args;
+use common::ddpm::SamplerKind;
 
 /// The network that comes with the crate.
 const SHIPPED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/data/ddpm_fashion_mnist.safetensors"
+    "/../data/ddpm_fashion_mnist.safetensors"
 );
 
 /// Draw images with a U-Net that takes noise away step by step

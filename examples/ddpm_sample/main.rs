@@ -8,8 +8,6 @@
 //! The same seed gives the same picture, whatever the number of threads.
 
 mod args;
-#[path = "../common/mod.rs"]
-mod common;
 #[cfg(test)]
 mod tests;
 mod trajectory;

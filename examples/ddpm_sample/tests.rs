@@ -9,7 +9,7 @@ use ssprop::models::modules;
 use ssprop::prelude::*;
 
 use crate::args::Args;
-use crate::common::ddpm::{Checkpoint, Process, UNet};
+use common::ddpm::{Checkpoint, Process, UNet};
 
 const STEPS: usize = 12;
 
@@ -178,7 +178,7 @@ fn what_cannot_be_drawn_with_is_named_before_anything_is_written() {
 
     let features = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/data/fid_features_fashion.safetensors"
+        "/../data/fid_features_fashion.safetensors"
     );
     std::fs::copy(features, &path).unwrap();
     let found = err(&[]);

@@ -7,8 +7,8 @@ use ssprop::data::Task;
 use ssprop::diffusion::{BetaSchedule, Loss, Parameterization};
 use ssprop::prelude::SchedulePlan;
 
-use crate::common::args;
-use crate::common::ddpm::Process;
+use common::args;
+use common::ddpm::Process;
 
 /// Train a U-Net to take noise from images, with a scheduled sparse backward pass
 #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
 //! A run's curves.
 
-use crate::common::curves::{Axis, Figure};
 use crate::history::Record;
+use common::curves::{Axis, Figure};
 
 /// Loss, backward FLOPs and time by epoch, as an SVG. `loss` names the loss.
 pub fn svg(title: &str, loss: &str, records: &[Record]) -> String {

@@ -2,7 +2,7 @@
 
 use ssprop::train::EpochReport;
 
-use crate::common::history::Epoch;
+use common::history::Epoch;
 
 const HEADER: &str = "epoch,drop_rate,train_images,train_loss,test_loss,data_s,forward_s,\
 backward_s,optimizer_s,backward_flops";
@@ -152,7 +152,7 @@ pub fn from_csv(csv: &str) -> Option<Vec<Record>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::common::history::savings;
+    use common::history::savings;
 
     fn record(epoch: u64) -> Record {
         Record {

@@ -10,8 +10,6 @@
 //! `--resume`.
 
 mod args;
-#[path = "../common/mod.rs"]
-mod common;
 mod figure;
 mod history;
 mod run;

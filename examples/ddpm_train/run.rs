@@ -14,13 +14,13 @@ use ssprop::prelude::*;
 use ssprop::Error;
 
 use crate::args::Args;
-use crate::common::ddpm::UNet;
-use crate::common::grid::write_grid;
-use crate::common::history::savings;
-use crate::common::output::Output;
-use crate::common::progress::Progress;
 use crate::figure;
 use crate::history::{self, Record};
+use common::ddpm::UNet;
+use common::grid::write_grid;
+use common::history::savings;
+use common::output::Output;
+use common::progress::Progress;
 
 /// All that training goes on from.
 const CHECKPOINT: &str = "checkpoint.safetensors";

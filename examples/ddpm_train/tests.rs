@@ -9,9 +9,9 @@ use ssprop::checkpoint;
 use ssprop::prelude::*;
 
 use crate::args::Args;
-use crate::common::ddpm::{Checkpoint, UNet};
 use crate::history::{from_csv, Record};
 use crate::run::run;
+use common::ddpm::{Checkpoint, UNet};
 
 /// Trains on a few images, with some more flags.
 fn train(flags: &[&str]) -> ssprop::Result<PathBuf> {

@@ -10,8 +10,6 @@
 //! matters more: of 1,000 real training images they were 0.19 to 0.38 (four seeds), of 10,000 0.024,
 //! of all 60,000 0.009.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod network;
 mod source;
 
@@ -30,7 +28,7 @@ use ssprop::Error;
 /// The network that comes with the crate.
 const SHIPPED: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/data/fid_features_fashion.safetensors"
+    "/../data/fid_features_fashion.safetensors"
 );
 
 /// Measure the Fréchet distance of pictures to the real test images of a data set

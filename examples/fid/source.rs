@@ -7,9 +7,9 @@ use ssprop::diffusion::{SampleRun, Sampler};
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use crate::common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
-use crate::common::grid::{read_folder, to_dataset};
-use crate::common::progress::Sampling;
+use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
+use common::grid::{read_folder, to_dataset};
+use common::progress::Sampling;
 
 /// Samples, if their number is not given.
 const SAMPLES: usize = 1000;

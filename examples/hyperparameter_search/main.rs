@@ -5,8 +5,6 @@
 //!     cargo run --example hyperparameter_search -- --depths 2,3,4,5,6,7,8,9,10,11 --seeds 3 \
 //!         --epochs 10 --train-limit 6000 --out runs/long
 
-#[path = "../common/mod.rs"]
-mod common;
 mod figure;
 
 use std::path::{Path, PathBuf};

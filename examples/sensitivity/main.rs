@@ -6,8 +6,6 @@
 //!     cargo run --example sensitivity -- --seeds 5 --epochs 20 --train-limit 6000 \
 //!         --drop-rates 0.2,0.4,0.6,0.8,0.9 --out runs/long
 
-#[path = "../common/mod.rs"]
-mod common;
 mod figure;
 mod panels;
 

@@ -8,9 +8,9 @@ use ssprop::nn::LayerSelector;
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use crate::common::args::{count, drop_rate, lr, threads};
 use crate::networks::{Model, Settings, DEPTHS};
 use crate::paper;
+use common::args::{count, drop_rate, lr, threads};
 
 /// Train a classifier of the paper (arXiv 2408.12561), densely or with a sparse backward pass
 #[derive(Debug, Parser)]

@@ -9,8 +9,6 @@
 
 mod any_size;
 mod args;
-#[path = "../common/mod.rs"]
-mod common;
 mod data;
 mod kept;
 mod networks;

@@ -11,11 +11,11 @@ use ssprop::train::Evaluation;
 use ssprop::Error;
 
 use crate::args::Args;
-use crate::common::history::{self, Record};
-use crate::common::output::{folder_of, Output};
-use crate::common::{curves, progress::Progress};
 use crate::data;
 use crate::networks::{network, Model, Network, Settings};
+use common::history::{self, Record};
+use common::output::{folder_of, Output};
+use common::{curves, progress::Progress};
 
 const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";

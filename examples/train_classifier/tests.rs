@@ -2,9 +2,9 @@ use clap::Parser;
 use ssprop::prelude::*;
 
 use crate::args::Args;
-use crate::common::history::Epoch;
 use crate::networks::{check, Model};
 use crate::run::{run, Outcome};
+use common::history::Epoch;
 
 fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
     Args::try_parse_from(["train_classifier"].iter().chain(flags))

@@ -42,7 +42,7 @@ fn check_tensors<M: TensorCollection<f32, Cpu>>(net: &M, name: &str, parameters:
     .unwrap();
 
     let fixture: serde_json::Value =
-        serde_json::from_str(include_str!("fixtures/resnet_tensors.json")).unwrap();
+        serde_json::from_str(include_str!("../../fixtures/resnet_tensors.json")).unwrap();
     let mut expected: Vec<(String, Vec<usize>)> =
         serde_json::from_value(fixture[name]["tensors"].clone()).unwrap();
     tensors.found.sort();

@@ -1,5 +1,4 @@
 //! What the training examples share: progress, records of epochs, curves, folders, sweeps of runs.
-#![allow(dead_code)] // Not every example needs everything.
 
 pub mod args;
 pub mod curves;
