@@ -7,6 +7,8 @@ mod attention;
 mod batch_norm;
 mod concat;
 mod conv2d;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod distance;
 mod dropout;
 mod group_norm;

@@ -1,0 +1,13 @@
+//! The CUDA device against the CPU: every operation, and training steps of networks. Runs on a GPU, or
+//! without one on the emulator:
+//! `SSPROP_CUDA_EMULATOR=1 cargo test --features cuda,ci-check --test cuda`
+#![cfg(all(feature = "cuda", any(cuda_emulator, not(feature = "ci-check"))))]
+
+mod support;
+
+mod add;
+mod conv2d;
+mod elementwise;
+mod linear;
+mod optim;
+mod relu;
