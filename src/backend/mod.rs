@@ -8,7 +8,7 @@ mod batch_norm;
 mod concat;
 mod conv2d;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(crate) mod cuda;
 mod distance;
 mod dropout;
 mod group_norm;

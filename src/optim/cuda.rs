@@ -1,59 +1,13 @@
-//! Adam on CUDA: dfdx's own fused kernel, whose formula is the same.
+//! Adam on CUDA.
 
-use dfdx::dtypes::Dtype;
-use dfdx::optim::WeightDecay;
 use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::{Cuda, Storage, Tensor};
-use dfdx::tensor_ops::Device;
 
 use super::kernel::{AdamKernel, AdamStep};
+use crate::backend::cuda::adam;
+use crate::bridge::Views;
 use crate::error::{Error, Result};
-
-fn update<S: Shape, E: Dtype, D: Device<E>>(
-    step: &AdamStep,
-    param: &mut Tensor<S, E, D>,
-    exp_avg: &mut <D as Storage<E>>::Vec,
-    exp_avg_sq: &mut <D as Storage<E>>::Vec,
-    grad: &mut <D as Storage<E>>::Vec,
-) -> Result<()> {
-    let cfg = &step.cfg;
-    let dev = param.device().clone();
-    let len = param.shape().num_elements();
-    for (what, found) in [
-        ("elements of the gradient", Storage::<E>::len(&dev, grad)),
-        (
-            "elements of the first moment",
-            Storage::<E>::len(&dev, exp_avg),
-        ),
-        (
-            "elements of the second moment",
-            Storage::<E>::len(&dev, exp_avg_sq),
-        ),
-    ] {
-        if found != len {
-            return Err(Error::shape("adam", what, len, found));
-        }
-    }
-    let t = i32::try_from(step.step)
-        .map_err(|_| Error::parameter("step", step.step, "at most 2^31 - 1 on CUDA"))?;
-    let dfdx_cfg = dfdx::optim::AdamConfig {
-        lr: cfg.lr,
-        betas: cfg.betas,
-        eps: cfg.eps,
-        weight_decay: match (cfg.weight_decay != 0.0, cfg.decoupled) {
-            (false, _) => None,
-            (true, false) => Some(WeightDecay::L2(cfg.weight_decay)),
-            (true, true) => Some(WeightDecay::Decoupled(cfg.weight_decay)),
-        },
-    };
-    dfdx_cfg
-        .try_update(t, param, exp_avg, exp_avg_sq, grad)
-        .map_err(Error::device)?;
-    if step.zero_grad {
-        dev.try_fill_with_zeros(grad).map_err(Error::device)?;
-    }
-    Ok(())
-}
+use crate::kernels::args;
 
 macro_rules! cuda_kernel {
     ($($e:ty),*) => {$(
@@ -66,7 +20,22 @@ macro_rules! cuda_kernel {
                 exp_avg_sq: &mut Self::Vec,
                 grad: &mut Self::Vec,
             ) -> Result<()> {
-                update(step, param, exp_avg, exp_avg_sq, grad)
+                let step = args::adam::AdamStep {
+                    lr: step.cfg.lr,
+                    betas: step.cfg.betas,
+                    eps: step.cfg.eps,
+                    weight_decay: step.cfg.weight_decay,
+                    decoupled: step.cfg.decoupled,
+                    step: step.step,
+                    zero_grad: step.zero_grad,
+                };
+                adam::adam_update(
+                    &step,
+                    <Self as Views<$e>>::view_mut("adam", param)?,
+                    <Self as Views<$e>>::buffer_mut(exp_avg),
+                    <Self as Views<$e>>::buffer_mut(exp_avg_sq),
+                    <Self as Views<$e>>::buffer_mut(grad),
+                )
             }
 
             fn ema_update<S: Shape>(
@@ -78,9 +47,11 @@ macro_rules! cuda_kernel {
                 if average.shape() != param.shape() {
                     return Err(Error::shape("ema", "shape", average.shape(), param.shape()));
                 }
-                average
-                    .try_axpy(1.0 - rate, param, rate)
-                    .map_err(Error::device)
+                adam::ema_update(
+                    rate,
+                    <Self as Views<$e>>::view_mut("ema", average)?,
+                    <Self as Views<$e>>::view("ema", param)?,
+                )
             }
 
             fn buffer_to_host(&self, buffer: &Self::Vec) -> Result<Vec<$e>> {

@@ -9,5 +9,6 @@ mod add;
 mod conv2d;
 mod elementwise;
 mod linear;
+mod memory;
 mod optim;
 mod relu;

@@ -36,6 +36,12 @@ kernels() {
 export -f kernels
 
 jobs=$(nproc)
+# What our kernels include is part of them.
+for header in "$(dirname "$1")"/*.cuh; do
+    for object in "$out"/ssprop_*.o; do
+        [ "$object" -nt "$header" ] || rm -f "$object"
+    done
+done
 # Ours may share a file's name with dfdx's.
 for source in "$@"; do
     copy=$out/ssprop_$(basename "$source")

@@ -30,8 +30,8 @@ int intern(void **handle, const char *name) {
     return 0;
 }
 int alloc(uint64_t *ptr, size_t bytes) {
-    void *p = aligned_alloc(256, (bytes + 256) / 256 * 256); // never null, as the driver's for 0 bytes
-    if (!p) return 2;
+    void *p; // never null, as the driver's for 0 bytes
+    if (posix_memalign(&p, 256, bytes ? bytes : 1)) return 2;
     memset(p, 0xff, bytes); // NaN: whoever reads before he writes shall know
     std::lock_guard<std::mutex> guard(lock);
     live[*ptr = (uint64_t)p] = bytes;
@@ -56,6 +56,11 @@ int handle(void **out) { static char some; *out = &some; return 0; }
 // Sums in f64, in loops along the columns of a and b.
 template <class T> int gemm(int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, const T *b, int ldb,
                             const T *beta, T *c, int ldc) {
+    // cuBLAS's own conditions.
+    if (m < 0 || n < 0 || k < 0 || lda < std::max(1, ta ? k : m) || ldb < std::max(1, tb ? n : k) || ldc < std::max(1, m)) {
+        fprintf(stderr, "emu: gemm %d %d %d with leading dimensions %d %d %d\n", m, n, k, lda, ldb, ldc);
+        return 7; // CUBLAS_STATUS_INVALID_VALUE
+    }
     std::vector<double> sums(m);
     std::vector<T> column(k);
     for (int j = 0; j < n; j++) {
@@ -155,7 +160,8 @@ int cublasGetMathMode(void *, int *mode) { *mode = math_mode; return 0; }
     int cublas##L##gemmStridedBatched(void *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda,   \
                                       long long sa, const T *b, int ldb, long long sb, const T *beta, T *c, int ldc,      \
                                       long long sc, int count) {                                                          \
-        for (int i = 0; i < count; i++) gemm(ta, tb, m, n, k, alpha, a + i * sa, lda, b + i * sb, ldb, beta, c + i * sc, ldc); \
+        for (int i = 0; i < count; i++)                                                                                    \
+            if (int err = gemm(ta, tb, m, n, k, alpha, a + i * sa, lda, b + i * sb, ldb, beta, c + i * sc, ldc)) return err; \
         return 0;                                                                                                         \
     }
 GEMM(float, S)

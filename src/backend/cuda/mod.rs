@@ -1,5 +1,6 @@
 //! The operations on CUDA: each launches the kernels of its `.cu` file in `kernels/cuda`.
 
+pub(crate) mod adam;
 mod add;
 mod add_relu;
 mod concat;

@@ -1,6 +1,7 @@
 //! What an operation's kernels are told beside the memory that they read and write: sizes and
 //! options, the same for every device.
 
+pub mod adam;
 pub mod attention;
 pub mod batch_norm;
 pub mod concat;

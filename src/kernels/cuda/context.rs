@@ -1,13 +1,14 @@
 //! What a thread keeps of a device: its kernels' functions, a cuBLAS handle, a workspace.
 //!
-//! All contexts of a device share its default stream, on which dfdx's kernels run too: everything happens
+//! All contexts of a device share its default stream, on which everybody's kernels run: everything happens
 //! in the order in which it was asked for, and memory is freed in that order.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use cudarc::cublas::sys::{cublasHandle_t, cublasMath_t, cublasSetMathMode};
 use cudarc::cublas::CudaBlas;
 use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
 use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
@@ -52,6 +53,8 @@ pub(super) fn failed(err: impl std::fmt::Debug) -> Error {
 pub(super) struct Context {
     device: Arc<CudaDevice>,
     blas: CudaBlas,
+    /// Whether the handle's products round to TF32.
+    tf32: Cell<bool>,
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
@@ -66,6 +69,7 @@ impl Context {
         Ok(Self {
             blas: CudaBlas::new(device.clone()).map_err(failed)?,
             device,
+            tf32: Cell::new(false),
             modules: RefCell::default(),
             functions: RefCell::default(),
             workspace: RefCell::default(),
@@ -77,8 +81,20 @@ impl Context {
         &self.device
     }
 
-    pub(super) fn blas(&self) -> &CudaBlas {
-        &self.blas
+    /// The handle of cuBLAS, whose products round to TF32 or not.
+    pub(super) fn blas(&self, tf32: bool) -> Result<cublasHandle_t> {
+        let handle = *self.blas.handle();
+        if self.tf32.get() != tf32 {
+            let mode = match tf32 {
+                true => cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
+                false => cublasMath_t::CUBLAS_DEFAULT_MATH,
+            };
+            // SAFETY: the handle is this context's own, and lives.
+            let set = unsafe { cublasSetMathMode(handle, mode) };
+            set.result().map_err(failed)?;
+            self.tf32.set(tf32);
+        }
+        Ok(handle)
     }
 
     /// The kernel `name` of `source`, which is loaded when it is first asked for.

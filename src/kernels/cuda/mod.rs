@@ -9,7 +9,7 @@ mod context;
 mod launch;
 mod memory;
 
-pub use blas::{multiply, Matrix, Product};
+pub use blas::{multiply, use_tf32, Matrix, Product};
 pub use context::free_workspaces;
 pub use launch::{launch, Arg, Grid};
 pub use memory::{download, indices, with_workspace, Slice, SliceMut};
@@ -38,6 +38,7 @@ macro_rules! sources {
 }
 
 sources! {
+    ADAM = "adam";
     ADD = "add";
     ADD_RELU = "add_relu";
     CHANNELS = "channels";
