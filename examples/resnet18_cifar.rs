@@ -141,7 +141,7 @@ where
         ..AdamConfig::adam()
     };
     let mut trainer: Trainer<Net<D>, D> =
-        Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?
+        Trainer::new(ResNet18::<10>::build_on_device(dev), config)?
             .with_schedule(args.schedule.with(args.drop_rate))?;
     let mut metadata = metadata(args, name, train.len());
     let mut records = match &args.resume {

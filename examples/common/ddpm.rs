@@ -138,7 +138,7 @@ impl Checkpoint {
         M: Denoiser<C, H, W, D> + TensorCollection<f32, D>,
         D: Backend<f32>,
     {
-        let mut net = dev.build_module::<B, f32>();
+        let mut net = B::build_on_device(dev);
         match self.metadata.contains_key("ema_updates") {
             true => checkpoint::load_average(&self.path, &mut net)?,
             false => checkpoint::load(&self.path, &mut net)?,
