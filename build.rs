@@ -23,9 +23,12 @@ fn main() {
     if !feature("CI_CHECK") {
         println!("cargo:rerun-if-env-changed=CUDA_PATH");
         sources().iter().for_each(|source| compile(source, &out));
-    } else if std::env::var_os("SSPROP_CUDA_EMULATOR").is_some() {
+    } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
         println!("cargo:rerun-if-changed={EMULATOR}");
-        emulate(&out.join("emulator"));
+        emulate(&out.join(format!("emulator-{mode}")));
+        if mode == "sanitize" {
+            println!("cargo:rustc-link-arg=-fsanitize=address,undefined");
+        }
     }
 }
 

@@ -18,6 +18,10 @@ done
 export includes="-I$here -I$dfdx/utilities"
 export flags="-O2 -std=c++17 -w -fPIC $includes"
 export here out
+# SSPROP_CUDA_EMULATOR=sanitize: with checks of every access, in our kernels.
+sanitize=
+[ "${SSPROP_CUDA_EMULATOR:-}" != sanitize ] ||
+    sanitize="-fsanitize=address,undefined -fno-sanitize-recover=undefined -g"
 
 # kernels SOURCE FLAGS...: an object in which every extern "C" kernel of the source registers its name.
 kernels() {
@@ -47,7 +51,7 @@ for source in "$@"; do
     copy=$out/ssprop_$(basename "$source")
     cmp -s "$source" "$copy" || cp "$source" "$copy"
 done
-printf '%s\n' "$@" | sed "s|.*/|$out/ssprop_|" | xargs -P "$jobs" -I{} bash -euc "kernels {} -I$(dirname "$1")"
+printf '%s\n' "$@" | sed "s|.*/|$out/ssprop_|" | xargs -P "$jobs" -I{} bash -euc "kernels {} -I$(dirname "$1") $sanitize"
 find "$dfdx" -name '*.cu' | xargs -P "$jobs" -I{} bash -euc 'kernels {} -D__CUDA_ARCH__=900 -DEMU_WEAK_DEVICE'
 
 $CXX $flags -c "$here/emu.cpp" -o "$out/emu.o"
