@@ -6,9 +6,15 @@
 mod support;
 
 mod add;
+mod attention;
+mod batch_norm;
 mod conv2d;
 mod elementwise;
+mod group_norm;
+mod layers;
 mod linear;
 mod memory;
+mod networks;
 mod optim;
+mod pool;
 mod relu;

@@ -3,11 +3,15 @@
 pub(crate) mod adam;
 mod add;
 mod add_relu;
+mod attention;
+mod batch_norm;
 mod concat;
 mod conv2d;
 mod distance;
 mod dropout;
+mod group_norm;
 mod linear;
+mod pool;
 mod relu;
 mod silu;
 mod upsample;

@@ -31,11 +31,17 @@ static __device__ inline float silu_grad(float v, float dy) {
     return dy * (s + v * s * (1 - s));
 }
 
+// The sum of a warp's values, for each of its 32 lanes. Always in one order.
+template <typename T> static __device__ T warp_sum(T value) {
+    for (int distance = 16; distance > 0; distance /= 2)
+        value += __shfl_xor_sync(0xffffffffu, value, distance);
+    return value;
+}
+
 // The sum of the block's values, for every thread; blockDim.x is a multiple of 32. Always in one order.
 template <typename T> static __device__ T block_sum(T value) {
     __shared__ T of_warp[32];
-    for (int distance = 16; distance > 0; distance /= 2)
-        value += __shfl_xor_sync(0xffffffffu, value, distance);
+    value = warp_sum(value);
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
     __syncthreads();
     T sum = 0;

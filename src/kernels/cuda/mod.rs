@@ -41,11 +41,15 @@ sources! {
     ADAM = "adam";
     ADD = "add";
     ADD_RELU = "add_relu";
+    ATTENTION = "attention";
+    BATCH_NORM = "batch_norm";
     CHANNELS = "channels";
     CONCAT = "concat";
     CONV2D = "conv2d";
     DISTANCE = "distance";
     DROPOUT = "dropout";
+    GROUP_NORM = "group_norm";
+    POOL = "pool";
     RELU = "relu";
     ROWS = "rows";
     SILU = "silu";
