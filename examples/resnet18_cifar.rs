@@ -4,6 +4,7 @@
 //!     cargo run --example resnet18_cifar
 //!     cargo run --example resnet18_cifar -- --data cifar-10-binary.tar.gz \
 //!         --batch-size 128 --epochs 50
+//!     cargo run --features cuda --example resnet18_cifar -- --device cuda
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,9 @@ use std::time::Instant;
 
 use clap::Parser;
 use common::args::{self, Schedule};
+use common::device::Device;
 use common::history::{self, Record};
+use common::on_device;
 use common::output::Output;
 use common::profile::Profile;
 use common::{curves, progress::Progress};
@@ -20,9 +23,10 @@ use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
 use ssprop::models::modules;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
-use ssprop::Error;
+use ssprop::train::ImageClassifier;
+use ssprop::{Backend, Error};
 
-type Net = modules::ResNet18<10, 3, f32, Cpu>;
+type Net<D> = modules::ResNet18<10, 3, f32, D>;
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 3] = ["checkpoint.safetensors", "metrics.csv", "curves.svg"];
@@ -61,6 +65,9 @@ struct Args {
     /// Test images, the same number of each class [default: all, 1000 of the bundled]
     #[arg(long, value_parser = args::count)]
     test_limit: Option<usize>,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     threads: Option<usize>,
@@ -81,7 +88,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.threads, || run(&args)).flatten() {
+    let run = || on_device!(args.device, args.seed, |dev| run(&args, &dev));
+    match ssprop::on_threads(args.threads, run).flatten() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
             eprintln!("error: {err}");
@@ -90,7 +98,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> ssprop::Result<()> {
+fn run<D>(args: &Args, dev: &D) -> ssprop::Result<()>
+where
+    D: Backend<f32>,
+    ResNet18<10>: BuildOnDevice<D, f32, Built = Net<D>>,
+    Net<D>: ImageClassifier<3, 32, 32, 10, D>,
+{
     let start = Instant::now();
     // Before training, so that a folder that cannot be used does not cost an epoch.
     let output = Output {
@@ -121,13 +134,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
     };
     let (train_loader, test_loader) = (loader(&train)?.shuffle(args.seed), loader(&test)?);
 
-    let dev = Cpu::seed_from_u64(args.seed);
     let config = AdamConfig {
         lr: args.lr,
         ..AdamConfig::adam()
     };
-    let mut trainer: Trainer<Net, Cpu> =
-        Trainer::new(dev.build_module::<ResNet18<10>, f32>(), config)?
+    let mut trainer: Trainer<Net<D>, D> =
+        Trainer::new(ResNet18::<10>::build_on_device(dev), config)?
             .with_schedule(args.schedule.with(args.drop_rate))?;
     let mut metadata = metadata(args, name, train.len());
     let mut records = match &args.resume {
@@ -156,9 +168,9 @@ fn run(args: &Args) -> ssprop::Result<()> {
         if args.profile {
             ssprop::profile::start();
         }
-        let report = trainer.train_epoch::<3, 32, 32, 10>(&dev, &train_loader, &mut progress)?;
+        let report = trainer.train_epoch::<3, 32, 32, 10>(dev, &train_loader, &mut progress)?;
         profile.add(&report, &ssprop::profile::stop());
-        let result = trainer.evaluate::<3, 32, 32, 10>(&dev, &test_loader)?;
+        let result = trainer.evaluate::<3, 32, 32, 10>(dev, &test_loader)?;
         records.push(Record::new(&report, &result));
         progress.line(&history::line(&records[records.len() - 1], epochs));
         // After every epoch, so that a run that is stopped has lost no more than one.
@@ -170,7 +182,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
     progress.finish();
     write_results(out, name, &records)?;
 
-    let cost = ModelCost::of::<Net>([3, 32, 32])?;
+    let cost = ModelCost::of::<Net<D>>([3, 32, 32])?;
     let dense_flops = records
         .iter()
         .map(|r| cost.per_epoch(r.train_images, args.batch_size, DropRate::DENSE));
@@ -222,11 +234,14 @@ fn metadata(args: &Args, data: &str, images: usize) -> Metadata {
 
 /// Goes back to a checkpoint of the same run, and returns the records of its epochs and what is
 /// changed from now on.
-fn resume(
-    trainer: &mut Trainer<Net, Cpu>,
+fn resume<D>(
+    trainer: &mut Trainer<Net<D>, D>,
     path: &Path,
     wanted: &Metadata,
-) -> ssprop::Result<(Vec<Record>, Vec<String>)> {
+) -> ssprop::Result<(Vec<Record>, Vec<String>)>
+where
+    D: Backend<f32>,
+{
     let format = |what: String| Error::Format {
         path: path.to_owned(),
         what,
@@ -278,6 +293,7 @@ mod tests {
             ("--lr", "-1", "greater than 0"),
             ("--lr", "nan", "greater than 0"),
             ("--schedule", "zigzag", "bar, dense, constant"),
+            ("--device", "tpu", "cpu, cuda"),
             ("--seed", "-1", "--seed"),
         ] {
             let arg = format!("{flag}={value}");

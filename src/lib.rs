@@ -110,15 +110,20 @@ mod threads;
 pub mod train;
 
 pub use backend::Backend;
+#[cfg(feature = "cuda")]
+pub use bridge::cuda_device;
 pub use bridge::free_buffers;
 pub use error::{Error, Result};
+#[cfg(feature = "cuda")]
+pub use kernels::cuda::use_tf32;
 pub use threads::on_threads;
 
 /// What the tests and the benches reach into. No part of the API.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::backend::{AdamKernel, Conv2DKernel};
-    pub use crate::bridge::Buffer;
+    pub use crate::backend::*;
+    pub use crate::bridge::{Buffer, Views};
+    pub use crate::kernels::args;
     pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
     pub use crate::kernels::args::Fill;
     pub use crate::kernels::reference;

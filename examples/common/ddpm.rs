@@ -11,7 +11,7 @@ use ssprop::diffusion::{
     BetaSchedule, Denoiser, Diffusion, Parameterization, SampleRun, SampleStep, Sampler,
 };
 use ssprop::prelude::*;
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 /// Samples that go through a network at once.
 pub const SAMPLE_BATCH: usize = 64;
@@ -126,24 +126,25 @@ impl Checkpoint {
     }
 
     /// Draws samples with the network of type `B`, which has to be that of [`unet`](Self::unet).
-    pub fn sample<B, M, const C: usize, const H: usize, const W: usize>(
+    pub fn sample<B, M, D, const C: usize, const H: usize, const W: usize>(
         &self,
+        dev: &D,
         sampler: &Sampler,
         run: SampleRun,
         observer: &mut dyn FnMut(&SampleStep<'_>),
     ) -> ssprop::Result<Vec<f32>>
     where
-        B: BuildOnDevice<Cpu, f32, Built = M>,
-        M: Denoiser<C, H, W, Cpu> + TensorCollection<f32, Cpu>,
+        B: BuildOnDevice<D, f32, Built = M>,
+        M: Denoiser<C, H, W, D> + TensorCollection<f32, D>,
+        D: Backend<f32>,
     {
-        let dev = Cpu::default();
-        let mut net = dev.build_module::<B, f32>();
+        let mut net = B::build_on_device(dev);
         match self.metadata.contains_key("ema_updates") {
             true => checkpoint::load_average(&self.path, &mut net)?,
             false => checkpoint::load(&self.path, &mut net)?,
         };
         let diffusion = self.process.diffusion()?;
-        sampler.sample::<C, H, W, _, _>(&diffusion, &net, &dev, run, observer)
+        sampler.sample::<C, H, W, _, _>(&diffusion, &net, dev, run, observer)
     }
 }
 

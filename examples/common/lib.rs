@@ -3,6 +3,7 @@
 pub mod args;
 pub mod curves;
 pub mod ddpm;
+pub mod device;
 pub mod grid;
 pub mod history;
 pub mod output;

@@ -7,6 +7,7 @@ use ssprop::Error;
 
 use common::args;
 use common::ddpm::SamplerKind;
+use common::device::Device;
 
 /// The network that comes with the crate.
 const SHIPPED: &str = concat!(
@@ -39,6 +40,9 @@ pub struct Args {
     /// Share of the noise that ddim draws on the way, 0 to 1 [default: 0]
     #[arg(long, value_parser = share)]
     pub eta: Option<f64>,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     pub threads: Option<usize>,
@@ -117,6 +121,7 @@ mod tests {
             ("--eta", "1.5", "0..=1"),
             ("--eta", "nan", "0..=1"),
             ("--sampler", "euler", "ddpm, ddim"),
+            ("--device", "tpu", "cpu, cuda"),
             ("--threads", "0", "1..=1024"),
         ] {
             let arg = format!("{flag}={value}");

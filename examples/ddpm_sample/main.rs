@@ -5,7 +5,8 @@
 //!     cargo run --example ddpm_sample -- --sampler ddim --steps 20 --trajectory trajectory.png
 //!     cargo run --example ddpm_sample -- --checkpoint runs/ddpm-celeba/model.safetensors --count 16
 //!
-//! The same seed gives the same picture, whatever the number of threads.
+//! The same seed gives the same picture, whatever the number of threads. With the feature `cuda` and
+//! `--device cuda` the network runs on a GPU.
 
 mod args;
 #[cfg(test)]
@@ -19,10 +20,12 @@ use args::Args;
 use clap::Parser;
 use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
 use common::grid::write_grid;
+use common::on_device;
 use common::output::prepare_file;
 use common::progress::Sampling;
 use ssprop::diffusion::{SampleRun, SampleStep, Sampler};
 use ssprop::prelude::*;
+use ssprop::Backend;
 use trajectory::{Shown, Trajectory};
 
 /// Images of a strip.
@@ -73,11 +76,14 @@ fn run(args: &Args) -> ssprop::Result<()> {
     );
     let progress = Sampling::new(run, steps);
     let start = Instant::now();
-    let samples = sample(&checkpoint, &sampler, run, &mut |done| {
+    let mut observer = |done: &SampleStep<'_>| {
         progress.step(done);
         for (_, strip) in &mut strips {
             strip.step(done);
         }
+    };
+    let samples = on_device!(args.device, 0, |dev| {
+        sample(&checkpoint, &dev, &sampler, run, &mut observer)
     })?;
     progress.finish();
     println!("Drawn in {:.1} s", start.elapsed().as_secs_f64());
@@ -94,14 +100,17 @@ fn run(args: &Args) -> ssprop::Result<()> {
 }
 
 /// Draws with the network that the checkpoint is of.
-fn sample(
+fn sample<D: Backend<f32>>(
     checkpoint: &Checkpoint,
+    dev: &D,
     sampler: &Sampler,
     run: SampleRun,
     observer: &mut dyn FnMut(&SampleStep<'_>),
 ) -> ssprop::Result<Vec<f32>> {
     match checkpoint.unet {
-        UNet::Mnist => checkpoint.sample::<MnistUNet, _, 1, 32, 32>(sampler, run, observer),
-        UNet::CelebA => checkpoint.sample::<CelebAUNet, _, 3, 64, 64>(sampler, run, observer),
+        UNet::Mnist => checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(dev, sampler, run, observer),
+        UNet::CelebA => {
+            checkpoint.sample::<CelebAUNet, _, _, 3, 64, 64>(dev, sampler, run, observer)
+        }
     }
 }

@@ -98,7 +98,9 @@ fn samples_do_not_depend_on_the_batch() {
             count: 5,
             batch,
         };
-        let samples = checkpoint.sample::<MnistUNet, _, 1, 32, 32>(&sampler, run, &mut |_| ());
+        let dev = Cpu::default();
+        let samples =
+            checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(&dev, &sampler, run, &mut |_| ());
         samples
             .unwrap()
             .iter()

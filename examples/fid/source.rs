@@ -96,12 +96,14 @@ impl<'a> Samples<'a> {
             batch: SAMPLE_BATCH.min(count),
         };
         let diffusion = self.checkpoint.process.diffusion()?;
+        let dev = Cpu::default();
         let progress = Sampling::new(run, self.sampler.timesteps(&diffusion)?.len());
-        let images =
-            self.checkpoint
-                .sample::<MnistUNet, _, 1, 32, 32>(&self.sampler, run, &mut |done| {
-                    progress.step(done)
-                })?;
+        let images = self.checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(
+            &dev,
+            &self.sampler,
+            run,
+            &mut |done| progress.step(done),
+        )?;
         progress.finish();
         to_dataset(&images, UNet::Mnist.shape())
     }

@@ -130,7 +130,7 @@ on_cpu!(Conv2DKernel {
         dx: &mut [E],
         fill: Fill,
     ) -> Result<()> {
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
         E::backward_input(shape, weight, dy, dx, fill);
@@ -143,7 +143,7 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         dw: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
         E::backward_weight(shape, x, dy, dw);
@@ -155,7 +155,7 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         db: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check_len("db", db.len(), &[shape.c_out])?;
         channels::backward_bias(shape, dy, db);
         Ok(())
@@ -197,7 +197,7 @@ on_cpu!(Conv2DKernel {
 });
 
 /// That memory has as many elements as its shape asks for.
-fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
+pub(super) fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
     if found == shape.iter().product::<usize>() {
         return Ok(());
     }
@@ -209,12 +209,12 @@ fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
     })
 }
 
-/// That `dy` has the size that `shape` says, and its kept channels are ascending, unique and below
+/// That `dy` elements are as many as `shape` says, and the kept channels are ascending, unique and below
 /// C_out.
-fn check_grad<E>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
+pub(super) fn check_grad(shape: &Conv2DShape, dy: usize, kept: Option<&[usize]>) -> Result<()> {
     shape.check()?;
-    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out)))?;
-    let kept = dy.kept.unwrap_or_default();
+    check_len("dy", dy, &shape.y(kept.map_or(shape.c_out, <[usize]>::len)))?;
+    let kept = kept.unwrap_or_default();
     let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
     if ascending && kept.last().is_none_or(|&last| last < shape.c_out) {
         return Ok(());

@@ -85,7 +85,7 @@ on_cpu!(LinearKernel {
         fill: Fill,
     ) -> Result<()> {
         check("weight", weight.len(), [shape.outputs, shape.inputs])?;
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check("dx", dx.len(), [shape.batch, shape.inputs])?;
         linear::backward_input(shape, weight, dy, dx, fill);
         Ok(())
@@ -98,7 +98,7 @@ on_cpu!(LinearKernel {
         dw: &mut [E],
     ) -> Result<()> {
         check("x", x.len(), [shape.batch, shape.inputs])?;
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check("dw", dw.len(), [shape.outputs, shape.inputs])?;
         linear::backward_weight(shape, x, dy, dw);
         Ok(())
@@ -109,7 +109,7 @@ on_cpu!(LinearKernel {
         dy: OutputGrad<'_, &[E]>,
         db: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy)?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
         check("db", db.len(), [shape.outputs, 1])?;
         linear::backward_bias(dy, db);
         Ok(())
@@ -117,7 +117,7 @@ on_cpu!(LinearKernel {
 });
 
 /// That memory has as many elements as its shape asks for.
-fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Result<()> {
+pub(super) fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Result<()> {
     if Some(found) == shape[0].checked_mul(shape[1]) {
         return Ok(());
     }
@@ -129,13 +129,10 @@ fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Result<()> {
     })
 }
 
-fn check_grad<E>(shape: &LinearShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
-    check(
-        "dy",
-        dy.data.len(),
-        [shape.batch, dy.channels(shape.outputs)],
-    )?;
-    let kept = dy.kept.unwrap_or_default();
+pub(super) fn check_grad(shape: &LinearShape, dy: usize, kept: Option<&[usize]>) -> Result<()> {
+    let channels = kept.map_or(shape.outputs, <[usize]>::len);
+    check("dy", dy, [shape.batch, channels])?;
+    let kept = kept.unwrap_or_default();
     match kept.iter().find(|&&feature| feature >= shape.outputs) {
         None => Ok(()),
         Some(feature) => Err(Error::parameter(

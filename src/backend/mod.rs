@@ -8,6 +8,8 @@ mod attention;
 mod batch_norm;
 mod concat;
 mod conv2d;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 mod distance;
 mod dropout;
 mod group_norm;

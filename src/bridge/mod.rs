@@ -5,9 +5,11 @@
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`upload`] makes tensors of values.
-//! [`tensors`] walks through a module's tensors.
+//! [`tensors`] walks through a module's tensors. `cuda` has the same for CUDA devices.
 
 pub mod buffer;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod device_error;
 pub mod grad;
 pub mod hidden;
@@ -20,6 +22,8 @@ pub mod view;
 
 pub use crate::kernels::args::Fill;
 pub use buffer::Buffer;
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use device_error::DeviceError;
 pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};

@@ -34,7 +34,7 @@ use crate::kernels::cpu::workspace;
 const RECENT: usize = 64;
 /// Bytes that may be kept beyond that.
 const SLACK: usize = 64 << 20;
-/// Smaller buffers are left to the allocator.
+/// Smaller buffers are left to the allocator, on the CPU.
 const MIN_LEN: usize = 1024;
 /// How many times the most that was out at one time a step hands out before it counts as ended though
 /// some is still out.
@@ -46,7 +46,7 @@ pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
     fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<E, Self>) -> R) -> R;
 
     /// The device that pooled memory is allocated on: its cache of freed tensors has to be off.
-    fn pool_device(&self) -> &Self;
+    fn pool_device(&self) -> Self;
 
     /// A contiguous tensor in another shape. No data move.
     ///
@@ -142,14 +142,16 @@ pub struct Pools<E: Dtype, D: Storage<E>> {
 }
 
 impl<E: Dtype, D: Storage<E>> Pools<E, D> {
-    const fn new() -> Self {
+    /// Pools of buffers of at least `smallest` elements.
+    pub(super) const fn new(smallest: usize) -> Self {
         Self {
-            buffers: Pool::new(size_of::<E>()),
-            tensors: Pool::new(size_of::<E>()),
+            buffers: Pool::new(size_of::<E>(), smallest),
+            tensors: Pool::new(size_of::<E>(), smallest),
         }
     }
 
-    fn clear(&mut self) -> impl Sized {
+    /// Takes out all that is kept.
+    pub(super) fn clear(&mut self) -> impl Sized {
         (self.buffers.clear(), self.tensors.clear())
     }
 }
@@ -160,7 +162,7 @@ static POOL_DEVICE: LazyLock<Cpu> = LazyLock::new(Cpu::default);
 
 macro_rules! cpu_pools {
     ($($E:ty, $POOLS:ident);*) => {$(
-        static $POOLS: Mutex<Pools<$E, Cpu>> = Mutex::new(Pools::new());
+        static $POOLS: Mutex<Pools<$E, Cpu>> = Mutex::new(Pools::new(MIN_LEN));
 
         impl Pooling<$E> for Cpu {
             fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<$E, Cpu>) -> R) -> R {
@@ -168,8 +170,8 @@ macro_rules! cpu_pools {
                 f(&mut $POOLS.lock().unwrap_or_else(PoisonError::into_inner))
             }
 
-            fn pool_device(&self) -> &Cpu {
-                &POOL_DEVICE
+            fn pool_device(&self) -> Cpu {
+                POOL_DEVICE.clone()
             }
 
             fn reshape<S: Shape, To: Shape>(
@@ -191,8 +193,8 @@ macro_rules! cpu_pools {
 }
 cpu_pools!(f32, F32_POOLS; f64, F64_POOLS);
 
-/// Frees the CPU memory that is kept for the next step: activations, gradients, and the kernels'
-/// workspaces of every thread.
+/// Frees the memory that is kept for the next step: activations, gradients, and the kernels'
+/// workspaces, the CPU's of every thread and a CUDA device's of this one.
 ///
 /// What is kept without it is bounded. For each element type, activations take, with what is in use, at
 /// most what the largest of the last 64 steps needed and 64 MiB more, a step being a training step, a
@@ -216,6 +218,8 @@ pub fn free_buffers() {
     let freed64 = Pooling::<f64>::with_pools(cpu, Pools::clear);
     drop((freed32, freed64));
     workspace::free_all();
+    #[cfg(feature = "cuda")]
+    super::cuda::free_cuda_buffers();
 }
 
 /// Memory of one kind, by length.
@@ -223,6 +227,8 @@ pub fn free_buffers() {
 struct Pool<V> {
     classes: BTreeMap<usize, SizeClass<V>>,
     element_bytes: usize,
+    /// Smaller buffers are not kept.
+    smallest: usize,
     /// Bytes handed out, and bytes kept.
     live: usize,
     idle: usize,
@@ -247,10 +253,11 @@ struct SizeClass<V> {
 }
 
 impl<V> Pool<V> {
-    const fn new(element_bytes: usize) -> Self {
+    const fn new(element_bytes: usize, smallest: usize) -> Self {
         Self {
             classes: BTreeMap::new(),
             element_bytes,
+            smallest,
             live: 0,
             idle: 0,
             step: 0,
@@ -264,7 +271,7 @@ impl<V> Pool<V> {
     /// A kept buffer of `len` elements, or `None` if the caller has to allocate one, and buffers to
     /// free.
     fn take(&mut self, len: usize) -> (Option<V>, Vec<V>) {
-        if len < MIN_LEN {
+        if len < self.smallest {
             return (None, Vec::new());
         }
         let bytes = len * self.element_bytes;
@@ -413,7 +420,7 @@ mod tests {
 
     impl Model {
         fn new() -> Self {
-            let pool = Pool::new(1);
+            let pool = Pool::new(1, MIN_LEN);
             Self {
                 pool,
                 allocated: 0,
@@ -527,7 +534,7 @@ mod tests {
 
     #[test]
     fn a_step_that_ends_half_way_counts_what_is_out_once() {
-        let mut pool = Pool::<usize>::new(1);
+        let mut pool = Pool::<usize>::new(1, MIN_LEN);
         for _ in 0..5 {
             pool.take(300 * MB);
         }
@@ -544,7 +551,7 @@ mod tests {
 
     #[test]
     fn small_and_foreign_buffers_are_not_kept() {
-        let mut pool = Pool::<usize>::new(4);
+        let mut pool = Pool::<usize>::new(4, MIN_LEN);
         assert_eq!(pool.take(MIN_LEN - 1), (None, vec![]));
         assert_eq!(pool.put(MIN_LEN - 1, 1), [1]);
         assert_eq!(pool.put(MIN_LEN, 2), [2]);

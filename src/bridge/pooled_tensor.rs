@@ -109,7 +109,7 @@ impl<S: Shape, E: Dtype, D: Pooling<E>> PooledTensor<S, E, D> {
     where
         D: Views<E>,
     {
-        D::view("hidden tensor", self)
+        D::view_contiguous("hidden tensor", self)
     }
 
     /// Its elements, to write: of one that has just been taken.
@@ -123,7 +123,7 @@ impl<S: Shape, E: Dtype, D: Pooling<E>> PooledTensor<S, E, D> {
     where
         D: Views<E>,
     {
-        D::view_mut("hidden tensor", self.tensor_mut())
+        D::view_new("hidden tensor", self.tensor_mut())
     }
 
     /// The tensor, for the caller: a copy if it is the pool's.

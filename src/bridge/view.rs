@@ -31,6 +31,29 @@ pub trait Views<E: Dtype>: Storage<E> {
         tensor: &'a mut Tensor<S, E, Self>,
     ) -> Result<Self::ViewMut<'a>>;
 
+    /// [`view`](Self::view) of a tensor that is known to be contiguous: an operation's output.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    fn view_contiguous<'a, S: Shape>(
+        op: &'static str,
+        tensor: &'a Tensor<S, E, Self>,
+    ) -> Result<Self::View<'a>> {
+        Self::view(op, tensor)
+    }
+
+    /// [`view_mut`](Self::view_mut) of a tensor that is known to be contiguous and shared with nobody: one
+    /// that has just been made.
+    ///
+    /// # Errors
+    /// As [`view`](Self::view).
+    fn view_new<'a, S: Shape>(
+        op: &'static str,
+        tensor: &'a mut Tensor<S, E, Self>,
+    ) -> Result<Self::ViewMut<'a>> {
+        Self::view_mut(op, tensor)
+    }
+
     /// A buffer's elements.
     fn buffer(buffer: &Self::Vec) -> Self::View<'_>;
 

@@ -6,4 +6,6 @@
 
 pub mod args;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod reference;

@@ -46,13 +46,24 @@ impl DropoutMask {
         self.block(place / BLOCK).keeps((place % BLOCK) as u32)
     }
 
+    /// What decides the random bits.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// An element is kept if its random bits are not less.
+    pub(crate) fn threshold(&self) -> u32 {
+        // The bits are a fraction of 2^32.
+        (self.rate * 2f64.powi(32)).round() as u32
+    }
+
     /// The part of the mask for elements `number * BLOCK` onwards.
     pub fn block(&self, number: usize) -> MaskBlock {
         let key = mix(self.key, number as u64);
         MaskBlock {
             keys: [key as u32, (key >> 32) as u32],
-            // The bits are a fraction of 2^32.
-            threshold: (self.rate * 2f64.powi(32)).round() as u32,
+            threshold: self.threshold(),
         }
     }
 }

@@ -40,14 +40,14 @@ fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
     for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
         let mut grad = *g;
         if DECAY == L2_DECAY {
-            grad = grad + c.decay * *w;
+            grad += c.decay * *w;
         }
         if DECAY == DECOUPLED_DECAY {
-            *w = *w * c.decay;
+            *w *= c.decay;
         }
-        *m = *m + c.one_minus_beta1 * (grad - *m);
+        *m += c.one_minus_beta1 * (grad - *m);
         *v = *v * c.beta2 + c.one_minus_beta2 * (grad * grad);
-        *w = *w - c.step_size * *m / (v.sqrt() * c.inv_sqrt_correction2 + c.eps);
+        *w -= c.step_size * *m / (v.sqrt() * c.inv_sqrt_correction2 + c.eps);
         if ZERO_GRAD {
             *g = E::zero();
         }
@@ -117,7 +117,7 @@ pub fn moving_average<E: Element>(rate: f64, average: &mut [E], w: &[E]) -> Resu
     let blocks = average.par_chunks_mut(BLOCK).zip(w.par_chunks(BLOCK));
     blocks.for_each(|(average, w)| {
         for (average, &w) in average.iter_mut().zip(w) {
-            *average = *average + rate * (w - *average);
+            *average += rate * (w - *average);
         }
     });
     Ok(())

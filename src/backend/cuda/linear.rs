@@ -1,0 +1,181 @@
+//! Linear maps on CUDA: matrix products.
+
+use dfdx::tensor::Cuda;
+
+use super::with_kept;
+use crate::backend::linear::{check, check_grad};
+use crate::backend::LinearKernel;
+use crate::error::Result;
+use crate::kernels::args::conv2d::OutputGrad;
+use crate::kernels::args::linear::LinearShape;
+use crate::kernels::args::Fill;
+use crate::kernels::cuda::{
+    indices, launch, multiply, with_workspace, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
+    ROWS,
+};
+
+/// A matrix with rows of `row` elements.
+fn matrix(data: Slice<'_, f32>, row: usize) -> Matrix<'_> {
+    Matrix {
+        data,
+        row,
+        step: 0,
+        transposed: false,
+    }
+}
+
+/// Its transpose.
+fn transposed(data: Slice<'_, f32>, row: usize) -> Matrix<'_> {
+    Matrix {
+        transposed: true,
+        ..matrix(data, row)
+    }
+}
+
+/// One product (m, k) x (k, n), written to a matrix of n columns.
+fn product([m, k, n]: [usize; 3], add: bool) -> Product {
+    Product {
+        m,
+        n,
+        k,
+        row: n,
+        step: 0,
+        count: 1,
+        add,
+    }
+}
+
+impl LinearKernel<f32> for Cuda {
+    // y (B, O) = x (B, I) wT (I, O) + bias
+    fn linear_forward(
+        shape: &LinearShape,
+        x: Slice<f32>,
+        weight: Slice<f32>,
+        bias: Option<Slice<f32>>,
+        y: SliceMut<f32>,
+    ) -> Result<()> {
+        let &LinearShape {
+            batch,
+            inputs,
+            outputs,
+        } = shape;
+        check("x", x.len(), [batch, inputs])?;
+        check("weight", weight.len(), [outputs, inputs])?;
+        check("y", y.len(), [batch, outputs])?;
+        if let Some(bias) = bias {
+            check("bias", bias.len(), [outputs, 1])?;
+            let args = [bias.into(), (&y).into(), y.len().into(), outputs.into()];
+            launch(
+                &ROWS,
+                "bias_rows",
+                y.device(),
+                Grid::elements(y.len()),
+                &args,
+            )?;
+        }
+        let sizes = product([batch, inputs, outputs], bias.is_some());
+        multiply(sizes, matrix(x, inputs), transposed(weight, inputs), &y)
+    }
+
+    // dX (B, I) (+)= dY (B, kept) w (kept, I)
+    fn linear_backward_input(
+        shape: &LinearShape,
+        weight: Slice<f32>,
+        dy: OutputGrad<'_, Slice<f32>>,
+        dx: SliceMut<f32>,
+        fill: Fill,
+    ) -> Result<()> {
+        let &LinearShape {
+            batch,
+            inputs,
+            outputs,
+        } = shape;
+        check("weight", weight.len(), [outputs, inputs])?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
+        check("dx", dx.len(), [batch, inputs])?;
+        let channels = dy.channels(outputs);
+        let sizes = product([batch, channels, inputs], fill == Fill::Add);
+        let grad = matrix(dy.data, channels);
+        let Some(kept) = dy.kept else {
+            return multiply(sizes, grad, matrix(weight, inputs), &dx);
+        };
+        indices(dx.device(), kept, |kept| {
+            with_workspace(dx.device(), channels * inputs, |rows| {
+                let n = rows.len();
+                let args = [
+                    weight.into(),
+                    kept.into(),
+                    (&rows).into(),
+                    n.into(),
+                    inputs.into(),
+                ];
+                launch(&ROWS, "gather_rows", dx.device(), Grid::elements(n), &args)?;
+                multiply(sizes, grad, matrix(rows.shared(), inputs), &dx)
+            })
+        })
+    }
+
+    // dW (O, I) += dYT (kept, B) x (B, I), in the rows of kept features
+    fn linear_backward_weight(
+        shape: &LinearShape,
+        x: Slice<f32>,
+        dy: OutputGrad<'_, Slice<f32>>,
+        dw: SliceMut<f32>,
+    ) -> Result<()> {
+        let &LinearShape {
+            batch,
+            inputs,
+            outputs,
+        } = shape;
+        check("x", x.len(), [batch, inputs])?;
+        check_grad(shape, dy.data.len(), dy.kept)?;
+        check("dw", dw.len(), [outputs, inputs])?;
+        let channels = dy.channels(outputs);
+        let sizes = product([channels, batch, inputs], dy.kept.is_none());
+        let grad = transposed(dy.data, channels);
+        let Some(kept) = dy.kept else {
+            return multiply(sizes, grad, matrix(x, inputs), &dw);
+        };
+        indices(dw.device(), kept, |kept| {
+            with_workspace(dw.device(), channels * inputs, |rows| {
+                multiply(sizes, grad, matrix(x, inputs), &rows)?;
+                let n = rows.len();
+                let from = rows.shared();
+                let args = [
+                    from.into(),
+                    kept.into(),
+                    (&dw).into(),
+                    n.into(),
+                    inputs.into(),
+                ];
+                launch(&ROWS, "scatter_rows", dw.device(), Grid::elements(n), &args)
+            })
+        })
+    }
+
+    // db (O) += the sum of dY (B, kept) over the batch
+    fn linear_backward_bias(
+        shape: &LinearShape,
+        dy: OutputGrad<'_, Slice<f32>>,
+        db: SliceMut<f32>,
+    ) -> Result<()> {
+        check_grad(shape, dy.data.len(), dy.kept)?;
+        check("db", db.len(), [shape.outputs, 1])?;
+        let channels = dy.channels(shape.outputs);
+        with_kept(db.device(), dy.kept, |kept| {
+            let memory = [dy.data.into(), kept.into(), (&db).into()];
+            let args = [
+                &memory[..],
+                &[shape.batch.into(), channels.into(), 1.into()],
+            ]
+            .concat();
+            launch(
+                &CHANNELS,
+                "channel_bias",
+                db.device(),
+                Grid::blocks(channels, 256),
+                &args,
+            )
+        })
+    }
+}

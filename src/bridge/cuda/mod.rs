@@ -1,0 +1,9 @@
+//! dfdx's CUDA tensors: where their elements are, and pools of them.
+
+mod address;
+mod device;
+mod pools;
+mod views;
+
+pub use device::cuda_device;
+pub use pools::free_cuda_buffers;

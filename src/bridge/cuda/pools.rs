@@ -1,0 +1,78 @@
+//! The pools of CUDA devices: a thread's own, as CUDA tensors stay on their thread.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Cuda, Tensor};
+use dfdx::tensor_ops::ReshapeTo;
+
+use super::device::start;
+use crate::bridge::pool::{Pooling, Pools};
+use crate::bridge::view::Views;
+use crate::error::{Error, Result};
+use crate::kernels::args::Fill;
+use crate::kernels::cuda::{free_workspaces, launch, Grid, ADD};
+
+/// What a thread keeps of a device. Small buffers too: even those cost a call of the driver and a memset.
+struct OfDevice {
+    pools: Pools<f32, Cuda>,
+    /// Its cache of freed tensors is off.
+    device: Option<Cuda>,
+}
+
+thread_local! {
+    static DEVICES: RefCell<BTreeMap<i32, OfDevice>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
+    // A device that cannot be told is refused by every view; until then any pool will do.
+    let number = start(dev).unwrap_or(-1);
+    DEVICES.with_borrow_mut(|devices| {
+        f(devices.entry(number).or_insert_with(|| OfDevice {
+            pools: Pools::new(1),
+            device: match number {
+                0.. => Cuda::try_build(number as usize, 0).ok(),
+                _ => None,
+            },
+        }))
+    })
+}
+
+impl Pooling<f32> for Cuda {
+    fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<f32, Cuda>) -> R) -> R {
+        with_device(self, |device| f(&mut device.pools))
+    }
+
+    fn pool_device(&self) -> Cuda {
+        with_device(self, |device| device.device.clone()).unwrap_or_else(|| self.clone())
+    }
+
+    fn reshape<S: Shape, To: Shape>(
+        tensor: Tensor<S, f32, Cuda>,
+        to: To,
+    ) -> Result<Tensor<To, f32, Cuda>> {
+        tensor.try_reshape_like(&to).map_err(Error::device)
+    }
+
+    fn copy_elements<S: Shape>(
+        from: &Tensor<S, f32, Cuda>,
+        to: &mut Tensor<S, f32, Cuda>,
+    ) -> Result<()> {
+        let from = Self::view("copy", from)?;
+        let to = Self::view_new("copy", to)?;
+        let (n, device) = (from.len(), from.device());
+        let args = [from.into(), (&to).into(), n.into(), Fill::Overwrite.into()];
+        launch(&ADD, "add_backward", device, Grid::elements(n), &args)
+    }
+}
+
+/// Frees what this thread's pools and workspaces keep of CUDA devices.
+pub fn free_cuda_buffers() {
+    let freed: Vec<_> = DEVICES.with_borrow_mut(|devices| {
+        let devices = devices.values_mut();
+        devices.map(|device| device.pools.clear()).collect()
+    });
+    drop(freed);
+    free_workspaces();
+}

@@ -1,0 +1,205 @@
+//! What a thread keeps of a device: its kernels' functions, a cuBLAS handle, a workspace.
+//!
+//! All contexts of a device share its default stream, on which everybody's kernels run: everything happens
+//! in the order in which it was asked for, and memory is freed in that order.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use cudarc::cublas::sys::{cublasHandle_t, cublasMath_t, cublasSetMathMode};
+use cudarc::cublas::CudaBlas;
+use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
+use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
+
+use super::Source;
+use crate::error::{Error, Result};
+
+thread_local! {
+    static CONTEXTS: RefCell<BTreeMap<i32, Rc<Context>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// This thread's context of a device, whose driver context is made the thread's.
+pub(super) fn context(device: i32) -> Result<Rc<Context>> {
+    let known = CONTEXTS.with_borrow(|contexts| contexts.get(&device).cloned());
+    let context = match known {
+        Some(context) => context,
+        None => {
+            let context = Rc::new(Context::new(device)?);
+            CONTEXTS.with_borrow_mut(|contexts| contexts.insert(device, context.clone()));
+            context
+        }
+    };
+    context.device.bind_to_thread().map_err(failed)?;
+    Ok(context)
+}
+
+/// Frees the workspaces of this thread's contexts.
+pub fn free_workspaces() {
+    CONTEXTS.with_borrow(|contexts| {
+        for context in contexts.values() {
+            context.workspace.take();
+            context.indices.take();
+        }
+    });
+}
+
+/// An error of the driver or of cuBLAS.
+pub(super) fn failed(err: impl std::fmt::Debug) -> Error {
+    Error::Device(format!("CUDA: {err:?}"))
+}
+
+pub(super) struct Context {
+    device: Arc<CudaDevice>,
+    blas: CudaBlas,
+    /// Whether the handle's products round to TF32.
+    tf32: Cell<bool>,
+    modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
+    functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
+    workspace: RefCell<Option<CudaSlice<f32>>>,
+    /// The indices that were uploaded last, and where they are.
+    indices: RefCell<Option<(Vec<usize>, CudaSlice<u32>)>>,
+}
+
+impl Context {
+    fn new(device: i32) -> Result<Self> {
+        let device = CudaDevice::new(device as usize).map_err(failed)?;
+        keep_freed_memory(&device);
+        Ok(Self {
+            blas: CudaBlas::new(device.clone()).map_err(failed)?,
+            device,
+            tf32: Cell::new(false),
+            modules: RefCell::default(),
+            functions: RefCell::default(),
+            workspace: RefCell::default(),
+            indices: RefCell::default(),
+        })
+    }
+
+    pub(super) fn device(&self) -> &Arc<CudaDevice> {
+        &self.device
+    }
+
+    /// The handle of cuBLAS, whose products round to TF32 or not.
+    pub(super) fn blas(&self, tf32: bool) -> Result<cublasHandle_t> {
+        let handle = *self.blas.handle();
+        if self.tf32.get() != tf32 {
+            let mode = match tf32 {
+                true => cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
+                false => cublasMath_t::CUBLAS_DEFAULT_MATH,
+            };
+            // SAFETY: the handle is this context's own, and lives.
+            let set = unsafe { cublasSetMathMode(handle, mode) };
+            set.result().map_err(failed)?;
+            self.tf32.set(tf32);
+        }
+        Ok(handle)
+    }
+
+    /// The kernel `name` of `source`, which is loaded when it is first asked for.
+    pub(super) fn function(
+        &self,
+        source: &'static Source,
+        name: &'static str,
+    ) -> Result<sys::CUfunction> {
+        if let Some(&function) = self.functions.borrow().get(name) {
+            return Ok(function);
+        }
+        let at = |err: DriverError| failed(format_args!("{name} of {}.cu: {err:?}", source.name));
+        let loaded = self.modules.borrow().get(source.name).copied();
+        let module = match loaded {
+            Some(module) => module,
+            None => load(source.ptx).map_err(at)?,
+        };
+        self.modules.borrow_mut().insert(source.name, module);
+        let c_name = std::ffi::CString::new(name).expect("a C identifier");
+        // SAFETY: the module is loaded, and stays so as long as the process runs.
+        let function = unsafe { module::get_function(module, c_name) }.map_err(at)?;
+        self.functions.borrow_mut().insert(name, function);
+        Ok(function)
+    }
+
+    /// Calls `f` with the address of `len` elements that hold anything.
+    pub(super) fn with_workspace<R>(
+        &self,
+        len: usize,
+        f: impl FnOnce(u64) -> Result<R>,
+    ) -> Result<R> {
+        let mut workspace = self.workspace.borrow_mut();
+        if workspace.as_ref().is_none_or(|memory| memory.len() < len) {
+            // The old one first: both may be too much.
+            drop(workspace.take());
+            *workspace = Some(allocate(&self.device, len).map_err(failed)?);
+        }
+        let memory = workspace.as_ref().expect("just made");
+        f(*memory.device_ptr())
+    }
+
+    /// Calls `f` with the address of a copy of `indices`. One backward pass asks several times for the
+    /// same ones.
+    pub(super) fn with_indices<R>(
+        &self,
+        indices: &[usize],
+        f: impl FnOnce(u64) -> Result<R>,
+    ) -> Result<R> {
+        let mut kept = self.indices.borrow_mut();
+        if kept.as_ref().is_none_or(|(last, _)| last != indices) {
+            let narrow: Vec<u32> = indices.iter().map(|&index| index as u32).collect();
+            let memory = match kept.take() {
+                Some((_, mut memory)) if memory.len() == narrow.len() => {
+                    let copied = self.device.htod_copy_into(narrow, &mut memory);
+                    copied.map(|()| memory)
+                }
+                _ => self.device.htod_copy(narrow),
+            };
+            *kept = Some((indices.to_vec(), memory.map_err(failed)?));
+        }
+        let (_, memory) = kept.as_ref().expect("just made");
+        f(*memory.device_ptr())
+    }
+
+    /// Copies to the host what is at `address`.
+    ///
+    /// # Safety
+    /// There are as many elements as `host` has.
+    pub(super) unsafe fn copy_to_host<E>(
+        &self,
+        host: &mut [E],
+        address: u64,
+    ) -> std::result::Result<(), DriverError> {
+        // SAFETY: the caller's. The default stream is synchronous with this copy.
+        unsafe { memcpy_dtoh_sync(host, address) }
+    }
+}
+
+/// Loads a module into the thread's current driver context.
+fn load(ptx: &str) -> std::result::Result<sys::CUmodule, DriverError> {
+    let ptx = std::ffi::CString::new(ptx).expect("text");
+    // SAFETY: the image is PTX with its terminating zero.
+    unsafe { module::load_data(ptx.as_ptr().cast()) }
+}
+
+/// Elements that hold anything.
+fn allocate(
+    device: &Arc<CudaDevice>,
+    len: usize,
+) -> std::result::Result<CudaSlice<f32>, DriverError> {
+    // SAFETY: who takes a workspace writes it before he reads it, and any bits are an f32.
+    unsafe { device.alloc::<f32>(len) }
+}
+
+/// Has the driver keep the memory that is freed for the next allocation, instead of giving it back at every
+/// synchronisation. A driver that cannot is as good, and slower.
+fn keep_freed_memory(device: &CudaDevice) {
+    let mut pool = std::ptr::null_mut();
+    let mut all = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the pool is the device's own, and the attribute is one u64.
+    unsafe {
+        let found = sys::cuDeviceGetDefaultMemPool(&mut pool, *device.cu_device()).result();
+        if found.is_ok() {
+            let _ = sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result();
+        }
+    }
+}

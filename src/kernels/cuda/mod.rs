@@ -1,0 +1,57 @@
+//! The kernels of CUDA devices: one `.cu` file an operation, and what launches them. What an operation
+//! launches is in `backend/cuda`.
+//!
+//! A kernel's sizes are `unsigned` of 31 bits, its memory are addresses of `float`. Sums are taken in a
+//! fixed order, so that results are the same from run to run.
+
+mod blas;
+mod context;
+mod launch;
+mod memory;
+
+pub use blas::{multiply, use_tf32, Matrix, Product};
+pub use context::free_workspaces;
+pub use launch::{launch, Arg, Grid};
+pub use memory::{download, indices, with_workspace, Slice, SliceMut};
+
+/// A `.cu` file.
+#[derive(Debug)]
+pub struct Source {
+    /// Its name.
+    pub name: &'static str,
+    /// What nvcc made of it; empty under `ci-check`.
+    ptx: &'static str,
+}
+
+/// Declares `NAME` as the compiled form of `name.cu`.
+macro_rules! sources {
+    ($($NAME:ident = $file:literal;)*) => {$(
+        #[doc = concat!("`", $file, ".cu`")]
+        pub static $NAME: Source = Source {
+            name: $file,
+            #[cfg(not(feature = "ci-check"))]
+            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $file, ".ptx")),
+            #[cfg(feature = "ci-check")]
+            ptx: "",
+        };
+    )*};
+}
+
+sources! {
+    ADAM = "adam";
+    ADD = "add";
+    ADD_RELU = "add_relu";
+    ATTENTION = "attention";
+    BATCH_NORM = "batch_norm";
+    CHANNELS = "channels";
+    CONCAT = "concat";
+    CONV2D = "conv2d";
+    DISTANCE = "distance";
+    DROPOUT = "dropout";
+    GROUP_NORM = "group_norm";
+    POOL = "pool";
+    RELU = "relu";
+    ROWS = "rows";
+    SILU = "silu";
+    UPSAMPLE = "upsample";
+}

@@ -1,0 +1,164 @@
+use ssprop::internals::args::Fill;
+use ssprop::internals::{Conv2DKernel, Conv2DOp, Conv2DShape, OutputGrad, Views};
+
+use crate::support::{agree, download, noise, room, upload};
+
+/// Kernel, stride, padding, dilation, groups, image, channels in and out.
+fn shape(
+    [kernel, stride, padding, dilation, groups]: [usize; 5],
+    image: [usize; 4],
+    c_out: usize,
+) -> Conv2DShape {
+    let op = Conv2DOp {
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+    };
+    Conv2DShape::new(op, image, c_out).unwrap()
+}
+
+fn shapes() -> Vec<Conv2DShape> {
+    vec![
+        shape([3, 1, 1, 1, 1], [3, 9, 8, 7], 10),
+        shape([3, 2, 1, 1, 1], [2, 4, 9, 8], 6),
+        shape([1, 1, 0, 1, 1], [2, 5, 6, 6], 7),
+        shape([1, 2, 0, 1, 1], [2, 5, 7, 6], 7),
+        shape([5, 1, 0, 1, 1], [1, 2, 9, 8], 3),
+        shape([3, 1, 2, 2, 1], [2, 3, 9, 9], 4),
+        shape([3, 2, 3, 3, 2], [2, 4, 11, 10], 6),
+        // Each channel by itself.
+        shape([3, 1, 1, 1, 8], [2, 8, 6, 5], 8),
+        // One output pixel; and padding wider than the image.
+        shape([2, 1, 0, 1, 1], [3, 3, 2, 2], 4),
+        shape([3, 3, 4, 1, 1], [1, 2, 2, 3], 3),
+    ]
+}
+
+fn count(sizes: impl IntoIterator<Item = usize>) -> usize {
+    sizes.into_iter().product()
+}
+
+#[test]
+fn forward() {
+    for shape in shapes() {
+        for with_bias in [false, true] {
+            agree!(1e-5, |dev: D| {
+                let x = upload(&dev, &noise(count(shape.x()), 1));
+                let w = upload(&dev, &noise(count(shape.weight()), 2));
+                let bias = upload(&dev, &noise(shape.c_out, 3));
+                let mut y = room(&dev, count(shape.y(shape.c_out)));
+                let bias = with_bias.then(|| D::buffer(&bias));
+                let to = D::buffer_mut(&mut y);
+                D::conv2d_forward(&shape, D::buffer(&x), D::buffer(&w), bias, to).unwrap();
+                vec![("y", download(&dev, &y))]
+            });
+        }
+    }
+}
+
+/// All channels, some, one, and with groups only those of one.
+fn choices(c_out: usize) -> Vec<Option<Vec<usize>>> {
+    let some = (0..c_out).filter(|c| c % 3 != 1).collect();
+    vec![None, Some(some), Some(vec![c_out - 1])]
+}
+
+#[test]
+fn backward() {
+    for shape in shapes() {
+        for kept in choices(shape.c_out) {
+            for fill in [Fill::Overwrite, Fill::Add] {
+                agree!(1e-5, |dev: D| {
+                    let channels = kept.as_ref().map_or(shape.c_out, Vec::len);
+                    let x = upload(&dev, &noise(count(shape.x()), 1));
+                    let w = upload(&dev, &noise(count(shape.weight()), 2));
+                    let dy = upload(&dev, &noise(count(shape.y(channels)), 3));
+                    let dy = OutputGrad {
+                        data: D::buffer(&dy),
+                        kept: kept.as_deref(),
+                    };
+                    let mut dx = upload(&dev, &noise(count(shape.x()), 4));
+                    let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
+                    let mut db = upload(&dev, &noise(shape.c_out, 6));
+                    let to = D::buffer_mut(&mut dx);
+                    D::conv2d_backward_input(&shape, D::buffer(&w), dy, to, fill).unwrap();
+                    let to = D::buffer_mut(&mut dw);
+                    D::conv2d_backward_weight(&shape, D::buffer(&x), dy, to).unwrap();
+                    D::conv2d_backward_bias(&shape, dy, D::buffer_mut(&mut db)).unwrap();
+                    vec![
+                        ("dx", download(&dev, &dx)),
+                        ("dw", download(&dev, &dw)),
+                        ("db", download(&dev, &db)),
+                    ]
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_batch() {
+    let shape = shape([3, 1, 1, 1, 1], [0, 3, 5, 5], 4);
+    agree!(0.0, |dev: D| {
+        let (none, mut no_y, mut no_dx) = (room(&dev, 0), room(&dev, 0), room(&dev, 0));
+        let w = upload(&dev, &noise(count(shape.weight()), 2));
+        let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
+        let (x, weight) = (D::buffer(&none), D::buffer(&w));
+        D::conv2d_forward(&shape, x, weight, None, D::buffer_mut(&mut no_y)).unwrap();
+        for kept in [None, Some(&[1, 2][..])] {
+            let dy = OutputGrad {
+                data: D::buffer(&none),
+                kept,
+            };
+            let to = D::buffer_mut(&mut no_dx);
+            D::conv2d_backward_input(&shape, weight, dy, to, Fill::Add).unwrap();
+            D::conv2d_backward_weight(&shape, x, dy, D::buffer_mut(&mut dw)).unwrap();
+        }
+        vec![("dw", download(&dev, &dw))]
+    });
+}
+
+#[test]
+fn what_chooses_channels_and_columns() {
+    let (batch, channels, pixels) = (3, 11, 35);
+    let len = batch * channels * pixels;
+    let kept = [0, 3, 4, 10];
+    let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
+    agree!(1e-6, |dev: D| {
+        let dy = upload(&dev, &noise(len, 1));
+        let of_channels = D::channel_importance(D::buffer(&dy), channels, pixels).unwrap();
+        let of_pixels = D::column_importance(D::buffer(&dy), pixels).unwrap();
+        let of_elements = D::column_importance(D::buffer(&dy), channels * pixels).unwrap();
+        let mut shrunk = room(&dev, batch * kept.len() * pixels);
+        let to = D::buffer_mut(&mut shrunk);
+        D::gather_channels(D::buffer(&dy), channels, pixels, &kept, to).unwrap();
+        let mut masked = room(&dev, len);
+        D::mask_columns(D::buffer(&dy), pixels, &kept, D::buffer_mut(&mut masked)).unwrap();
+        let mut zeroed = upload(&dev, &noise(len, 2));
+        D::zero_dropped(D::buffer_mut(&mut zeroed), channels, pixels, &kept).unwrap();
+        let mut scaled = upload(&dev, &noise(len, 3));
+        D::scale(D::buffer_mut(&mut scaled), 1.7).unwrap();
+        vec![
+            ("channels", narrow(of_channels)),
+            ("pixels", narrow(of_pixels)),
+            ("elements", narrow(of_elements)),
+            ("shrunk", download(&dev, &shrunk)),
+            ("masked", download(&dev, &masked)),
+            ("zeroed", download(&dev, &zeroed)),
+            ("scaled", download(&dev, &scaled)),
+        ]
+    });
+}
+
+#[test]
+fn wrong_sizes_are_errors() {
+    let dev = ssprop::cuda_device(0).unwrap();
+    type D = dfdx::tensor::Cuda;
+    let shape = shape([3, 1, 1, 1, 1], [1, 2, 5, 5], 4);
+    let (x, w) = (room(&dev, 50), room(&dev, count(shape.weight()) - 1));
+    let mut y = room(&dev, 100);
+    let to = D::buffer_mut(&mut y);
+    let error = D::conv2d_forward(&shape, D::buffer(&x), D::buffer(&w), None, to).unwrap_err();
+    assert!(error.to_string().contains("weight"), "{error}");
+}

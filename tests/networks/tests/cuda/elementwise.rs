@@ -1,0 +1,130 @@
+//! Operations that go element by element, and the loss.
+
+use ssprop::internals::args::concat::Part;
+use ssprop::internals::args::distance::Distance;
+use ssprop::internals::args::dropout::DropoutMask;
+use ssprop::internals::args::Fill;
+use ssprop::internals::{
+    AddReLUKernel, ConcatKernel, DistanceKernel, DropoutKernel, SiLUKernel, UpsampleKernel, Views,
+};
+
+use crate::support::{agree, download, noise, room, upload};
+
+const FILLS: [Fill; 2] = [Fill::Overwrite, Fill::Add];
+
+#[test]
+fn add_relu() {
+    let len = 5000;
+    agree!(0.0, |dev: D| {
+        let (a, b) = (upload(&dev, &noise(len, 1)), upload(&dev, &noise(len, 2)));
+        let mut y = room(&dev, len);
+        D::add_relu_forward(D::buffer(&a), D::buffer(&b), D::buffer_mut(&mut y)).unwrap();
+        let mut dy = upload(&dev, &noise(len, 3));
+        D::add_relu_backward(D::buffer(&y), D::buffer_mut(&mut dy)).unwrap();
+        vec![("y", download(&dev, &y)), ("dy", download(&dev, &dy))]
+    });
+}
+
+#[test]
+fn silu() {
+    let len = 5000;
+    for fill in FILLS {
+        agree!(1e-6, |dev: D| {
+            let x: Vec<f32> = noise(len, 1).iter().map(|v| v * 20.0).collect();
+            let (x, dy) = (upload(&dev, &x), upload(&dev, &noise(len, 2)));
+            let mut y = room(&dev, len);
+            D::silu_forward(D::buffer(&x), D::buffer_mut(&mut y)).unwrap();
+            let mut dx = upload(&dev, &noise(len, 3));
+            let to = D::buffer_mut(&mut dx);
+            D::silu_backward(D::buffer(&x), D::buffer(&dy), to, fill).unwrap();
+            vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
+    }
+}
+
+#[test]
+fn dropout_has_the_masks_of_the_cpu() {
+    // Several blocks of the mask.
+    let len = 40_000;
+    let mask = DropoutMask::new(0.3, 0x1234_5678_9abc_def0).unwrap();
+    for fill in FILLS {
+        agree!(0.0, |dev: D| {
+            let (x, dy) = (upload(&dev, &noise(len, 1)), upload(&dev, &noise(len, 2)));
+            let mut y = room(&dev, len);
+            D::dropout_forward(&mask, D::buffer(&x), D::buffer_mut(&mut y)).unwrap();
+            let mut dx = upload(&dev, &noise(len, 3));
+            D::dropout_backward(&mask, D::buffer(&dy), D::buffer_mut(&mut dx), fill).unwrap();
+            vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
+    }
+}
+
+#[test]
+fn concat() {
+    let (images, left, right) = (3, 35, 21);
+    let whole = left + right;
+    let parts = [0..left, left..whole].map(|range| Part { whole, range });
+    for fill in FILLS {
+        agree!(0.0, |dev: D| {
+            let mut y = room(&dev, images * whole);
+            let mut found = vec![];
+            for (part, seed) in parts.iter().zip(1..) {
+                let x = upload(&dev, &noise(images * part.range.len(), seed));
+                D::concat_forward(part, D::buffer(&x), D::buffer_mut(&mut y)).unwrap();
+            }
+            for part in &parts {
+                let mut dx = upload(&dev, &noise(images * part.range.len(), 3));
+                D::concat_backward(part, D::buffer(&y), D::buffer_mut(&mut dx), fill).unwrap();
+                found.push(("dx", download(&dev, &dx)));
+            }
+            found.push(("y", download(&dev, &y)));
+            found
+        });
+    }
+}
+
+#[test]
+fn upsample() {
+    let (planes, [h, w]) = (6, [5, 7]);
+    let len = planes * h * w;
+    for fill in FILLS {
+        agree!(1e-6, |dev: D| {
+            let (x, dy) = (
+                upload(&dev, &noise(len, 1)),
+                upload(&dev, &noise(4 * len, 2)),
+            );
+            let mut y = room(&dev, 4 * len);
+            D::upsample_nearest2d_forward(w, D::buffer(&x), D::buffer_mut(&mut y)).unwrap();
+            let mut dx = upload(&dev, &noise(len, 3));
+            let to = D::buffer_mut(&mut dx);
+            D::upsample_nearest2d_backward(w, D::buffer(&dy), to, fill).unwrap();
+            vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
+    }
+}
+
+#[test]
+fn distance() {
+    for distance in [Distance::L1, Distance::L2] {
+        for (len, fill) in [(1, FILLS[0]), (50_000, FILLS[0]), (777, FILLS[1])] {
+            agree!(1e-6, |dev: D| {
+                let (x, target) = (upload(&dev, &noise(len, 1)), upload(&dev, &noise(len, 2)));
+                let mut y = room(&dev, 1);
+                let to = D::buffer_mut(&mut y);
+                D::distance_forward(distance, D::buffer(&x), D::buffer(&target), to).unwrap();
+                let dy = upload(&dev, &[0.7]);
+                let mut dx = upload(&dev, &noise(len, 3));
+                D::distance_backward(
+                    distance,
+                    D::buffer(&x),
+                    D::buffer(&target),
+                    D::buffer(&dy),
+                    D::buffer_mut(&mut dx),
+                    fill,
+                )
+                .unwrap();
+                vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+            });
+        }
+    }
+}

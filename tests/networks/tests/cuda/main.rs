@@ -1,0 +1,20 @@
+//! The CUDA device against the CPU: every operation, and training steps of networks. Runs on a GPU, or
+//! without one on the emulator:
+//! `SSPROP_CUDA_EMULATOR=1 cargo test --features cuda,ci-check --test cuda`
+#![cfg(all(feature = "cuda", any(cuda_emulator, not(feature = "ci-check"))))]
+
+mod support;
+
+mod add;
+mod attention;
+mod batch_norm;
+mod conv2d;
+mod elementwise;
+mod group_norm;
+mod layers;
+mod linear;
+mod memory;
+mod networks;
+mod optim;
+mod pool;
+mod relu;

@@ -1,0 +1,72 @@
+//! The same computation on both devices, compared.
+
+use dfdx::tensor::Storage;
+use ssprop::internals::AdamKernel;
+
+/// Runs `$body` with `$dev` on the CPU and on CUDA, where `$D` is the device's type, and compares the named
+/// results that it returns: `Vec<(&str, Vec<f32>)>`.
+macro_rules! agree {
+    ($within:expr, |$dev:ident: $D:ident| $body:block) => {{
+        let cpu = {
+            #[allow(dead_code)]
+            type $D = dfdx::tensor::Cpu;
+            let $dev = $D::seed_from_u64(0);
+            $body
+        };
+        let cuda = {
+            #[allow(dead_code)]
+            type $D = dfdx::tensor::Cuda;
+            let $dev = ssprop::cuda_device(0).unwrap();
+            $body
+        };
+        $crate::support::close($within, &cpu, &cuda);
+    }};
+}
+pub(crate) use agree;
+
+/// That results differ by at most `within` of the largest.
+#[track_caller]
+pub fn close(within: f64, cpu: &[(&str, Vec<f32>)], cuda: &[(&str, Vec<f32>)]) {
+    assert_eq!(cpu.len(), cuda.len());
+    for ((name, cpu), (_, cuda)) in cpu.iter().zip(cuda) {
+        assert_eq!(cpu.len(), cuda.len(), "{name}");
+        let largest = cpu.iter().fold(0f32, |most, v| most.max(v.abs()));
+        for (place, (cpu, cuda)) in cpu.iter().zip(cuda).enumerate() {
+            let off = f64::from((cpu - cuda).abs());
+            assert!(
+                off <= within * f64::from(largest),
+                "{name}[{place}]: {cpu} on the CPU, {cuda} on CUDA; the largest is {largest}"
+            );
+        }
+    }
+}
+
+/// Values without a pattern, of magnitude 2 at most, the same in every run.
+pub fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 22) as f32 - 2.0
+    };
+    (0..len + 8).map(|_| next()).skip(8).collect()
+}
+
+/// A device's memory.
+pub type Memory<D> = <D as Storage<f32>>::Vec;
+
+/// These values on the device.
+pub fn upload<D: AdamKernel<f32>>(dev: &D, values: &[f32]) -> Memory<D> {
+    dev.buffer_from_host(values).unwrap()
+}
+
+/// Room for an output: NaN, so that what is not written shows.
+pub fn room<D: AdamKernel<f32>>(dev: &D, len: usize) -> Memory<D> {
+    upload(dev, &vec![f32::NAN; len])
+}
+
+/// What is there.
+pub fn download<D: AdamKernel<f32>>(dev: &D, memory: &Memory<D>) -> Vec<f32> {
+    dev.buffer_to_host(memory).unwrap()
+}
