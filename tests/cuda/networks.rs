@@ -101,7 +101,6 @@ macro_rules! classifier {
 
 classifier!(mlp, MLP<10, 192, 40, 2>, Rank4<5, 3, 8, 8> => [5, 10], 1e-4);
 classifier!(cnn, Cnn<3, 10, 1>, Rank4<3, 1, 13, 12> => [3, 10], 1e-3);
-classifier!(resnet18, ResNet18<10>, Rank4<3, 3, 16, 16> => [3, 10], 1e-3);
 
 #[test]
 fn unet() {
