@@ -58,7 +58,7 @@ fn tensors<D: Device<f32>, M: TensorCollection<f32, D>>(
 }
 
 /// Which class each image is of, as probabilities.
-fn classes(images: usize, classes: usize) -> Vec<f32> {
+pub fn classes(images: usize, classes: usize) -> Vec<f32> {
     let class = |i: usize| {
         if i % classes == i / classes % classes {
             1.0
