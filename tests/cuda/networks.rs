@@ -144,7 +144,7 @@ fn training() {
             let logits = net.try_forward_mut(x.trace(net.alloc_grads())).unwrap();
             let loss = cross_entropy_with_logits_loss(logits, target.clone());
             losses.extend(loss.as_vec());
-            adam.update(&mut net, &mut loss.backward()).unwrap();
+            adam.update(&mut net, &loss.backward()).unwrap();
         }
         vec![("losses", losses)]
     });
