@@ -112,7 +112,7 @@ impl Heads {
     }
 
     /// The products (d, N) x (N, N), a result every `step` elements.
-    fn images_product(&self, step: usize, fill: Fill) -> Product {
+    fn output_product(&self, step: usize, fill: Fill) -> Product {
         Product {
             m: self.depth,
             n: self.positions,
@@ -171,7 +171,7 @@ impl AttentionKernel<f32> for Cuda {
                 part.launch_rows("attention_softmax", device, &memory)?;
                 let weights = part.square(scores.shared());
                 let y = y.part_mut(part.first * part.len()..part.end() * part.len());
-                let product = part.images_product(part.len(), Fill::Overwrite);
+                let product = part.output_product(part.len(), Fill::Overwrite);
                 multiply(product, v, transposed(weights), &y)
             })?;
         }
@@ -204,7 +204,7 @@ impl AttentionKernel<f32> for Cuda {
                 part.launch_rows("attention_softmax_backward", device, &memory)?;
                 let [p, ds] = [&weights, &gradient].map(|m| part.square(m.shared()));
 
-                let product = part.images_product(3 * part.len(), fill);
+                let product = part.output_product(3 * part.len(), fill);
                 let end = 3 * part.end() * part.len();
                 for (third, left, right) in [
                     (Third::Queries, k, transposed(ds)),
