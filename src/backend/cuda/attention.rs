@@ -99,7 +99,7 @@ impl Heads {
     }
 
     /// The products (N, d) x (d, N), which overwrite.
-    fn to_square(&self) -> Product {
+    fn scores_product(&self) -> Product {
         Product {
             m: self.positions,
             n: self.positions,
@@ -112,7 +112,7 @@ impl Heads {
     }
 
     /// The products (d, N) x (N, N), a result every `step` elements.
-    fn from_square(&self, step: usize, fill: Fill) -> Product {
+    fn output_product(&self, step: usize, fill: Fill) -> Product {
         Product {
             m: self.depth,
             n: self.positions,
@@ -165,13 +165,13 @@ impl AttentionKernel<f32> for Cuda {
                 [Third::Queries, Third::Keys, Third::Values].map(|t| part.of_qkv(qkv, t));
             with_workspace(device, part.weights(), |scores| {
                 // S = qT k, P = softmax(S / sqrt(d)), y = v PT
-                multiply(part.to_square(), transposed(q), k, &scores)?;
+                multiply(part.scores_product(), transposed(q), k, &scores)?;
                 let statistics = statistics.part_mut(2 * part.first * n..2 * part.end() * n);
                 let memory = [(&scores).into(), (&statistics).into()];
                 part.launch_rows("attention_softmax", device, &memory)?;
                 let weights = part.square(scores.shared());
                 let y = y.part_mut(part.first * part.len()..part.end() * part.len());
-                let product = part.from_square(part.len(), Fill::Overwrite);
+                let product = part.output_product(part.len(), Fill::Overwrite);
                 multiply(product, v, transposed(weights), &y)
             })?;
         }
@@ -197,14 +197,14 @@ impl AttentionKernel<f32> for Cuda {
             with_workspace(device, 2 * part.weights(), |mut workspace| {
                 let (weights, gradient) = workspace.split_at(part.weights());
                 // S and dP, which become P and dS
-                multiply(part.to_square(), transposed(q), k, &weights)?;
-                multiply(part.to_square(), transposed(dy), v, &gradient)?;
+                multiply(part.scores_product(), transposed(q), k, &weights)?;
+                multiply(part.scores_product(), transposed(dy), v, &gradient)?;
                 let statistics = statistics.part(2 * part.first * n..2 * part.end() * n);
                 let memory = [(&weights).into(), (&gradient).into(), statistics.into()];
                 part.launch_rows("attention_softmax_backward", device, &memory)?;
                 let [p, ds] = [&weights, &gradient].map(|m| part.square(m.shared()));
 
-                let product = part.from_square(3 * part.len(), fill);
+                let product = part.output_product(3 * part.len(), fill);
                 let end = 3 * part.end() * part.len();
                 for (third, left, right) in [
                     (Third::Queries, k, transposed(ds)),

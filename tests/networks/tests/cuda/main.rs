@@ -18,3 +18,5 @@ mod networks;
 mod optim;
 mod pool;
 mod relu;
+mod resnet;
+mod training;

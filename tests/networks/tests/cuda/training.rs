@@ -1,0 +1,73 @@
+//! The trainers, evaluation and sampling: what goes on between steps.
+
+use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::prelude::*;
+
+use crate::support::{agree, noise};
+
+/// Images of `size` by `size` pixels of two classes: bright on the left, or on the right.
+fn halves(images: usize, size: usize) -> ImageDataset {
+    let values = noise(images * size * size, 1);
+    let pixel = |(i, &v): (usize, &f32)| {
+        let (image, column) = (i / (size * size), i % size);
+        let bright = (column < size / 2) == (image % 2 == 0);
+        (v * 20.0 + if bright { 180.0 } else { 60.0 }) as u8
+    };
+    let pixels = values.iter().enumerate().map(pixel).collect();
+    let labels = (0..images).map(|i| (i % 2) as u16).collect();
+    ImageDataset::new(pixels, labels, ImageShape::new(1, size, size), 2).unwrap()
+}
+
+#[test]
+fn a_classifier_is_trained_and_evaluated() {
+    type Net = (
+        SparseConv2D<1, 16, 3, 1, 1>,
+        BatchNorm2D<16>,
+        ReLU,
+        SparseConv2D<16, 16, 3, 2, 1>,
+        Flatten<256>,
+        Linear<256, 2>,
+    );
+    let data = halves(24, 8);
+    agree!(1e-2, |dev: D| {
+        let loader = BatchLoader::new(&data, 8).unwrap().shuffle(9);
+        let model = dev.build_module::<Net, f32>();
+        let mut trainer = Trainer::new(model, AdamConfig::adam()).unwrap();
+        let mut losses = Vec::new();
+        for epoch in 0..2 {
+            let rate = DropRate::new([0.0, 0.75][epoch]).unwrap();
+            trainer.model.set_drop_rate(rate);
+            let report = trainer
+                .train_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ())
+                .unwrap();
+            losses.push(report.loss as f32);
+        }
+        let done = evaluate::<1, 8, 8, 2, _, _>(&trainer.model, &dev, &loader).unwrap();
+        losses.push(done.loss as f32);
+        vec![("losses", losses)]
+    });
+}
+
+#[test]
+fn a_denoiser_is_trained_and_draws_images() {
+    let data = halves(6, 8);
+    agree!(1e-2, |dev: D| {
+        let loader = BatchLoader::new(&data, 3).unwrap().shuffle(9);
+        let model = dev.build_module::<MnistUNet, f32>();
+        let diffusion = Diffusion::new(BetaSchedule::Cosine, 10).unwrap();
+        let run = SampleRun {
+            seed: 3,
+            count: 3,
+            batch: 2,
+        };
+        let sampler = Sampler::Ddim { steps: 2, eta: 0.5 };
+        let images = sampler
+            .sample::<1, 8, 8, _, _>(&diffusion, &model, &dev, run, &mut |_| ())
+            .unwrap();
+        let mut trainer = DiffusionTrainer::new(model, AdamConfig::adam(), diffusion, 5).unwrap();
+        let report = trainer
+            .train_epoch::<1, 8, 8>(&dev, &loader, &mut ())
+            .unwrap();
+        vec![("images", images), ("loss", vec![report.loss as f32])]
+    });
+}
