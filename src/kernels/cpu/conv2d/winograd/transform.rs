@@ -13,8 +13,8 @@
 //! point alone all four outputs are equal. The outer pixels d0 and d5 (the padding, at an image's
 //! edge) reach the points 0 and infinity only, and those the outer outputs only.
 //!
-//! The error is 1.4 times that of the points with the smallest (0, sqrt(1/2) and sqrt(2) with both
-//! signs, infinity), and two thirds of that of the usual 0, 1, -1, 2, -2 and infinity.
+//! The error lies between that of the points with the smallest (0, sqrt(1/2) and sqrt(2) with both
+//! signs, infinity) and that of the usual 0, 1, -1, 2, -2 and infinity.
 
 use crate::kernels::cpu::simd::Simd;
 
