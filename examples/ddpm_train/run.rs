@@ -19,7 +19,7 @@ use crate::history::{self, Record};
 use common::ddpm::UNet;
 use common::grid::write_grid;
 use common::history::savings;
-use common::output::Output;
+use common::output::{folder_of, Output};
 use common::progress::Progress;
 
 /// All that training goes on from.
@@ -103,6 +103,14 @@ where
     );
     let epochs = args.epochs as u64;
     let mut progress = Progress::new(epochs);
+    // Of a run that was stopped after its checkpoint and before its grid.
+    if args.resume.as_deref().is_some_and(|path| {
+        let folders = [folder_of(path), out.clone()];
+        let grid = grid_name(trainer.epoch());
+        has_grid(args, trainer.epoch()) && !folders.iter().any(|folder| folder.join(&grid).exists())
+    }) {
+        draw_grid::<M, C, H, W>(&out, args, sampler, &trainer, &dev, &progress)?;
+    }
     while trainer.epoch() < epochs {
         let report = trainer.train_epoch::<C, H, W>(&dev, &train_loader, &mut progress)?;
         let record = Record::new(&report, trainer.evaluate::<C, H, W>(&dev, &test_loader)?);
@@ -114,23 +122,8 @@ where
         write_results(&out, args, (train.len(), test.len()), &records)?;
         trainer.save(out.join(CHECKPOINT), &metadata)?;
         save_model(&out, &trainer, &metadata)?;
-        let last = trainer.epoch() == epochs;
-        if args.samples > 0 && (last || trainer.epoch() % args.sample_every as u64 == 0) {
-            progress.say("drawing samples");
-            let run = SampleRun {
-                seed: args.seed,
-                count: args.samples,
-                batch: SAMPLE_BATCH,
-            };
-            let samples = sampler.sample::<C, H, W, _, _>(
-                trainer.diffusion(),
-                trainer.averaged_model(),
-                &dev,
-                run,
-                &mut |_| (),
-            )?;
-            let path = out.join(format!("samples-{:04}.png", trainer.epoch()));
-            write_grid(&path, &samples, (C, H, W), 8, 2)?;
+        if has_grid(args, trainer.epoch()) {
+            draw_grid::<M, C, H, W>(&out, args, sampler, &trainer, &dev, &progress)?;
         }
     }
     progress.finish();
@@ -151,6 +144,45 @@ where
         start.elapsed().as_secs_f64(),
     );
     Ok(out)
+}
+
+/// Whether samples are drawn after `epoch`, counted from 1.
+fn has_grid(args: &Args, epoch: u64) -> bool {
+    let due = epoch == args.epochs as u64 || epoch.is_multiple_of(args.sample_every as u64);
+    args.samples > 0 && epoch > 0 && due
+}
+
+fn grid_name(epoch: u64) -> String {
+    format!("samples-{epoch:04}.png")
+}
+
+/// Draws samples, and writes them as a grid to the results' folder.
+fn draw_grid<M, const C: usize, const H: usize, const W: usize>(
+    out: &Path,
+    args: &Args,
+    sampler: Sampler,
+    trainer: &DiffusionTrainer<M, Cpu>,
+    dev: &Cpu,
+    progress: &Progress,
+) -> ssprop::Result<()>
+where
+    M: TrainableDenoiser<C, H, W, Cpu> + Clone,
+{
+    progress.say("drawing samples");
+    let run = SampleRun {
+        seed: args.seed,
+        count: args.samples,
+        batch: SAMPLE_BATCH,
+    };
+    let samples = sampler.sample::<C, H, W, _, _>(
+        trainer.diffusion(),
+        trainer.averaged_model(),
+        dev,
+        run,
+        &mut |_| (),
+    )?;
+    let path = out.join(grid_name(trainer.epoch()));
+    write_grid(&path, &samples, (C, H, W), 8, 2)
 }
 
 /// The network that draws the samples, for `ddpm_sample` and `fid`.

@@ -84,6 +84,20 @@ fn a_resumed_run_ends_as_one_that_did_not_stop() {
     }
     assert!(other.join("curves.svg").is_file() && !other.join("samples-0001.png").exists());
 
+    // Stopped between the checkpoint and its grid: before the last epoch, and after it.
+    let grid = |folder: &Path, epoch| std::fs::read(folder.join(format!("samples-000{epoch}.png")));
+    let first = train(&[&out("first"), "--epochs=1", "--samples=0"]).unwrap();
+    let resume_first = format!(
+        "--resume={}",
+        first.join("checkpoint.safetensors").display()
+    );
+    train(&[&resume_first, "--epochs=2", samples]).unwrap();
+    std::fs::remove_file(first.join("samples-0002.png")).unwrap();
+    train(&[&resume_first, "--epochs=2", samples]).unwrap();
+    for epoch in [1, 2] {
+        assert!(grid(&first, epoch).unwrap() == grid(&whole, epoch).unwrap());
+    }
+
     let err = train(&[&resume, "--epochs=2", "--seed=1"]).unwrap_err();
     assert!(err.to_string().contains("seed = 0, now 1"), "{err}");
     let err = train(&[&out("whole"), "--epochs=2", samples])

@@ -22,11 +22,9 @@ pub trait AttentionKernel<E: Dtype>: Views<E> {
     ) -> Result<()>;
 
     /// Adds to `dqkv`, or overwrites it. The weights are computed again from the statistics.
-    #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         op: &AttentionOp,
         qkv: View<'_, E, Self>,
-        y: View<'_, E, Self>,
         statistics: View<'_, E, Self>,
         dy: View<'_, E, Self>,
         dqkv: ViewMut<'_, E, Self>,
@@ -40,9 +38,8 @@ on_cpu!(AttentionKernel {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn attention_backward(op: &AttentionOp, qkv: &[E], y: &[E], statistics: &[E], dy: &[E], dqkv: &mut [E], fill: Fill) -> Result<()> {
-        attention::backward(op, qkv, y, statistics, dy, dqkv, fill);
+    fn attention_backward(op: &AttentionOp, qkv: &[E], statistics: &[E], dy: &[E], dqkv: &mut [E], fill: Fill) -> Result<()> {
+        attention::backward(op, qkv, statistics, dy, dqkv, fill);
         Ok(())
     }
 });

@@ -146,7 +146,7 @@ fn transposed(m: Matrix) -> Matrix {
 fn heads(op: &AttentionOp, qkv: usize, y: usize, statistics: usize) -> Result<usize> {
     let len = op.depth * op.positions;
     let heads = y / len.max(1);
-    check_len(OP, "y", y, heads * len)?;
+    check_len(OP, "y or dy", y, heads * len)?;
     check_len(OP, "qkv", qkv, 3 * heads * len)?;
     check_len(OP, "statistics", statistics, 2 * heads * op.positions)?;
     Ok(heads)
@@ -181,16 +181,14 @@ impl AttentionKernel<f32> for Cuda {
     fn attention_backward(
         op: &AttentionOp,
         qkv: Slice<f32>,
-        y: Slice<f32>,
         statistics: Slice<f32>,
         dy: Slice<f32>,
         mut dqkv: SliceMut<f32>,
         fill: Fill,
     ) -> Result<()> {
         let (device, n) = (dqkv.device(), op.positions);
-        check_len(OP, "dy", dy.len(), y.len())?;
         check_len(OP, "dqkv", dqkv.len(), qkv.len())?;
-        for part in Heads::parts(op, heads(op, qkv.len(), y.len(), statistics.len())?, 2) {
+        for part in Heads::parts(op, heads(op, qkv.len(), dy.len(), statistics.len())?, 2) {
             let [q, k, v] =
                 [Third::Queries, Third::Keys, Third::Values].map(|t| part.of_qkv(qkv, t));
             let dy = part.of_output(dy);

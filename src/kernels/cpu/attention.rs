@@ -11,7 +11,7 @@ use crate::kernels::args::Fill;
 use crate::kernels::cpu::add::write;
 use crate::kernels::cpu::conv2d::unfold::product::{product, Left, Product, Right, PAD};
 use crate::kernels::cpu::element::Element;
-use crate::kernels::cpu::simd::{from_f64, multiversion};
+use crate::kernels::cpu::simd::{dot_of, from_f64, multiversion};
 
 impl AttentionOp {
     /// Positions of a row in the buffers.
@@ -55,35 +55,30 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rows of scores become the weights P, rows of dP become dS = P (dP - sum(P dP)).
+    /// Rows of scores become the weights P, rows of dP become dS = P (dP - sum(P dP)). The rows are
+    /// `width` apart; beyond their first `positions` elements is padding.
+    ///
+    /// Where one weight is almost 1, dP and the sum are almost equal there and the rest of dS is
+    /// small: the sum has to come from the very numbers that it is taken from. So it is taken once
+    /// roughly, and once more of what is left.
     fn softmax_rows_backward<E>(
         largest: &[E],
         inverse: &[E],
-        mean: &[E],
         scores: &mut [E],
         gradient: &mut [E],
+        positions: usize,
         width: usize,
     ) {
         let rows = scores.chunks_exact_mut(width).zip(gradient.chunks_exact_mut(width));
-        let per_row = largest.iter().zip(inverse).zip(mean);
-        for ((scores, gradient), ((&largest, &inverse), &mean)) in rows.zip(per_row) {
-            for (s, g) in scores.iter_mut().zip(gradient) {
-                let p = (*s - largest).vector_exp() * inverse;
-                *s = p;
-                *g = p * (*g - mean);
+        for ((scores, gradient), (&largest, &inverse)) in rows.zip(largest.iter().zip(inverse)) {
+            for s in scores.iter_mut() {
+                *s = (*s - largest).vector_exp() * inverse;
             }
-        }
-    }
-}
-
-multiversion! {
-    /// sums_t = sum_c a_{c,t} b_{c,t}
-    fn column_dots<E>(a: &[E], b: &[E], sums: &mut [E]) {
-        let n = sums.len();
-        sums.fill(E::zero());
-        for (a, b) in a.chunks_exact(n).zip(b.chunks_exact(n)) {
-            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
-                *sum += a * b;
+            let (p, g) = (&scores[..positions], &gradient[..positions]);
+            let rough: E = from_f64(dot_of(g, p, |g| g));
+            let rest: E = from_f64(dot_of(g, p, |g| g - rough));
+            for (g, &p) in gradient.iter_mut().zip(&*scores) {
+                *g = p * (*g - rough - rest);
             }
         }
     }
@@ -114,8 +109,6 @@ struct Scratch<E> {
     b: Vec<E>,
     /// (d, N), not padded: scaled queries.
     q: Vec<E>,
-    /// (N), not padded: sum_s P dP of each query.
-    mean: Vec<E>,
     /// (N, d): scaled keys.
     keys: Vec<E>,
 }
@@ -131,7 +124,6 @@ impl<E: Element> Scratch<E> {
             b: zeros(0),
             out: zeros(op.depth * row),
             q: zeros(0),
-            mean: zeros(0),
             keys: zeros(0),
             columns: [zeros(row), zeros(row)],
         }
@@ -146,7 +138,6 @@ impl<E: Element> Scratch<E> {
             b: zeros(op.depth * row),
             out: zeros((op.depth * row).max(n * depth)),
             q: zeros(op.len()),
-            mean: zeros(n),
             keys: zeros(n * depth),
             columns: [zeros(0), zeros(0)],
             ..Self::forward(op)
@@ -213,11 +204,9 @@ fn head_forward<E: Product>(
     to_inverse.copy_from_slice(&inverse[..n]);
 }
 
-#[allow(clippy::too_many_arguments)]
 fn head_backward<E: Product>(
     op: &AttentionOp,
     qkv: &[E],
-    y: &[E],
     statistics: &[E],
     dy: &[E],
     dqkv: &mut [E],
@@ -237,13 +226,10 @@ fn head_backward<E: Product>(
         b,
         out,
         q: scaled,
-        mean,
         keys,
         ..
     } = scratch;
 
-    // sum_s P_{t,s} dP_{t,s} = sum_c dy_{c,t} y_{c,t}
-    column_dots(dy, y, mean);
     for (to, &q) in scaled.iter_mut().zip(q) {
         *to = q * scale;
     }
@@ -277,7 +263,7 @@ fn head_backward<E: Product>(
         false,
     );
     let (largest, inverse) = statistics.split_at(n);
-    softmax_rows_backward(largest, inverse, mean, scores, gradient, row);
+    softmax_rows_backward(largest, inverse, scores, gradient, n, row);
 
     let rows = |out: &[E], to: &mut [E]| {
         for (to, out) in to.chunks_exact_mut(n).zip(out.chunks_exact(row)) {
@@ -361,11 +347,11 @@ pub fn forward<E: Product>(op: &AttentionOp, qkv: &[E], y: &mut [E], statistics:
         );
 }
 
-/// dqkv (+)= the gradient for dy. The weights are computed again from the statistics.
+/// dqkv (+)= the gradient for dy. The weights are computed again from the statistics. (The output
+/// would give sum(P dP) as sum(dy y), but not precisely enough where the softmax is saturated.)
 pub fn backward<E: Product>(
     op: &AttentionOp,
     qkv: &[E],
-    y: &[E],
     statistics: &[E],
     dy: &[E],
     dqkv: &mut [E],
@@ -373,14 +359,13 @@ pub fn backward<E: Product>(
 ) {
     let len = op.len().max(1);
     qkv.par_chunks(3 * len)
-        .zip(y.par_chunks(len))
         .zip(statistics.par_chunks((2 * op.positions).max(1)))
         .zip(dy.par_chunks(len))
         .zip(dqkv.par_chunks_mut(3 * len))
         .for_each_init(
             || Scratch::backward(op),
-            |scratch, ((((qkv, y), statistics), dy), dqkv)| {
-                head_backward(op, qkv, y, statistics, dy, dqkv, fill, scratch);
+            |scratch, (((qkv, statistics), dy), dqkv)| {
+                head_backward(op, qkv, statistics, dy, dqkv, fill, scratch);
             },
         );
 }

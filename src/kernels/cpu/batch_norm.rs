@@ -10,7 +10,7 @@ use crate::kernels::args::Fill;
 use crate::kernels::args::ImageDims;
 use crate::kernels::cpu::element::Element;
 use crate::kernels::cpu::simd::{
-    from_f64, multiversion, prefetch, relu, relu_grad, to_f64, Lanes, SUM_RUN,
+    from_f64, multiversion, prefetch, relu, relu_grad, sum_of, to_f64, Lanes, SUM_RUN,
 };
 
 /// The statistics of one channel over `count` elements.
@@ -198,8 +198,22 @@ multiversion! {
                     }
                 }
                 let [dz, dz_x] = lanes.map(Lanes::total);
-                sums[i].dz += dz;
-                sums[i].dz_x += dz_x;
+                if dz.is_finite() && dz_x.is_finite() {
+                    sums[i].dz += dz;
+                    sums[i].dz_x += dz_x;
+                    continue;
+                }
+                // Too large for the element type.
+                for b in images.clone() {
+                    for (&x, &dy) in x[b][at.clone()].iter().zip(&dy[b][at.clone()]) {
+                        let dz = to_f64(match mask {
+                            Mask::Recomputed => relu_grad(affine(x, c.mean, c.scale(), c.bias), dy),
+                            _ => dy,
+                        });
+                        sums[i].dz += dz;
+                        sums[i].dz_x += dz * to_f64(x - c.mean);
+                    }
+                }
             }
         }
     }
@@ -253,11 +267,7 @@ multiversion! {
                 };
                 if let Some(importance) = &mut importance {
                     // While the plane is in cache.
-                    for run in dx.chunks(SUM_RUN) {
-                        let mut sum = Lanes::new();
-                        sum.add(run, |v| v.abs());
-                        importance[i] += sum.total() / (x_count * plane) as f64;
-                    }
+                    importance[i] += sum_of(dx, |v| v.abs()) / (x_count * plane) as f64;
                 }
             }
         }
@@ -481,4 +491,82 @@ fn per_channel<E: Element>(weight: &[E], bias: &[E], mean: &[E], inv_std: &[E]) 
             bias: bias[i],
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each channel's mean |dx| for gradients of about `size`.
+    fn importance<E: Element>(size: f64, activation: Activation, in_place: bool) -> Vec<f64> {
+        let (batch, channels, plane) = (5, 7, 300);
+        let op = BatchNorm2DOp {
+            activation,
+            ..Default::default()
+        };
+        let dims = ImageDims {
+            batch,
+            channels,
+            plane,
+        };
+        let len = batch * channels * plane;
+        let x: Vec<E> = (0..len).map(|i| from_f64((i as f64 * 1.7).sin())).collect();
+        let weight: Vec<E> = (0..channels)
+            .map(|c| from_f64(0.5 + (c * 3 % 7) as f64 / 7.0))
+            .collect();
+        let zeros = |len| vec![E::zero(); len];
+        let (bias, mut y, mut mean, mut inv_std) = (
+            zeros(channels),
+            zeros(len),
+            zeros(channels),
+            zeros(channels),
+        );
+        let input = Input {
+            x: &x[..],
+            residual: None,
+            weight: &weight[..],
+            bias: &bias[..],
+        };
+        let running = [&mut zeros(channels)[..], &mut zeros(channels)];
+        train(&op, dims, input, running, &mut y, [&mut mean, &mut inv_std]);
+        let mut dy: Vec<E> = (0..len)
+            .map(|i| from_f64(size * ((i as f64 * 0.9).cos() + 0.5) / 1.5))
+            .collect();
+        let saved = Saved {
+            x: &x[..],
+            y: None,
+            weight: &weight[..],
+            bias: &bias[..],
+            mean: &mean[..],
+            inv_std: &inv_std[..],
+        };
+        let mut dx = zeros(len);
+        let dx = (!in_place).then_some((&mut dx[..], Fill::Overwrite));
+        let mut found = vec![0.0; channels];
+        let params = [&mut zeros(channels)[..], &mut zeros(channels)];
+        backward(
+            &op,
+            Statistics::Batch,
+            dims,
+            saved,
+            &mut dy,
+            dx,
+            Some(&mut found),
+            params,
+        );
+        found
+    }
+
+    #[test]
+    fn importance_of_large_gradients_is_finite() {
+        for activation in [Activation::Identity, Activation::ReLU] {
+            for in_place in [false, true] {
+                let expected = importance::<f64>(1e38, activation, in_place);
+                let found = importance::<f32>(1e38, activation, in_place);
+                for (found, expected) in found.iter().zip(&expected) {
+                    assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
+                }
+            }
+        }
+    }
 }

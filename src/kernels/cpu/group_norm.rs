@@ -12,7 +12,7 @@ use crate::kernels::args::ImageDims;
 use crate::kernels::cpu::blocks::ELEMENTS;
 use crate::kernels::cpu::element::Element;
 use crate::kernels::cpu::silu::{silu, silu_grad_from_output};
-use crate::kernels::cpu::simd::{from_f64, multiversion, to_f64, Lanes, SUM_RUN};
+use crate::kernels::cpu::simd::{dot_of, from_f64, multiversion, sum_of, to_f64};
 use crate::kernels::cpu::workspace::Workspace;
 
 /// The sizes that the kernels go by.
@@ -70,30 +70,6 @@ fn offset<E: Element>(shift: Option<&[E]>, c: usize, mean: E) -> E {
         Some(shift) => shift[c] - mean,
         None => -mean,
     }
-}
-
-/// The sum of f(v).
-#[inline(always)]
-fn sum_of<E: Element>(v: &[E], f: impl Fn(E) -> E) -> f64 {
-    let mut sum = 0.0;
-    for run in v.chunks(SUM_RUN) {
-        let mut lanes = Lanes::new();
-        lanes.add(run, &f);
-        sum += lanes.total();
-    }
-    sum
-}
-
-/// The sum of f(a, b).
-#[inline(always)]
-fn sum_of_pairs<E: Element>(a: &[E], b: &[E], f: impl Fn(E, E) -> E) -> f64 {
-    let mut sum = 0.0;
-    for (a, b) in a.chunks(SUM_RUN).zip(b.chunks(SUM_RUN)) {
-        let mut lanes = Lanes::new();
-        lanes.add_pairs(a, b, &f);
-        sum += lanes.total();
-    }
-    sum
 }
 
 /// The mean of x + shift over a group.
@@ -231,7 +207,7 @@ multiversion! {
                     }
                 };
                 let sum_dz = sum_of(dz, |dz| dz);
-                let sum_dz_x = sum_of_pairs(x, dz, |x, dz| dz * (x + channel.offset));
+                let sum_dz_x = dot_of(x, dz, |x| x + channel.offset);
                 let weight = to_f64(weight[at + c]);
                 mean_dz += weight * sum_dz / run as f64;
                 mean_dz_x += weight * sum_dz_x / run as f64;
@@ -428,4 +404,61 @@ fn groups_backward<E: Element>(
             },
         );
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each channel's mean |dx| for gradients of about `size`.
+    fn importance<E: Element>(size: f64) -> Vec<f64> {
+        let (batch, channels, plane, groups) = (5, 6, 300, 2);
+        let dims = ImageDims {
+            batch,
+            channels,
+            plane,
+        };
+        let len = batch * channels * plane;
+        let x: Vec<E> = (0..len).map(|i| from_f64((i as f64 * 1.7).sin())).collect();
+        let weight: Vec<E> = (0..channels)
+            .map(|c| from_f64(0.5 + (c * 3 % 7) as f64 / 7.0))
+            .collect();
+        let zeros = |len| vec![E::zero(); len];
+        let (bias, mut y) = (zeros(channels), zeros(len));
+        let (mut mean, mut inv_std) = (zeros(batch * groups), zeros(batch * groups));
+        let input = Input {
+            x: &x[..],
+            shift: None,
+            weight: &weight[..],
+            bias: &bias[..],
+        };
+        let op = GroupNormOp::default();
+        forward(&op, dims, groups, input, &mut y, [&mut mean, &mut inv_std]);
+        let saved = Saved {
+            input,
+            y: None,
+            mean: &mean[..],
+            inv_std: &inv_std[..],
+        };
+        let dy: Vec<E> = (0..len)
+            .map(|i| from_f64(size * ((i as f64 * 0.9).cos() + 0.5) / 1.5))
+            .collect();
+        let (mut found, mut dx) = (vec![0.0; channels], zeros(len));
+        let grads = Grads {
+            importance: Some(&mut found),
+            dshift: None,
+            dweight: &mut zeros(channels)[..],
+            dbias: &mut zeros(channels)[..],
+        };
+        backward(dims, groups, saved, &dy, (&mut dx, Fill::Overwrite), grads);
+        found
+    }
+
+    #[test]
+    fn importance_of_large_gradients_is_finite() {
+        let (found, expected) = (importance::<f32>(1e38), importance::<f64>(1e38));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
+        }
+    }
 }

@@ -38,6 +38,7 @@ extern "C" __global__ void attention_softmax(float *weights, float *statistics, 
 }
 
 // S, in `weights`, becomes P again. P's gradient dP, in `gradient`, becomes that of S: P (dP - sum(P dP)) scale.
+// Where a weight is almost 1 the difference is small beside both: it is taken in double.
 extern "C" __global__ void attention_softmax_backward(float *weights, float *gradient, const float *statistics,
                                                       unsigned rows, unsigned n, float scale) {
     const unsigned row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
@@ -50,9 +51,9 @@ extern "C" __global__ void attention_softmax_backward(float *weights, float *gra
     double sum = 0;
     for (unsigned s = lane; s < n; s += 32) {
         weights[s] = expf(weights[s] * scale - largest) * inverse;
-        sum += weights[s] * gradient[s];
+        sum += (double)weights[s] * gradient[s];
     }
-    const float mean = (float)warp_sum(sum);
+    const double mean = warp_sum(sum);
 
-    for (unsigned s = lane; s < n; s += 32) gradient[s] = weights[s] * (gradient[s] - mean) * scale;
+    for (unsigned s = lane; s < n; s += 32) gradient[s] = weights[s] * (float)(gradient[s] - mean) * scale;
 }

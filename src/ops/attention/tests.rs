@@ -1,4 +1,6 @@
 use dfdx::prelude::*;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand_distr::StandardNormal;
 
 use super::*;
 use crate::kernels::cpu::element::Element;
@@ -55,9 +57,10 @@ fn check<const HEADS: usize, const C: usize>([b, h, w]: [usize; 3]) {
     let expected = reference::forward(&op, &x);
     let (y, gradient) = run::<HEADS, C, f64>([b, h, w], 2.0);
     close(&y, &expected, 1e-13);
+    let dy = output_gradient::<C, f64>([b, h, w]).as_vec();
+    close(&gradient, &reference::backward(&op, &x, &dy), 1e-13);
 
     // Central differences of the sum of y dy, in some elements of each of q, k and v.
-    let dy = output_gradient::<C, f64>([b, h, w]).as_vec();
     let loss = |x: &[f64]| -> f64 {
         let y = reference::forward(&op, x);
         y.iter().zip(&dy).map(|(y, dy)| y * dy).sum()
@@ -129,6 +132,58 @@ fn large_scores_do_not_overflow() {
     let (y, gradient) = run::<1, 2, f32>([1, 3, 3], 60.0);
     assert!(y.iter().all(|y| y.is_finite() && y.abs() <= 60.0));
     assert!(gradient.iter().all(|g| g.is_finite()));
+}
+
+/// The largest error of any head's queries, keys or values, as a share of the largest element there,
+/// but for heads in which that is `negligible`.
+fn error_by_head(op: &AttentionOp, found: &[f32], expected: &[f64], negligible: f64) -> f64 {
+    let len = op.depth * op.positions;
+    let parts = found.chunks(len).zip(expected.chunks(len));
+    let errors = parts.map(|(found, expected)| {
+        let largest = expected.iter().fold(0.0, |m: f64, e| m.max(e.abs()));
+        let errors = found
+            .iter()
+            .zip(expected)
+            .map(|(&f, e)| (f64::from(f) - e).abs());
+        match largest < negligible {
+            true => 0.0,
+            false => errors.fold(0.0, f64::max) / largest,
+        }
+    });
+    errors.fold(0.0, f64::max)
+}
+
+#[test]
+fn gradients_of_saturated_softmaxes_are_as_precise_as_the_scores() {
+    const HEADS: usize = 4;
+    const C: usize = 64;
+    for size in [[16, 2, 3], [16, 4, 4]] {
+        let [b, h, w] = size;
+        let op = AttentionOp {
+            depth: C / HEADS,
+            positions: h * w,
+        };
+        let dy = output_gradient::<C, f32>(size);
+        let wide_dy: Vec<f64> = dy.as_vec().iter().map(|&v| v.into()).collect();
+        // The scores' standard deviation. Their rounding errors, about 1e-7 of the scores, are the
+        // weights' relative errors, whatever comes after.
+        for logits in [1.0, 100.0, 300.0, 1e3, 1e4] {
+            let mut rng = StdRng::seed_from_u64(5);
+            let scale = f64::sqrt(logits) as f32;
+            let mut normal = |_| scale * rng.sample::<f32, _>(StandardNormal);
+            let data: Vec<f32> = (0..b * 3 * C * h * w).map(&mut normal).collect();
+            let wide: Vec<f64> = data.iter().map(|&v| v.into()).collect();
+            let expected = reference::backward(&op, &wide, &wide_dy);
+            let x: Qkv<C, f32> = Cpu::default().tensor_from_vec(data, (b, Triple, h, w));
+            let y = try_attention::<HEADS, C, _, _, _, _, _, _>(x.leaky_trace()).unwrap();
+            let grads = (y * dy.clone()).sum::<Rank0, _>().backward();
+            // Queries, keys and values grow with the root of the scores. A second weight of less than
+            // about 1e-12 leaves a gradient of nothing.
+            let negligible = 1e-12 * logits;
+            let error = error_by_head(&op, &grads.get(&x).as_vec(), &expected, negligible);
+            assert!(error < 1e-6 + 1e-5 * logits, "logits of {logits}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -4,22 +4,17 @@ use rayon::prelude::*;
 
 use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
 use crate::kernels::cpu::element::Element;
-use crate::kernels::cpu::simd::{from_f64, multiversion, Lanes, SUM_RUN};
+use crate::kernels::cpu::simd::{from_f64, multiversion, sum_of};
 
 multiversion! {
     /// The sum of each plane of an image, or of its magnitudes.
     fn plane_sums<E>(image: &[E], magnitudes: bool, sums: &mut [f64]) {
         let pixels = image.len() / sums.len();
         for (plane, sum) in image.chunks_exact(pixels).zip(sums) {
-            *sum = 0.0;
-            for run in plane.chunks(SUM_RUN) {
-                let mut lanes = Lanes::new();
-                match magnitudes {
-                    true => lanes.add(run, |g| g.abs()),
-                    false => lanes.add(run, |g| g),
-                }
-                *sum += lanes.total();
-            }
+            *sum = match magnitudes {
+                true => sum_of(plane, |g| g.abs()),
+                false => sum_of(plane, |g| g),
+            };
         }
     }
 }
@@ -50,7 +45,8 @@ fn per_channel<E: Element>(
     sums
 }
 
-/// Mean |dY| of each channel over batch and pixels.
+/// Mean |dY| of each channel over batch and pixels: for `f32` finite if all of dY is. With NaN in dY
+/// it is NaN, else with an infinite element infinite.
 pub fn importance<E: Element>(dy: &[E], channels: usize, pixels: usize) -> Vec<f64> {
     let count = (dy.len() / channels.max(1)).max(1) as f64;
     let mut sums = per_channel(dy, channels, pixels, true);
@@ -83,4 +79,33 @@ pub fn gather<E: Element>(
                 to.copy_from_slice(&from[c * pixels..][..pixels]);
             }
         });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn importance_ranks_gradients_of_any_size() {
+        // The largest channel is neither the first nor the last.
+        let factors = [0.25, 0.5, 1.0, 0.75];
+        for largest in [1e-30, 1.0, 1e37, f32::MAX] {
+            for pixels in [1, 49, 5000] {
+                let mut dy = Vec::new();
+                for image in 0..3 {
+                    for factor in factors {
+                        let sign = if image == 1 { -1.0 } else { 1.0 };
+                        dy.extend(std::iter::repeat_n(sign * factor * largest, pixels));
+                    }
+                }
+                for (found, factor) in importance(&dy, 4, pixels).iter().zip(factors) {
+                    let expected = f64::from(factor * largest);
+                    assert!((found / expected - 1.0).abs() < 1e-6, "{found}, {expected}");
+                }
+            }
+        }
+        let found = importance(&[1.0, f32::MAX, f32::INFINITY, f32::NAN], 4, 1);
+        assert_eq!(found[..3], [1.0, f64::from(f32::MAX), f64::INFINITY]);
+        assert!(found[3].is_nan());
+    }
 }

@@ -150,6 +150,46 @@ impl<E: Element> Lanes<E> {
     }
 }
 
+/// The sum of f(a_i). A run whose sum is too large for the element type (or NaN, or has an infinite
+/// term) is summed again in f64, so that large terms do not make it infinite.
+#[inline(always)]
+pub(crate) fn sum_of<E: Element>(a: &[E], f: impl Fn(E) -> E) -> f64 {
+    let mut sum = 0.0;
+    for run in a.chunks(SUM_RUN) {
+        let mut lanes = Lanes::new();
+        lanes.add(run, &f);
+        let total = lanes.total();
+        sum += match total.is_finite() {
+            true => total,
+            false => wide_sum(run, run, |a, _| to_f64(f(a))),
+        };
+    }
+    sum
+}
+
+/// The sum of f(a_i) b_i, with large terms as in [`sum_of`].
+#[inline(always)]
+pub(crate) fn dot_of<E: Element>(a: &[E], b: &[E], f: impl Fn(E) -> E) -> f64 {
+    let mut sum = 0.0;
+    for (a, b) in a.chunks(SUM_RUN).zip(b.chunks(SUM_RUN)) {
+        let mut lanes = Lanes::new();
+        lanes.add_pairs(a, b, |a, b| b * f(a));
+        let total = lanes.total();
+        sum += match total.is_finite() {
+            true => total,
+            false => wide_sum(a, b, |a, b| to_f64(b) * to_f64(f(a))),
+        };
+    }
+    sum
+}
+
+/// The sum of f(a_i, b_i) in f64: apart, so that it stays out of the loops that hardly ever need it.
+#[cold]
+#[inline(never)]
+fn wide_sum<E: Element>(a: &[E], b: &[E], f: impl Fn(E, E) -> f64) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f(a, b)).sum()
+}
+
 /// max(v, 0), which keeps NaN.
 #[inline(always)]
 pub(crate) fn relu<E: Element>(v: E) -> E {
@@ -201,6 +241,24 @@ mod tests {
             let exact: f64 = a.iter().map(|&v| v as f64 * v as f64).sum();
             assert!((dot - exact).abs() < 1e-3, "{len}");
         }
+    }
+
+    #[test]
+    fn sums_of_large_terms_are_finite() {
+        for len in [7, 1000, 3000] {
+            let a = vec![-f32::MAX; len];
+            let b = vec![-2.0; len];
+            let exact = len as f64 * f64::from(f32::MAX);
+            for (found, expected) in [
+                (sum_of(&a, |v| v.abs()), exact),
+                (sum_of(&a, |v| v), -exact),
+                (dot_of(&a, &b, |v| v), 2.0 * exact),
+            ] {
+                assert!((found / expected - 1.0).abs() < 1e-12, "{len}: {found}");
+            }
+        }
+        assert_eq!(sum_of(&[1.0, f32::INFINITY], |v| v), f64::INFINITY);
+        assert!(sum_of(&[1.0, f32::NAN], |v| v).is_nan());
     }
 
     #[test]

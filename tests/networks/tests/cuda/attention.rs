@@ -20,7 +20,6 @@ fn check([depth, positions, heads]: [usize; 3], size: f32) {
             D::attention_backward(
                 &op,
                 D::buffer(&qkv),
-                D::buffer(&y),
                 D::buffer(&statistics),
                 D::buffer(&dy),
                 D::buffer_mut(&mut dqkv),

@@ -13,13 +13,20 @@ pub const POINTS: usize = 36;
 pub const TILE: usize = 4;
 
 /// How images are cut into tiles.
+///
+/// Where tiles do not come out even, the last one does not reach beyond the image: it begins earlier,
+/// and the pixels that it has in common with the one before are that one's. (Beyond the image all is
+/// zero, so that a tile which reached there would not be flat where the image is.)
 #[derive(Clone, Debug)]
 pub struct Tiling {
     /// Tiles along height and width.
     pub tiles: [usize; 2],
     /// Pixels of a plane, H * W.
     pub pixels: usize,
-    /// Where each pixel lies in a scratch image with `halo` pixels around.
+    /// The first row of each row of tiles, and the first column of each column of tiles.
+    starts: [Vec<usize>; 2],
+    /// Where each pixel lies in a scratch image: tile after tile, or as in the image, with one pixel
+    /// around.
     positions: [Vec<u32>; 2],
 }
 
@@ -27,15 +34,21 @@ impl Tiling {
     /// The tiles of an h x w plane.
     pub fn new(h: usize, w: usize) -> Self {
         let tiles = [h.div_ceil(TILE), w.div_ceil(TILE)];
-        let positions = [0, 1].map(|halo| {
-            let width = TILE * tiles[1] + 2 * halo;
-            (0..h * w)
-                .map(|q| ((q / w + halo) * width + q % w + halo) as u32)
-                .collect()
-        });
+        // An axis of less than a tile begins with it.
+        let start = |tile: usize, len: usize| (TILE * tile).min(len.saturating_sub(TILE));
+        let starts = [(h, tiles[0]), (w, tiles[1])]
+            .map(|(len, tiles)| (0..tiles).map(|tile| start(tile, len)).collect());
+        let in_tiles = |i: usize, len: usize| i + TILE * (i / TILE) - start(i / TILE, len);
+        let width = TILE * tiles[1];
+        let pixels = || (0..h * w).map(|q| (q / w, q % w));
+        let positions = [
+            (pixels().map(|(y, x)| (in_tiles(y, h) * width + in_tiles(x, w)) as u32)).collect(),
+            (pixels().map(|(y, x)| ((y + 1) * (width + 2) + x + 1) as u32)).collect(),
+        ];
         Self {
             tiles,
             pixels: h * w,
+            starts,
             positions,
         }
     }
@@ -92,7 +105,11 @@ impl SimdKernel for ToTiles<'_> {
                         for tx in 0..self.tiling.tiles[1] {
                             let tile = image * self.tiling.count() + ty * self.tiling.tiles[1] + tx;
                             let out = self.out.add(tile * self.out_tile + first);
-                            let from = self.scratch.add((ty * TILE * width + tx * TILE) * S::LANES);
+                            let (y, x) = match self.gradient {
+                                true => (ty * TILE, tx * TILE),
+                                false => (self.tiling.starts[0][ty], self.tiling.starts[1][tx]),
+                            };
+                            let from = self.scratch.add((y * width + x) * S::LANES);
                             let load = |row, col| S::load(from.add((row * width + col) * S::LANES));
                             let store = |row, col, v| {
                                 S::store(out.add((row * 6 + col) * self.out_point), v);

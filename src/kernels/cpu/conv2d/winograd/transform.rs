@@ -4,8 +4,17 @@
 //! y = At [(G g) * (Bt d)]. Lavin and Gray, *Fast Algorithms for Convolutional Neural Networks*
 //! (arXiv 1509.09308), Sec. 4.3. The backward passes use the transposes.
 //!
-//! The interpolation points are 0, a, -a, b, -b and infinity with a = sqrt(1/2) and b = sqrt(2),
-//! since their powers stay near 1: the error is about a fifth of that of the usual 1 and 2.
+//! The interpolation points are 0, 1, -1, 1/2, -2 and infinity, for two reasons.
+//!
+//! Flat regions stay flat to the bit, as they do in a plain sum: max pools and the order of the
+//! channels would otherwise be decided by rounding errors wherever an image's background is flat. An
+//! input that is the same number c throughout transforms to nothing but 3 c at the point 1, provided
+//! that the other points' coefficients, whose sum is 0, are applied to differences; and from that
+//! point alone all four outputs are equal. The outer pixels d0 and d5 (the padding, at an image's
+//! edge) reach the points 0 and infinity only, and those the outer outputs only.
+//!
+//! The error lies between that of the points with the smallest (0, sqrt(1/2) and sqrt(2) with both
+//! signs, infinity) and that of the usual 0, 1, -1, 2, -2 and infinity.
 
 use crate::kernels::cpu::simd::Simd;
 
@@ -29,31 +38,24 @@ pub struct Filter;
 /// Gt, to the filter's gradient.
 pub struct FilterGradient;
 
-const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
-const B: f32 = std::f32::consts::SQRT_2;
-const A2: f32 = 0.5;
-const B2: f32 = 2.0;
-const A3: f32 = A * A2;
-const B3: f32 = B * B2;
-
 impl Transform<6, 6> for Input {
     #[inline(always)]
     unsafe fn apply<S: Simd>(d: [S::V; 6]) -> [S::V; 6] {
-        // Coefficients of M(x) / (x - point), where M(x) = x (x^2 - a^2) (x^2 - b^2); a^2 b^2 = 1.
+        // Coefficients of M(x) / (x - point), where M(x) = x (x^2 - 1) (x - 1/2) (x + 2), and of M(x).
+        // Of equal numbers all differences are 0, and so is every value but the second.
         // SAFETY: the caller's promise.
         unsafe {
-            let (a, b) = (S::splat(A), S::splat(B));
-            let (a2, b2) = (S::splat(-A2), S::splat(-B2));
-            let sum2 = S::splat(-(A2 + B2));
-            let (even_a, odd_a) = (S::fma(b2, d[2], d[4]), S::mul(a, S::fma(b2, d[1], d[3])));
-            let (even_b, odd_b) = (S::fma(a2, d[2], d[4]), S::mul(b, S::fma(a2, d[1], d[3])));
+            let (even, odd) = (S::sub(d[4], d[2]), S::sub(d[3], d[1]));
+            let (first, last) = (S::sub(d[0], d[2]), S::sub(d[5], d[3]));
+            let (sum, difference) = (S::add(d[3], d[2]), S::sub(d[3], d[2]));
+            let three_halves = S::splat(1.5);
             [
-                S::fma(sum2, d[2], S::add(d[0], d[4])),
-                S::add(even_a, odd_a),
-                S::sub(even_a, odd_a),
-                S::add(even_b, odd_b),
-                S::sub(even_b, odd_b),
-                S::fma(sum2, d[3], S::add(d[1], d[5])),
+                S::add(first, S::fma(three_halves, odd, even)),
+                S::fma(three_halves, sum, S::add(even, odd)),
+                S::fma(three_halves, difference, S::sub(even, odd)),
+                S::fma(S::splat(2.0), odd, even),
+                S::fma(S::splat(-0.5), odd, even),
+                S::fma(three_halves, even, S::sub(last, odd)),
             ]
         }
     }
@@ -65,14 +67,16 @@ impl Transform<6, 4> for Output {
         // Powers of the points.
         // SAFETY: the caller's promise.
         unsafe {
-            let (even_a, odd_a) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
-            let (even_b, odd_b) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
-            let cubes = S::fma(S::splat(B3), odd_b, S::mul(S::splat(A3), odd_a));
+            let (even, odd) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+            let power = |half, minus_two, one| {
+                let v = S::fma(S::splat(half), m[3], one);
+                S::fma(S::splat(minus_two), m[4], v)
+            };
             [
-                S::add(m[0], S::add(even_a, even_b)),
-                S::fma(S::splat(B), odd_b, S::mul(S::splat(A), odd_a)),
-                S::fma(S::splat(B2), even_b, S::mul(S::splat(A2), even_a)),
-                S::add(m[5], cubes),
+                S::add(m[0], S::add(even, S::add(m[3], m[4]))),
+                power(0.5, -2.0, odd),
+                power(0.25, 4.0, even),
+                S::add(m[5], power(0.125, -8.0, odd)),
             ]
         }
     }
@@ -83,16 +87,18 @@ impl Transform<4, 6> for OutputGradient {
     unsafe fn apply<S: Simd>(y: [S::V; 4]) -> [S::V; 6] {
         // SAFETY: the caller's promise.
         unsafe {
-            let even_a = S::fma(S::splat(A2), y[2], y[0]);
-            let odd_a = S::fma(S::splat(A3), y[3], S::mul(S::splat(A), y[1]));
-            let even_b = S::fma(S::splat(B2), y[2], y[0]);
-            let odd_b = S::fma(S::splat(B3), y[3], S::mul(S::splat(B), y[1]));
+            let (even, odd) = (S::add(y[0], y[2]), S::add(y[1], y[3]));
+            let powers = |x: f32| {
+                let even = S::fma(S::splat(x * x), y[2], y[0]);
+                let odd = S::fma(S::splat(x * x * x), y[3], S::mul(S::splat(x), y[1]));
+                S::add(even, odd)
+            };
             [
                 y[0],
-                S::add(even_a, odd_a),
-                S::sub(even_a, odd_a),
-                S::add(even_b, odd_b),
-                S::sub(even_b, odd_b),
+                S::add(even, odd),
+                S::sub(even, odd),
+                powers(0.5),
+                powers(-2.0),
                 y[3],
             ]
         }
@@ -100,25 +106,27 @@ impl Transform<4, 6> for OutputGradient {
 }
 
 // The filter's rows are divided by the product of the differences between their point and the
-// others: 1 for 0, 2 a^2 (a^2 - b^2) for a and -a, 2 b^2 (b^2 - a^2) for b and -b.
-const PER_A: f32 = 1.0 / (2.0 * A2 * (A2 - B2));
-const PER_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
+// others: 1 for 0, 3 for 1, -3 for -1, -15/16 for 1/2, 15 for -2.
+const PER_ONE: f32 = 1.0 / 3.0;
+const PER_HALF: f32 = -16.0 / 15.0;
+const PER_TWO: f32 = 1.0 / 15.0;
 
 impl Transform<3, 6> for Filter {
     #[inline(always)]
     unsafe fn apply<S: Simd>(g: [S::V; 3]) -> [S::V; 6] {
         // SAFETY: the caller's promise.
         unsafe {
-            let even_a = S::fma(S::splat(PER_A * A2), g[2], S::mul(S::splat(PER_A), g[0]));
-            let odd_a = S::mul(S::splat(PER_A * A), g[1]);
-            let even_b = S::fma(S::splat(PER_B * B2), g[2], S::mul(S::splat(PER_B), g[0]));
-            let odd_b = S::mul(S::splat(PER_B * B), g[1]);
+            let (even, per_one) = (S::add(g[0], g[2]), S::splat(PER_ONE));
+            let powers = |x: f32, per: f32| {
+                let low = S::fma(S::splat(per * x), g[1], S::mul(S::splat(per), g[0]));
+                S::fma(S::splat(per * x * x), g[2], low)
+            };
             [
                 g[0],
-                S::add(even_a, odd_a),
-                S::sub(even_a, odd_a),
-                S::add(even_b, odd_b),
-                S::sub(even_b, odd_b),
+                S::mul(per_one, S::add(even, g[1])),
+                S::mul(per_one, S::sub(g[1], even)),
+                powers(0.5, PER_HALF),
+                powers(-2.0, PER_TWO),
                 g[2],
             ]
         }
@@ -130,24 +138,16 @@ impl Transform<6, 3> for FilterGradient {
     unsafe fn apply<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
         // SAFETY: the caller's promise.
         unsafe {
-            let (even_a, odd_a) = (S::add(u[1], u[2]), S::sub(u[1], u[2]));
-            let (even_b, odd_b) = (S::add(u[3], u[4]), S::sub(u[3], u[4]));
+            let (even, odd) = (S::sub(u[1], u[2]), S::add(u[1], u[2]));
+            let powers = |half: f32, minus_two: f32, one| {
+                let v = S::fma(S::splat(PER_HALF * half), u[3], one);
+                S::fma(S::splat(PER_TWO * minus_two), u[4], v)
+            };
+            let per_one = S::splat(PER_ONE);
             [
-                S::fma(
-                    S::splat(PER_B),
-                    even_b,
-                    S::fma(S::splat(PER_A), even_a, u[0]),
-                ),
-                S::fma(
-                    S::splat(PER_B * B),
-                    odd_b,
-                    S::mul(S::splat(PER_A * A), odd_a),
-                ),
-                S::fma(
-                    S::splat(PER_B * B2),
-                    even_b,
-                    S::fma(S::splat(PER_A * A2), even_a, u[5]),
-                ),
+                powers(1.0, 1.0, S::fma(per_one, even, u[0])),
+                powers(0.5, -2.0, S::mul(per_one, odd)),
+                powers(0.25, 4.0, S::fma(per_one, even, u[5])),
             ]
         }
     }
