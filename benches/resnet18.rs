@@ -10,7 +10,7 @@ mod threads;
 use std::time::Duration;
 
 use criterion::{criterion_group, Criterion, SamplingMode};
-use ssprop::prelude::ResNet18;
+use ssprop::prelude::{Cpu, ResNet18};
 use ssprop::sparsity::DropRate;
 use step::Step;
 
@@ -23,7 +23,7 @@ fn steps(c: &mut Criterion) {
         .measurement_time(Duration::from_secs(5));
     let sparse = DropRate::new(0.8).expect("a rate below 1");
     for (name, drop_rate) in [("dense", DropRate::DENSE), ("80% dropped", sparse)] {
-        let mut step = Step::new::<ResNet18<10>>(32, drop_rate);
+        let mut step = Step::new::<ResNet18<10>>(&Cpu::default(), 32, drop_rate);
         group.bench_function(name, |b| {
             b.iter(|| {
                 let loss = step.forward();

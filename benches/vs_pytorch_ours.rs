@@ -12,6 +12,8 @@
 
 #[path = "common/convs.rs"]
 mod convs;
+#[path = "common/sampling.rs"]
+mod sampling;
 #[path = "common/step.rs"]
 mod step;
 #[path = "common/threads.rs"]
@@ -23,10 +25,11 @@ use std::io::{stdin, stdout, BufRead, Write};
 use std::time::{Duration, Instant};
 
 use convs::{Conv, CONVS, DROP_RATE};
-use ssprop::prelude::{ResNet18, ResNet50};
+use sampling::Sampling;
+use ssprop::prelude::{Cpu, ResNet18, ResNet50};
 use ssprop::sparsity::DropRate;
 use step::{Net, Step};
-use unet::{Sampling, UNetStep};
+use unet::UNetStep;
 
 /// Calls that are not timed take as long before one that is.
 const WARM_UP: Duration = Duration::from_millis(30);
@@ -95,8 +98,8 @@ macro_rules! step {
         }
     };
 }
-step!([M: Net] Step<M>);
-step!([] UNetStep);
+step!([M: Net<Cpu>] Step<M, Cpu>);
+step!([] UNetStep<Cpu>);
 
 impl TimedCase for Sampling {
     fn run(&mut self) -> Times {
@@ -111,7 +114,7 @@ impl TimedCase for Sampling {
 fn make(case: &str) -> Option<Box<dyn TimedCase>> {
     let (kind, rest) = case.split_once(' ')?;
     let (layer, mode) = rest.rsplit_once(' ')?;
-    let drop_rate = drop_rate(mode)?;
+    let (dev, drop_rate) = (Cpu::default(), drop_rate(mode)?);
     match kind {
         "conv" => {
             let (_, conv) = CONVS.iter().find(|(name, _)| *name == layer)?;
@@ -120,13 +123,17 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
         }
         "step" => {
             let batch = layer.parse().ok()?;
-            Some(Box::new(Step::new::<ResNet18<10>>(batch, drop_rate)))
+            Some(Box::new(Step::new::<ResNet18<10>>(&dev, batch, drop_rate)))
         }
         "step50" => {
             let batch = layer.parse().ok()?;
-            Some(Box::new(Step::new::<ResNet50<10>>(batch, drop_rate)))
+            Some(Box::new(Step::new::<ResNet50<10>>(&dev, batch, drop_rate)))
         }
-        "unet" => Some(Box::new(UNetStep::new(layer.parse().ok()?, drop_rate))),
+        "unet" => Some(Box::new(UNetStep::new(
+            &dev,
+            layer.parse().ok()?,
+            drop_rate,
+        ))),
         "sample" => Some(Box::new(Sampling::new(layer.parse().ok()?))),
         _ => None,
     }

@@ -4,46 +4,48 @@ use dfdx::data::OneHotEncode;
 use dfdx::tensor::OwnedTape;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
-    cross_entropy_with_logits_loss, Backward as _, BuildOnDevice, Const, Cpu, DeviceBuildExt,
-    DropRate, Gradients, ModuleMut, Rank0, SampleTensor, Tensor, TensorCollection, Trace,
-    VisitSparse, ZeroGrads,
+    cross_entropy_with_logits_loss, Backward as _, BuildOnDevice, Const, DropRate, Gradients,
+    ModuleMut, Rank0, Tensor, TensorCollection, Trace, VisitSparse, ZeroGrads,
 };
+use ssprop::Backend;
 
 const CLASSES: usize = 10;
-type Images<T> = Tensor<(usize, Const<3>, Const<32>, Const<32>), f32, Cpu, T>;
-type Logits = Tensor<(usize, Const<CLASSES>), f32, Cpu, OwnedTape<f32, Cpu>>;
+type Images<D, T> = Tensor<(usize, Const<3>, Const<32>, Const<32>), f32, D, T>;
+type Logits<D> = Tensor<(usize, Const<CLASSES>), f32, D, OwnedTape<f32, D>>;
 
 /// A network that takes such images.
-pub trait Net:
-    TensorCollection<f32, Cpu>
+pub trait Net<D: Backend<f32>>:
+    TensorCollection<f32, D>
     + VisitSparse
-    + ZeroGrads<f32, Cpu>
-    + ModuleMut<Images<OwnedTape<f32, Cpu>>, Output = Logits, Error = ssprop::Error>
+    + ZeroGrads<f32, D>
+    + ModuleMut<Images<D, OwnedTape<f32, D>>, Output = Logits<D>, Error = ssprop::Error>
 {
 }
 
-impl<M> Net for M where
-    M: TensorCollection<f32, Cpu>
+impl<D: Backend<f32>, M> Net<D> for M where
+    M: TensorCollection<f32, D>
         + VisitSparse
-        + ZeroGrads<f32, Cpu>
-        + ModuleMut<Images<OwnedTape<f32, Cpu>>, Output = Logits, Error = ssprop::Error>
+        + ZeroGrads<f32, D>
+        + ModuleMut<Images<D, OwnedTape<f32, D>>, Output = Logits<D>, Error = ssprop::Error>
 {
 }
 
 /// The network, its optimizer and one batch.
-pub struct Step<M: Net> {
+pub struct Step<M: Net<D>, D: Backend<f32>> {
     net: M,
-    adam: Adam<M, f32, Cpu>,
-    grads: Gradients<f32, Cpu>,
-    images: Images<dfdx::tensor::NoneTape>,
-    targets: Tensor<(usize, Const<CLASSES>), f32, Cpu>,
+    adam: Adam<M, f32, D>,
+    grads: Gradients<f32, D>,
+    images: Images<D, dfdx::tensor::NoneTape>,
+    targets: Tensor<(usize, Const<CLASSES>), f32, D>,
 }
 
-impl<M: Net> Step<M> {
+impl<M: Net<D>, D: Backend<f32>> Step<M, D> {
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
-    pub fn new<B: BuildOnDevice<Cpu, f32, Built = M>>(batch: usize, drop_rate: DropRate) -> Self {
-        let dev = Cpu::default();
-        let mut net = dev.build_module::<B, f32>();
+    pub fn new<B>(dev: &D, batch: usize, drop_rate: DropRate) -> Self
+    where
+        B: BuildOnDevice<D, f32, Built = M>,
+    {
+        let mut net = B::build_on_device(dev);
         net.set_drop_rate(drop_rate);
         let adam = Adam::new(&net, AdamConfig::adam()).expect("the defaults are valid");
         let labels: Vec<usize> = (0..batch).map(|i| i % CLASSES).collect();
@@ -57,7 +59,7 @@ impl<M: Net> Step<M> {
     }
 
     /// The loss of the batch, with its graph.
-    pub fn forward(&mut self) -> Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>> {
+    pub fn forward(&mut self) -> Tensor<Rank0, f32, D, OwnedTape<f32, D>> {
         let grads = std::mem::replace(&mut self.grads, Gradients::leaky());
         let images = self.images.clone().traced(grads);
         let logits = self.net.try_forward_mut(images).expect("the shapes fit");
@@ -65,7 +67,7 @@ impl<M: Net> Step<M> {
     }
 
     /// The gradients of the parameters.
-    pub fn backward(&mut self, loss: Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>>) {
+    pub fn backward(&mut self, loss: Tensor<Rank0, f32, D, OwnedTape<f32, D>>) {
         self.grads = loss.backward();
     }
 

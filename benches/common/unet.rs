@@ -1,63 +1,37 @@
-//! The U-Net for 1x32x32 images: a training step on random noise, and a step of sampling.
+//! A training step of the U-Net for 1x32x32 images on random noise, in its three parts.
 
 use dfdx::tensor::OwnedTape;
 use ssprop::models::modules;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
-    Backward as _, BetaSchedule, Const, Cpu, DeviceBuildExt, Diffusion, DropRate, Gradients,
-    MeanTo, MnistUNet, ModuleMut, Rank0, SampleRun, SampleTensor, Sampler, Tensor, TensorFromVec,
-    Trace, VisitSparse, ZeroGrads,
+    Backward as _, BuildOnDevice, Const, DropRate, Gradients, MeanTo, MnistUNet, ModuleMut, Rank0,
+    Tensor, Trace, VisitSparse, ZeroGrads,
 };
+use ssprop::Backend;
 
-type Net = modules::MnistUNet<1, f32, Cpu>;
-type Images = Tensor<(usize, Const<1>, Const<32>, Const<32>), f32, Cpu>;
+/// The network on device `D`.
+pub type UNet<D> = modules::MnistUNet<1, f32, D>;
+type Images<D, T> = Tensor<(usize, Const<1>, Const<32>, Const<32>), f32, D, T>;
+type Traced<D> = (Images<D, OwnedTape<f32, D>>, Tensor<(usize,), f32, D>);
 
-/// A step of sampling: the network's prediction for `count` images of noise, and what follows of it.
-pub struct Sampling {
-    net: Net,
-    diffusion: Diffusion,
-    count: usize,
+/// The network, its optimizer and one batch.
+pub struct UNetStep<D: Backend<f32>> {
+    net: UNet<D>,
+    images: Images<D, dfdx::tensor::NoneTape>,
+    timesteps: Tensor<(usize,), f32, D>,
+    noise: Images<D, dfdx::tensor::NoneTape>,
+    adam: Adam<UNet<D>, f32, D>,
+    grads: Gradients<f32, D>,
 }
 
-impl Sampling {
-    /// A network for steps of `count` images.
-    pub fn new(count: usize) -> Self {
-        Self {
-            net: Cpu::default().build_module::<MnistUNet, f32>(),
-            diffusion: Diffusion::new(BetaSchedule::Cosine, 200).expect("steps in range"),
-            count,
-        }
-    }
-
-    /// The images after one step.
-    pub fn run(&self) -> Vec<f32> {
-        let run = SampleRun {
-            seed: 0,
-            count: self.count,
-            batch: self.count,
-        };
-        let dev = Cpu::default();
-        Sampler::Ddim { steps: 1, eta: 0.0 }
-            .sample::<1, 32, 32, _, _>(&self.diffusion, &self.net, &dev, run, &mut |_| ())
-            .expect("the shapes fit")
-    }
-}
-
-/// A training step.
-pub struct UNetStep {
-    net: Net,
-    images: Images,
-    timesteps: Tensor<(usize,), f32, Cpu>,
-    noise: Images,
-    adam: Adam<Net, f32, Cpu>,
-    grads: Gradients<f32, Cpu>,
-}
-
-impl UNetStep {
+impl<D: Backend<f32>> UNetStep<D>
+where
+    MnistUNet: BuildOnDevice<D, f32, Built = UNet<D>>,
+    UNet<D>: ModuleMut<Traced<D>, Output = Images<D, OwnedTape<f32, D>>, Error = ssprop::Error>,
+{
     /// A network that drops `drop_rate` of every convolution's output channels, and `batch` images.
-    pub fn new(batch: usize, drop_rate: DropRate) -> Self {
-        let dev = Cpu::default();
-        let mut net = dev.build_module::<MnistUNet, f32>();
+    pub fn new(dev: &D, batch: usize, drop_rate: DropRate) -> Self {
+        let mut net = MnistUNet::build_on_device(dev);
         net.set_drop_rate(drop_rate);
         let timesteps = (0..batch).map(|i| (i * 7 % 200) as f32).collect();
         let shape = (batch, Const, Const, Const);
@@ -72,7 +46,7 @@ impl UNetStep {
     }
 
     /// The mean square error of the predicted noise, with its graph.
-    pub fn forward(&mut self) -> Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>> {
+    pub fn forward(&mut self) -> Tensor<Rank0, f32, D, OwnedTape<f32, D>> {
         let grads = std::mem::replace(&mut self.grads, Gradients::leaky());
         let images = self.images.clone().traced(grads);
         let input = (images, self.timesteps.clone());
@@ -81,7 +55,7 @@ impl UNetStep {
     }
 
     /// The gradients of the parameters.
-    pub fn backward(&mut self, loss: Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>>) {
+    pub fn backward(&mut self, loss: Tensor<Rank0, f32, D, OwnedTape<f32, D>>) {
         self.grads = loss.backward();
     }
 

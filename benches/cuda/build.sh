@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh [DIR]: builds the CUDA tests and two examples for a real GPU, on a machine without one, and
+# build.sh [DIR]: builds the CUDA tests, two examples and the timed steps for a real GPU, on a machine without one, and
 # leaves them stripped in .gpu/ of the repository, to be carried to a machine that has a GPU. The tool kit
 # is laid out in DIR [default: target/cuda-toolkit] if it is not there.
 set -euo pipefail
@@ -14,7 +14,7 @@ source "$toolkit/env"
 mkdir -p .gpu
 export CARGO_TARGET_DIR=target/cuda
 built=$(cargo test --locked --features cuda --no-run --test cuda --message-format=json;
-    cargo build --locked --features cuda --example resnet18_cifar --example ddpm_sample --message-format=json)
+    cargo build --locked --features cuda --example resnet18_cifar --example ddpm_sample --example cuda_steps --message-format=json)
 # Executables of this package, as cargo's messages name them.
 grep -o '"executable":"[^"]*"' <<<"$built" | cut -d'"' -f4 | sort -u | while read -r file; do
     name=$(basename "$file" | sed 's/-[0-9a-f]\{16\}$//')
@@ -22,7 +22,5 @@ grep -o '"executable":"[^"]*"' <<<"$built" | cut -d'"' -f4 | sort -u | while rea
 done
 ls -l .gpu
 cat <<'END'
-On the GPU machine, with .gpu carried along and the CUDA libraries (cuBLAS, NVRTC) in the library path:
-    .gpu/cuda --test-threads=1
-    .gpu/resnet18_cifar --device cuda
+On the GPU machine, with .gpu carried along: benches/cuda/run.sh
 END

@@ -5,7 +5,7 @@ use dfdx::shapes::{Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, Fill, Hidden, Input, PooledTensor, ViewMut};
+use crate::bridge::{Buffer, Fill, GradTarget, Hidden, Input, PooledTensor, ViewMut};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
 use crate::kernels::args::batch_norm::Statistics;
@@ -218,14 +218,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                 residual.add(grads, dy)?;
             }
         }
-        for (param, gradient) in [(&weight, &dweight), (&bias, &dbias)] {
-            D::accumulate(
-                D::buffer_mut(grads.get_or_alloc_mut(param)?),
-                gradient.view(),
-            )
-            .map_err(D::device_error)?;
-        }
-        Ok(())
+        GradTarget::of(&weight).add(grads, dweight)?;
+        GradTarget::of(&bias).add(grads, dbias)
     }))
 }
 

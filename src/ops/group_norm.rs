@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, Hidden, Input, PooledTensor};
+use crate::bridge::{Buffer, GradTarget, Hidden, Input, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -242,14 +242,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         if let (Some(shift), Some(dshift)) = (shift, dshift) {
             shift.grad.add(grads, dshift)?;
         }
-        for (param, gradient) in [(&weight, &dweight), (&bias, &dbias)] {
-            D::accumulate(
-                D::buffer_mut(grads.get_or_alloc_mut(param)?),
-                gradient.view(),
-            )
-            .map_err(D::device_error)?;
-        }
-        Ok(())
+        GradTarget::of(&weight).add(grads, dweight)?;
+        GradTarget::of(&bias).add(grads, dbias)
     }))
 }
 

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# run.sh [DIR]: on a machine that has a GPU and PyTorch, and need not have Rust: checks that the libraries
+# are there, runs the CUDA tests, and times training steps alternately with PyTorch's. DIR has the binaries
+# that benches/cuda/build.sh made [default: .gpu]. Results go to $OUT [default: .] too.
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+programs=$(cd "${1:-.gpu}" && pwd) || exit 1
+out=${OUT:-.}
+python=${PYTHON:-python3}
+
+# The CUDA libraries that came with PyTorch, if the system has none.
+libraries=$("$python" - <<'END'
+import glob, os
+import nvidia
+found = {os.path.dirname(f) for root in nvidia.__path__ for f in glob.glob(root + "/**/lib*.so*", recursive=True)}
+print(":".join(sorted(found)))
+END
+) || libraries=
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+for program in "$programs"/*; do
+    missing=$(ldd "$program" | grep 'not found')
+    [ -z "$missing" ] || { echo "$program: $missing"; exit 1; }
+done
+
+echo "== tests"
+timeout 150 "$programs/cuda" --test-threads=1 2>&1 | tee "$out/cuda-tests.log" | tail -n 40
+
+echo "== steps"
+timeout 150 "$python" "$here/vs_pytorch.py" "$programs/cuda_steps" --json "$out/cuda-steps.json" |
+    tee "$out/cuda-steps.md"
