@@ -59,7 +59,7 @@ fn make(dev: &Cuda, case: &str) -> Option<Box<dyn TrainingStep>> {
 }
 
 fn serve(dev: &Cuda) -> std::io::Result<()> {
-    println!("ssprop {}", env!("CARGO_PKG_VERSION"));
+    println!("ssprop");
     stdout().flush()?;
     let mut current: Option<(String, Box<dyn TrainingStep>)> = None;
     for line in stdin().lock().lines() {
