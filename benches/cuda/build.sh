@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh [DIR]: builds the CUDA tests, two examples and the timed steps for a real GPU, on a machine without one, and
-# leaves them stripped in .gpu/ of the repository, to be carried to a machine that has a GPU. The tool kit
+# leaves them stripped and packed in .gpu/ of the repository, to be carried to a machine that has a GPU. The tool kit
 # is laid out in DIR [default: target/cuda-toolkit] if it is not there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,6 +19,8 @@ built=$(cargo test --locked --features cuda --no-run --test cuda --message-forma
 grep -o '"executable":"[^"]*"' <<<"$built" | cut -d'"' -f4 | sort -u | while read -r file; do
     name=$(basename "$file" | sed 's/-[0-9a-f]\{16\}$//')
     strip -o ".gpu/$name" "$file"
+    # There may be a limit to what is carried.
+    gzip -f ".gpu/$name"
 done
 ls -l .gpu
 cat <<'END'

@@ -5,7 +5,12 @@
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
-programs=$(cd "${1:-.gpu}" && pwd) || exit 1
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+for packed in "${1:-.gpu}"/*.gz; do
+    name=$(basename "$packed" .gz)
+    gunzip -c "$packed" >"$programs/$name" && chmod +x "$programs/$name" || exit 1
+done
 out=${OUT:-.}
 python=${PYTHON:-python3}
 
