@@ -204,7 +204,7 @@ const SLACK: usize = 2 * (64 << 20);
 /// Less than any activation, gradient or network here: records of epochs, lists that grow.
 const SMALL: usize = LARGE;
 
-/// The most that the workspaces of two threads take, three times what was ever seen.
+/// The most that the workspaces of two threads may take: five times what was seen.
 const WORKSPACES: usize = 96 << 20;
 
 /// A maker of something that trains.
