@@ -104,7 +104,7 @@ impl<S: Shape, E: Dtype, D: Pooling<E>> PooledTensor<S, E, D> {
     /// Its elements.
     ///
     /// # Errors
-    /// [`Error::Shape`] never: it is contiguous.
+    /// [`Error::Device`] if a CUDA tensor's address cannot be read; on the CPU none, as it is contiguous.
     pub fn view(&self) -> Result<View<'_, E, D>>
     where
         D: Views<E>,

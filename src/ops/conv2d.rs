@@ -69,7 +69,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 ///   the last bits, and a max pool may then choose another of them. In a small network on
 ///   Fashion-MNIST 47% of such ties stay before the second pool, 2 in 1000 of the channels kept at
 ///   80% dropped are others, and accuracies are the same: 66.8% and 66.8% dense, 64.3% (plain) and
-///   64.4% with ssProp, by `tests/winograd_ties.rs` with AVX2.
+///   64.4% with ssProp, by `tests/networks/tests/winograd_ties.rs` with AVX2.
 ///
 /// # Errors
 /// [`Error::Shape`] if a size known only at run time does not fit the window; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
