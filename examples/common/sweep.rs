@@ -1,16 +1,16 @@
 //! Many trainings that differ in one thing at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
 use ssprop::data::{self, BatchLoader, ImageDataset, Normalization};
 use ssprop::prelude::*;
+use ssprop::run::{Claim, RunOptions};
 use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
 use super::args;
-use super::output::Output;
 
 /// The flags of such a set of runs, but for its size.
 #[derive(Clone, Debug, Args)]
@@ -31,19 +31,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The folder for `results`, made if it is not there.
+    /// The folder for `results`, which is this program's while the claim lives.
     pub fn folder(
         &self,
         out: Option<&Path>,
         base: &Path,
         results: &[&str],
-    ) -> ssprop::Result<PathBuf> {
-        let output = Output {
-            out,
+    ) -> ssprop::Result<Claim> {
+        let options = RunOptions {
+            out: out.map(Path::to_owned),
             overwrite: self.overwrite,
-            resume: None,
+            ..Default::default()
         };
-        output.folder(base, results)
+        Claim::new(base, &options, results)
     }
 }
 
@@ -165,7 +165,7 @@ impl Run {
                     outcome.backward_seconds += report.seconds.backward;
                     outcome.seconds = start.elapsed().as_secs_f64();
                 }
-                Err(Error::NonFiniteLoss { .. }) => return Ok(outcome),
+                Err(Error::Diverged { .. }) => return Ok(outcome),
                 Err(err) => return Err(err),
             }
         }

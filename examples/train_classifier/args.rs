@@ -10,7 +10,7 @@ use ssprop::Error;
 
 use crate::networks::{Model, Settings, DEPTHS};
 use crate::paper;
-use common::args::{count, drop_rate, lr, threads};
+use common::args::{count, drop_rate, lr, threads, RunArgs};
 
 /// Train a classifier of the paper (arXiv 2408.12561), densely or with a sparse backward pass
 #[derive(Debug, Parser)]
@@ -69,16 +69,8 @@ pub struct Args {
     #[command(flatten, next_help_heading = "What to drop")]
     pub what: What,
 
-    /// Where to write checkpoints, metrics and curves [default: runs/TASK-MODEL, with the first free
-    /// number]
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Replace an earlier run's results in --out
-    #[arg(long, requires = "out")]
-    pub overwrite: bool,
-    /// last.safetensors of an earlier run to go on from, with the same flags
-    #[arg(long)]
-    pub resume: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "The run")]
+    pub run: RunArgs,
 }
 
 /// When to drop.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use common::say;
 use ssprop::data::{bundled, Limits, Splits, Task};
 use ssprop::Error;
 
@@ -10,7 +11,7 @@ use ssprop::Error;
 pub fn read(task: Task, path: Option<&Path>, limits: Limits, seed: u64) -> ssprop::Result<Splits> {
     let splits = match (task, path) {
         (Task::FashionMnist, None) => {
-            println!(
+            say!(
                 "No --data: training on the bundled part of Fashion-MNIST. {}",
                 whole(task)
             );

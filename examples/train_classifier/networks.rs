@@ -10,6 +10,7 @@ use ssprop::data::{BatchLoader, Task};
 use ssprop::models::builders;
 use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
+use ssprop::run::Resumable;
 use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
@@ -17,19 +18,14 @@ use crate::any_size::AnySize;
 use crate::kept::Kept;
 
 /// A network in training.
-pub trait Network {
-    /// Epochs done.
-    fn epoch(&self) -> u64;
-    fn train_epoch(
+pub trait Network: Resumable {
+    /// [`Trainer::train_part`].
+    fn train_part(
         &mut self,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
-    ) -> ssprop::Result<EpochReport>;
+    ) -> ssprop::Result<Option<EpochReport>>;
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation>;
-    /// The network, its optimizer's state and the number of epochs done.
-    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()>;
-    /// Goes back to what [`save`](Self::save) saved.
-    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata>;
     /// The network alone, from any checkpoint of it.
     fn load(&mut self, path: &Path) -> ssprop::Result<Metadata>;
     /// What its backward pass costs.
@@ -103,6 +99,33 @@ struct Typed<
 > {
     dev: Cpu,
     trainer: Trainer<M, Cpu>,
+    /// What the epoch under way has kept, since it was begun or resumed.
+    kept: Option<Kept>,
+}
+
+impl<
+        M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        const CLASSES: usize,
+    > Resumable for Typed<M, C, H, W, CLASSES>
+{
+    fn epoch(&self) -> u64 {
+        self.trainer.epoch()
+    }
+
+    fn batches_done(&self) -> usize {
+        self.trainer.batches_done()
+    }
+
+    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()> {
+        self.trainer.save(path, metadata)
+    }
+
+    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata> {
+        self.trainer.resume(path)
+    }
 }
 
 impl<
@@ -113,35 +136,28 @@ impl<
         const CLASSES: usize,
     > Network for Typed<M, C, H, W, CLASSES>
 {
-    fn epoch(&self) -> u64 {
-        self.trainer.epoch()
-    }
-
-    fn train_epoch(
+    fn train_part(
         &mut self,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
-    ) -> ssprop::Result<EpochReport> {
-        let kept = Kept::of(&mut self.trainer.model);
-        let report = self
+    ) -> ssprop::Result<Option<EpochReport>> {
+        if self.kept.is_none() {
+            self.kept = Kept::of(&mut self.trainer.model);
+        }
+        let part = self
             .trainer
-            .train_epoch::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
-        Ok(match kept {
+            .train_part::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
+        let Some(report) = part else {
+            return Ok(None);
+        };
+        Ok(Some(match self.kept.take() {
             Some(kept) => kept.correct(report, &self.cost()?),
             None => report,
-        })
+        }))
     }
 
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation> {
         self.trainer.evaluate::<C, H, W, CLASSES>(&self.dev, loader)
-    }
-
-    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()> {
-        self.trainer.save(path, metadata)
-    }
-
-    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata> {
-        self.trainer.resume(path)
     }
 
     fn load(&mut self, path: &Path) -> ssprop::Result<Metadata> {
@@ -174,7 +190,11 @@ where
         ..AdamConfig::adam()
     };
     let trainer = Trainer::new(model, config)?.with_schedule(settings.plan.clone())?;
-    Ok(Box::new(Typed::<_, C, H, W, CLASSES> { dev, trainer }))
+    Ok(Box::new(Typed::<_, C, H, W, CLASSES> {
+        dev,
+        trainer,
+        kept: None,
+    }))
 }
 
 impl Settings {

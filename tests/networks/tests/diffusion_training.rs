@@ -482,7 +482,7 @@ fn data_that_do_not_fit_and_losses_that_are_not_finite_are_errors() {
         .unwrap_err();
     assert!(matches!(
         err,
-        Error::NonFiniteLoss {
+        Error::Diverged {
             epoch: 0,
             batch: 0,
             ..

@@ -1,6 +1,6 @@
 //! A run's curves as an SVG: three diagrams by epoch, dense and sparse epochs marked.
 
-use super::history::{Epoch, Record};
+use super::record::Record;
 use super::svg::{document, step, text, GRID, INK};
 
 const DENSE: &str = "#33658a";
@@ -17,7 +17,7 @@ const GAP: f64 = 76.0;
 const TOP: f64 = 74.0;
 
 /// A value of an epoch: the epoch's number, the value, whether it was dense.
-pub type Point = (f64, f64, bool);
+type Point = (f64, f64, bool);
 
 /// One diagram's place and its axes.
 struct Panel {
@@ -41,17 +41,17 @@ impl Panel {
 
 /// What an axis is for.
 #[derive(Clone, Copy)]
-pub struct Axis<'a> {
+struct Axis<'a> {
     /// The diagram's place, 0 to 2.
-    pub number: usize,
-    pub title: &'a str,
-    pub unit: &'a str,
+    number: usize,
+    title: &'a str,
+    unit: &'a str,
     /// Values that it has to reach [default: 0 and the largest].
-    pub ends: Option<[f64; 2]>,
+    ends: Option<[f64; 2]>,
 }
 
 /// Frame, bands of the sparse epochs, grid and labels, with `values` between the ends of the axis.
-fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[impl Epoch], values: &[f64]) -> Panel {
+fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[Record], values: &[f64]) -> Panel {
     let Axis {
         number,
         title,
@@ -64,7 +64,7 @@ fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[impl Epoch], values: &[f64]
     let tick = step(high - low);
     let panel = Panel {
         x0: LEFT + number as f64 * (PANEL[0] + GAP),
-        epochs: epochs.last().map_or(1.0, |r| r.number() as f64),
+        epochs: epochs.last().map_or(1.0, |r| r.epoch() as f64),
         low: (low / tick + 1e-6).floor() * tick,
         high: (high / tick - 1e-6).ceil() * tick,
     };
@@ -74,7 +74,7 @@ fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[impl Epoch], values: &[f64]
     for r in epochs.iter().filter(|r| !r.is_dense()) {
         *svg += &format!(
             "<rect x=\"{:.1}\" y=\"{TOP}\" width=\"{column:.1}\" height=\"{}\" fill=\"{BAND}\"/>\n",
-            panel.x(r.number() as f64) - column / 2.0,
+            panel.x(r.epoch() as f64) - column / 2.0,
             PANEL[1],
         );
     }
@@ -90,9 +90,9 @@ fn panel(svg: &mut String, axis: Axis<'_>, epochs: &[impl Epoch], values: &[f64]
     // Whole epochs only, at most about ten labels.
     let every = step(panel.epochs * 0.5).ceil().max(1.0) as usize;
     for r in epochs {
-        if every == 1 || (r.number() as usize).is_multiple_of(every) {
-            let x = panel.x(r.number() as f64);
-            *svg += &text(x, y1 + 17.0, "middle", 11.0, "", &r.number().to_string());
+        if every == 1 || (r.epoch() as usize).is_multiple_of(every) {
+            let x = panel.x(r.epoch() as f64);
+            *svg += &text(x, y1 + 17.0, "middle", 11.0, "", &r.epoch().to_string());
         }
     }
     *svg += &text((x0 + x1) / 2.0, y1 + 36.0, "middle", 12.0, "", "epoch");
@@ -136,25 +136,25 @@ fn curve(svg: &mut String, panel: &Panel, points: &[Point], colour: &str, dash: 
 }
 
 /// A picture of three diagrams by epoch, the last of which is the time.
-pub struct Figure<'a, R> {
+struct Figure<'a> {
     svg: String,
-    epochs: &'a [R],
+    epochs: &'a [Record],
 }
 
-impl<'a, R: Epoch> Figure<'a, R> {
-    pub fn new(title: &str, epochs: &'a [R]) -> Self {
+impl<'a> Figure<'a> {
+    fn new(title: &str, epochs: &'a [Record]) -> Self {
         let svg = text(LEFT, 32.0, "start", 17.0, "font-weight=\"600\"", title);
         Self { svg, epochs }
     }
 
     /// A value of every epoch.
-    pub fn points(&self, value: impl Fn(&R) -> f64) -> Vec<Point> {
-        let point = |r: &R| (r.number() as f64, value(r), r.is_dense());
+    fn points(&self, value: impl Fn(&Record) -> f64) -> Vec<Point> {
+        let point = |r: &Record| (r.epoch() as f64, value(r), r.is_dense());
         self.epochs.iter().map(point).collect()
     }
 
     /// Curves on one axis: the test set's, and below it the training set's if there is one.
-    pub fn curves(&mut self, axis: Axis<'_>, train: Option<&[Point]>, test: &[Point]) {
+    fn curves(&mut self, axis: Axis<'_>, train: Option<&[Point]>, test: &[Point]) {
         let all = train.unwrap_or_default().iter().chain(test);
         let values: Vec<f64> = all.map(|p| p.1).collect();
         let axes = panel(&mut self.svg, axis, self.epochs, &values);
@@ -165,7 +165,7 @@ impl<'a, R: Epoch> Figure<'a, R> {
     }
 
     /// A bar an epoch: the backward pass's share of its value, and the rest above it.
-    pub fn bars(&mut self, axis: Axis<'_>, parts: impl Fn(&R) -> [f64; 2]) {
+    fn bars(&mut self, axis: Axis<'_>, parts: impl Fn(&Record) -> [f64; 2]) {
         let sums: Vec<f64> = self.epochs.iter().map(|r| parts(r).iter().sum()).collect();
         let axes = panel(&mut self.svg, axis, self.epochs, &sums);
         for r in self.epochs {
@@ -174,7 +174,7 @@ impl<'a, R: Epoch> Figure<'a, R> {
                 true => [DENSE, LIGHT_DENSE],
                 false => [SPARSE, LIGHT_SPARSE],
             };
-            let x = axes.x(r.number() as f64);
+            let x = axes.x(r.epoch() as f64);
             let [backward, rest] = parts(r);
             let parts = [(0.0, backward), (backward, backward + rest)];
             for ((from, to), colour) in parts.into_iter().zip(colours) {
@@ -190,23 +190,25 @@ impl<'a, R: Epoch> Figure<'a, R> {
     }
 
     /// The SVG, with the time of the epochs and the legend.
-    pub fn finish(mut self) -> String {
+    fn finish(mut self, set: &str) -> String {
         let time = Axis {
             number: 2,
             title: "Training time of an epoch",
             unit: " s",
             ends: None,
         };
-        self.bars(time, |r| [r.backward(), r.seconds() - r.backward()]);
+        self.bars(time, |r| {
+            [r.backward_seconds(), r.seconds() - r.backward_seconds()]
+        });
         let width = LEFT + 3.0 * PANEL[0] + 2.0 * GAP + 24.0;
         let height = TOP + PANEL[1] + 86.0;
-        legend(&mut self.svg, height - 18.0);
+        legend(&mut self.svg, height - 18.0, set);
         document(width, height, &self.svg)
     }
 }
 
 /// The legend, at a height.
-fn legend(svg: &mut String, y: f64) {
+fn legend(svg: &mut String, y: f64, set: &str) {
     let mut x = LEFT;
     let mut entry = |mark: String, words: &str, space: f64| {
         *svg += &format!(
@@ -230,59 +232,72 @@ fn legend(svg: &mut String, y: f64) {
         "training set",
         116.0,
     );
-    entry(line(INK, ""), "test set", 392.0);
+    entry(line(INK, ""), &format!("{set} set"), 392.0);
     entry(tile(INK), "backward pass", 126.0);
     entry(tile(LIGHT_INK), "forward, optimizer, data", 0.0);
 }
 
-/// The SVG of a classifier's training: loss, accuracy and time.
-pub fn svg(title: &str, records: &[Record]) -> String {
+/// The SVG of a run: the loss, the accuracy if there is one or else the backward FLOPs, and the time.
+pub(super) fn svg(title: &str, records: &[Record]) -> String {
     let mut figure = Figure::new(title, records);
-    let loss = Axis {
-        number: 0,
-        title: "Cross-entropy loss",
-        unit: "",
+    let measured = |ending: &str| {
+        let mut names = records.first()?.measured().map(|m| m.0);
+        names.find(|name| name.ends_with(ending))
+    };
+    let points = |figure: &Figure, name: &str| figure.points(|r| r.get(name).unwrap_or(f64::NAN));
+    let axis = |number, title, unit| Axis {
+        number,
+        title,
+        unit,
         ends: None,
     };
-    let (train, test) = (
-        figure.points(|r| r.train_loss),
-        figure.points(|r| r.test_loss),
-    );
-    figure.curves(loss, Some(&train), &test);
+    let train = points(&figure, "train_loss");
+    let test = measured("_loss").map_or(Vec::new(), |name| points(&figure, name));
+    figure.curves(axis(0, "Loss", ""), Some(&train), &test);
 
-    let accuracy = figure.points(|r| 100.0 * r.test_accuracy);
-    let worst = accuracy.iter().map(|p| p.1).fold(100.0, f64::min);
-    let axis = Axis {
-        number: 1,
-        title: "Test accuracy",
-        unit: "%",
-        ends: Some([(worst - 5.0).max(0.0), 100.0]),
-    };
-    figure.curves(axis, None, &accuracy);
-    figure.finish()
+    let set = ["_accuracy", "_loss"].into_iter().find_map(measured);
+    let set = set
+        .and_then(|name| name.split('_').next())
+        .unwrap_or("test");
+    match measured("_accuracy") {
+        Some(name) => {
+            let mut accuracy = points(&figure, name);
+            accuracy.iter_mut().for_each(|point| point.1 *= 100.0);
+            let worst = accuracy.iter().map(|p| p.1).fold(100.0, f64::min);
+            let title = format!("{}{} accuracy", set[..1].to_uppercase(), &set[1..]);
+            let ends = Some([(worst - 5.0).max(0.0), 100.0]);
+            figure.curves(
+                Axis {
+                    ends,
+                    ..axis(1, &title, "%")
+                },
+                None,
+                &accuracy,
+            );
+        }
+        None => {
+            let flops = axis(1, "Backward FLOPs of an epoch", " T");
+            figure.bars(flops, |r| [r.backward_flops() / 1e12, 0.0]);
+        }
+    }
+    figure.finish(set)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::record;
     use super::*;
 
     #[test]
     fn every_epoch_is_drawn_and_labelled() {
-        let record = |epoch: u64| Record {
-            epoch,
-            drop_rate: if epoch.is_multiple_of(2) { 0.8 } else { 0.0 },
-            train_images: 1,
-            train_loss: 1.0 / epoch as f64,
-            test_images: 1,
-            test_loss: if epoch == 3 { f64::NAN } else { 2.0 },
-            test_accuracy: 0.5,
-            data: 0.0,
-            forward: 1.0,
-            backward: 2.0,
-            optimizer: 0.0,
-            backward_flops: 1.0,
-        };
-        let records: Vec<Record> = (1..=4).map(record).collect();
+        let mut records: Vec<Record> = (1..=4)
+            .map(|n| record(n, if n % 2 == 0 { 0.8 } else { 0.0 }, 2.0))
+            .collect();
+        let loss = records[2]
+            .0
+            .iter_mut()
+            .find(|(name, _)| name == "test_loss");
+        loss.unwrap().1 = f64::NAN;
         let drawn = svg("a < b & c", &records);
         // In three curves but for the NaN, and in the legend.
         assert_eq!(drawn.matches("<circle").count(), 2 * 3 - 1 + 1);
@@ -290,9 +305,25 @@ mod tests {
         // A band each in three panels, and in the legend.
         assert_eq!(drawn.matches(BAND).count(), 2 * 3 + 1);
         assert_eq!(drawn.matches(LIGHT_SPARSE).count(), 2);
-        for label in [">4<", "epoch", "Test accuracy", "60%", "sparse epoch"] {
+        for label in [
+            ">4<",
+            "epoch",
+            "Test accuracy",
+            "60%",
+            "sparse epoch",
+            "test set",
+        ] {
             assert!(drawn.contains(label), "{label}");
         }
         assert!(svg("nothing yet", &[]).ends_with("</svg>\n"));
+
+        for record in &mut records {
+            record.0.retain(|(name, _)| !name.starts_with("test"));
+        }
+        let drawn = svg("without accuracy", &records);
+        assert!(
+            drawn.contains("0.4 T") && !drawn.contains("accuracy<"),
+            "{drawn}"
+        );
     }
 }

@@ -1,6 +1,8 @@
 //! Pieces of SVG that the figures share.
 
+/// Lines and words.
 pub const INK: &str = "#20242a";
+/// Lines behind the curves.
 pub const GRID: &str = "#e4e7eb";
 
 /// A document of that size with a white background, so that it can be read in a dark viewer too.
