@@ -103,8 +103,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Reads what the file says of itself.
     pub fn open(path: &Path) -> ssprop::Result<Self> {
-        let nothing: &mut () = &mut ();
-        let metadata = checkpoint::load_partial::<(), f32, Cpu>(path, nothing)?.metadata;
+        let metadata = checkpoint::read_metadata(path)?;
         Ok(Self {
             path: path.to_owned(),
             unet: value(path, &metadata, MODEL, "unet-mnist or unet-celeba")?,
@@ -143,6 +142,7 @@ impl Checkpoint {
             true => checkpoint::load_average(&self.path, &mut net)?,
             false => checkpoint::load(&self.path, &mut net)?,
         };
+        checkpoint::check_finite(&self.path.display().to_string(), &net)?;
         let diffusion = self.process.diffusion()?;
         sampler.sample::<C, H, W, _, _>(&diffusion, &net, dev, run, observer)
     }

@@ -176,7 +176,7 @@ fn what_cannot_be_drawn_with_is_named_before_anything_is_written() {
 
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let found = err(&[]);
-    assert!(found.contains("not a whole safetensors file"), "{found}");
+    assert!(found.contains("damaged or cut off"), "{found}");
 
     let features = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -193,5 +193,20 @@ fn what_cannot_be_drawn_with_is_named_before_anything_is_written() {
     let other = Cpu::default().build_module::<SparseConv2D<1, 2, 3>, f32>();
     checkpoint::save(&path, &other, &metadata()).unwrap();
     let found = err(&[]);
-    assert!(found.contains("model.safetensors: no tensor"), "{found}");
+    assert!(
+        found.contains("model.safetensors: none of its tensors"),
+        "{found}"
+    );
+
+    // A training that came to nothing.
+    let mut spoilt = network(0);
+    let mut weights = spoilt.out.0.weight.as_vec();
+    weights[3] = f32::NAN;
+    spoilt.out.0.weight.copy_from(&weights);
+    checkpoint::save(&path, &spoilt, &metadata()).unwrap();
+    let found = err(&[]);
+    assert!(
+        found.contains("model.safetensors: `out.0.weight`: element 3 is NaN"),
+        "{found}"
+    );
 }

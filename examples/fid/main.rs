@@ -24,7 +24,7 @@ use network::FeatureNetwork;
 use source::{Samples, Source};
 use ssprop::data::{self, DatasetKind, ImageDataset};
 use ssprop::eval::frechet_distance;
-use ssprop::run::exit_code;
+use ssprop::run::{exit_code, prepare_file};
 use ssprop::Error;
 
 /// The network that comes with the crate.
@@ -93,6 +93,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> ssprop::Result<()> {
     if let Some(path) = &args.train_features {
+        // Before minutes of training.
+        prepare_file(path)?;
         let real = read_data(args.task, args.data.as_deref())?;
         network::train(path, args.task, &real, args.epochs, args.seed)?;
         say!("Written to {}.", path.display());
@@ -149,6 +151,22 @@ fn measure(
     let candidates = source.read(count)?;
     let all = candidates.as_ref().map_or(test.len(), ImageDataset::len);
     let count = count.unwrap_or(all);
+    // Distances of unequal numbers of images do not compare.
+    let real = ("real training images".to_owned(), train.len());
+    let found = candidates
+        .as_ref()
+        .map(|images| (source.name(), images.len()));
+    if let Some((name, len)) = found
+        .into_iter()
+        .chain([real])
+        .find(|(_, len)| *len < count)
+    {
+        return Err(Error::parameter(
+            "--count",
+            format_args!("{count} of the {len} {name}"),
+            "at most the images that there are, of the source and of the real training images",
+        ));
+    }
     let reference = network.statistics(test)?;
     let row = |name: String, images: &ImageDataset| {
         let images = images.shuffled(seed).take(count);
@@ -239,6 +257,11 @@ mod tests {
         }
         let err = run(&args(&["--task=mnist"]).unwrap()).unwrap_err();
         assert!(err.to_string().contains("--features"), "{err}");
+        // Found before the training, which would fail for want of data here.
+        let folder = tempfile::tempdir().unwrap();
+        let taken = format!("--train-features={}", folder.path().display());
+        let err = run(&args(&["--data=absent", &taken]).unwrap()).unwrap_err();
+        assert!(err.to_string().contains("a folder, where a file"), "{err}");
     }
 
     /// A data set of `n` images of noise around `mean`, as the four files of Fashion-MNIST.
@@ -289,6 +312,18 @@ mod tests {
         let fewer = measure(&network, &source, &real, Some(5), 0).unwrap();
         assert_eq!((fewer[0].images, fewer[1].images), (5, 5));
         assert!(fewer[0].distance > rows[0].distance);
+        // More than there are, of the pictures or of the real images.
+        let refused = |source: &Source, count| {
+            let err = measure(&network, source, &real, count, 0).err().unwrap();
+            err.to_string()
+        };
+        let err = refused(&source, Some(21));
+        assert!(
+            err.contains("--count = 21 of the 20 ") && err.contains("pictures"),
+            "{err}"
+        );
+        let err = refused(&Source::Training, Some(30));
+        assert!(err.contains("30 of the 20 real training images"), "{err}");
 
         let err = read_network(&Args {
             task: DatasetKind::Mnist,

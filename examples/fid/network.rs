@@ -39,6 +39,7 @@ impl FeatureNetwork {
         // As training does: each batch frees and allocates the same tensors.
         let mut net = dev.build_module::<Architecture, f32>();
         let metadata = checkpoint::load(path, &mut net)?;
+        checkpoint::check_finite(&path.display().to_string(), &net)?;
         Ok(Self { dev, net, metadata })
     }
 

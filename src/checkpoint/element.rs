@@ -12,6 +12,9 @@ pub trait StoredElement: Dtype {
 
     /// The elements whose bytes these are. Bytes that are not a whole element are left out.
     fn decode(bytes: &[u8]) -> Vec<Self>;
+
+    /// Index and value of the first element that is infinite or not a number.
+    fn first_non_finite(elements: &[Self]) -> Option<(usize, f64)>;
 }
 
 macro_rules! element {
@@ -29,6 +32,11 @@ macro_rules! element {
             fn decode(bytes: &[u8]) -> Vec<Self> {
                 let (elements, _) = bytes.as_chunks::<{ size_of::<$e>() }>();
                 elements.iter().map(|b| <$e>::from_le_bytes(*b)).collect()
+            }
+
+            fn first_non_finite(elements: &[Self]) -> Option<(usize, f64)> {
+                let index = elements.iter().position(|x| !x.is_finite())?;
+                Some((index, elements[index].into()))
             }
         }
     )*};

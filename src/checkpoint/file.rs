@@ -1,14 +1,15 @@
-//! Files of named tensors in the safetensors format, replaced as a whole or not at all.
+//! Files of named tensors in the safetensors format.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Error as IoError, ErrorKind, Result as IoResult, Write};
+use std::io::Write;
 use std::path::Path;
 
 use safetensors::tensor::{Metadata as Header, TensorInfo};
 use safetensors::Dtype;
 
-use super::Metadata;
+use super::replace::replace_file;
+use super::{checksum, Metadata};
 use crate::error::{Error, Result};
 
 /// The key of the metadata in the header, which no tensor can have.
@@ -27,9 +28,11 @@ pub(super) fn write(path: &Path, mut entries: Vec<Entry>, metadata: &Metadata) -
     // Wider types first keeps every tensor aligned to its type.
     entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
     let header = header(path, &entries, metadata)?;
+    let mut head = (header.len() as u64).to_le_bytes().to_vec();
+    head.extend(header);
+    checksum::seal(&mut head, entries.iter().map(|entry| &entry.data[..]));
     replace_file(path, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
+        file.write_all(&head)?;
         for entry in &entries {
             file.write_all(&entry.data)?;
         }
@@ -38,7 +41,8 @@ pub(super) fn write(path: &Path, mut entries: Vec<Entry>, metadata: &Metadata) -
 }
 
 /// The header's JSON, with sorted keys (the safetensors crate writes the metadata in the order of a
-/// hash map, which differs from run to run), padded to a multiple of 8 bytes.
+/// hash map, which differs from run to run), padded to a multiple of 8 bytes. Its checksum is still
+/// to be set.
 fn header(path: &Path, entries: &[Entry], metadata: &Metadata) -> Result<Vec<u8>> {
     let format = |what: String| Error::Format {
         path: path.to_owned(),
@@ -46,9 +50,16 @@ fn header(path: &Path, entries: &[Entry], metadata: &Metadata) -> Result<Vec<u8>
     };
     let mut tensors = Vec::with_capacity(entries.len());
     let mut json = BTreeMap::new();
-    if !metadata.is_empty() {
-        json.insert(METADATA_KEY, serde_json::json!(metadata));
+    let mut metadata = metadata.clone();
+    let placeholder = checksum::placeholder();
+    if metadata
+        .insert(checksum::KEY.to_owned(), placeholder)
+        .is_some()
+    {
+        let what = format!("metadata `{}`: the file's own key", checksum::KEY);
+        return Err(format(what));
     }
+    json.insert(METADATA_KEY, serde_json::json!(metadata));
     let mut start = 0;
     for Entry {
         name,
@@ -76,52 +87,11 @@ fn header(path: &Path, entries: &[Entry], metadata: &Metadata) -> Result<Vec<u8>
     Ok(header)
 }
 
-/// Writes a temporary file in the folder of `path`, waits until it is on the disk and gives it the
-/// name `path`. Whatever fails, a file that was at `path` before is left as it was.
-pub(super) fn replace_file(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<&mut File>) -> IoResult<()>,
-) -> Result<()> {
-    let Some(file_name) = path.file_name() else {
-        let cause = IoError::new(ErrorKind::InvalidInput, "the path names no file");
-        return Err(Error::io(path, "write", cause));
-    };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut prefix = std::ffi::OsString::from(".");
-    prefix.push(file_name);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(".tmp");
-    #[cfg(unix)]
-    {
-        // What a file made in the ordinary way gets, less the process's umask.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    // Dropped on the way out of an error, the temporary file is removed.
-    let mut temporary = builder
-        .tempfile_in(folder)
-        .map_err(|err| Error::io(path, "create a temporary file beside it", err))?;
-    let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    fill(&mut buffered)
-        .and_then(|()| buffered.flush())
-        .map_err(|err| Error::io(path, "write", err))?;
-    drop(buffered);
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(|err| Error::io(path, "bring to the disk", err))?;
-    temporary
-        .persist(path)
-        .map_err(|err| Error::io(path, "rename the temporary file to it", err.error))?;
-    // Makes the new name survive a power cut. Some file systems cannot, and the file is whole in
-    // either case.
-    #[cfg(unix)]
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
-}
+/// First bytes of what is taken for a safetensors file by mistake. As the length of a header they
+/// would be far too large.
+const OTHER_FORMATS: [(&[u8], &str); 2] = [(b"PK\x03\x04", PYTORCH), (b"\x80\x02", PYTORCH)];
+const PYTORCH: &str = "written by torch.save: convert it in Python, by \
+    safetensors.torch.save_file(torch.load(FILE, weights_only=True), NEW_FILE)";
 
 /// The bytes of a file, for [`parse`].
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
@@ -133,7 +103,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 pub(super) struct Stored<'a> {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
-    pub(super) data: &'a [u8],
+    pub(super) data: Cow<'a, [u8]>,
 }
 
 /// The tensors and the metadata in the bytes of a file.
@@ -141,12 +111,23 @@ pub(super) fn parse<'a>(
     path: &Path,
     bytes: &'a [u8],
 ) -> Result<(BTreeMap<String, Stored<'a>>, Metadata)> {
+    let damaged = |what: String| Error::Format {
+        path: path.to_owned(),
+        what: format!("damaged or cut off ({} bytes): {what}", bytes.len()),
+    };
+    checksum::verify(bytes).map_err(damaged)?;
     let format = |err: safetensors::SafeTensorError| Error::Format {
         path: path.to_owned(),
-        what: format!(
-            "not a whole safetensors file ({} bytes): {err}",
-            bytes.len()
-        ),
+        what: match OTHER_FORMATS
+            .iter()
+            .find(|(magic, _)| bytes.starts_with(magic))
+        {
+            Some((_, what)) => (*what).to_owned(),
+            None => format!(
+                "cut off, damaged or no safetensors file ({} bytes): {err}",
+                bytes.len()
+            ),
+        },
     };
     let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(format)?;
     let tensors = safetensors::SafeTensors::deserialize(bytes)
@@ -157,12 +138,13 @@ pub(super) fn parse<'a>(
             let stored = Stored {
                 dtype: view.dtype(),
                 shape: view.shape().to_vec(),
-                data: view.data(),
+                data: Cow::Borrowed(view.data()),
             };
             (name, stored)
         })
         .collect();
     let metadata = header.metadata().iter().flatten();
+    let metadata = metadata.filter(|(key, _)| *key != checksum::KEY);
     let metadata = metadata.map(|(k, v)| (k.clone(), v.clone())).collect();
     Ok((tensors, metadata))
 }
@@ -171,56 +153,72 @@ pub(super) fn parse<'a>(
 mod tests {
     use super::*;
 
-    fn names(folder: &Path) -> Vec<std::ffi::OsString> {
-        let files = std::fs::read_dir(folder).unwrap();
-        files.map(|f| f.unwrap().file_name()).collect()
+    fn entry(name: &str) -> Entry {
+        Entry {
+            name: name.to_owned(),
+            dtype: Dtype::F32,
+            shape: vec![3],
+            data: [1.5_f32, -2.0, 0.0]
+                .iter()
+                .flat_map(|x| x.to_le_bytes())
+                .collect(),
+        }
+    }
+
+    fn metadata() -> Metadata {
+        // Text that looks like the checksum's key is text.
+        let text = "\"ssprop.checksum\":\"xxh3-64:0000000000000000";
+        Metadata::from([("a".to_owned(), text.to_owned())])
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+    fn every_flipped_bit_is_found() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        std::fs::write(&path, b"old").unwrap();
-        let err = replace_file(&path, |file| {
-            // More than the writer buffers, so that part of it is in the file.
-            file.write_all(&vec![1; 3 << 20])?;
-            Err(ErrorKind::StorageFull.into())
-        })
-        .unwrap_err()
-        .to_string();
-        assert!(
-            err.contains("model.safetensors") && err.contains("cannot write"),
-            "{err}"
-        );
-        assert!(err.contains("no storage space"), "{err}");
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["model.safetensors"]);
-
-        replace_file(&path, |file| file.write_all(b"new")).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(names(folder.path()), ["model.safetensors"]);
+        let path = folder.path().join("net.safetensors");
+        write(&path, vec![entry("weight"), entry("bias")], &metadata()).unwrap();
+        let mut bytes = read(&path).unwrap();
+        let (tensors, found) = parse(&path, &bytes).unwrap();
+        assert_eq!(tensors.len(), 2);
+        assert_eq!(found, metadata());
+        for bit in 0..8 * bytes.len() {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let err = parse(&path, &bytes).map(drop).unwrap_err().to_string();
+            let named = err.contains("net.safetensors") && err.contains("damaged");
+            assert!(named, "bit {bit}: {err}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        parse(&path, &bytes).map(drop).unwrap();
     }
 
     #[test]
-    fn a_name_that_cannot_be_taken_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let taken = folder.path().join("taken");
-        std::fs::create_dir(&taken).unwrap();
-        let err = replace_file(&taken, |file| file.write_all(b"new")).unwrap_err();
-        assert!(err.to_string().contains("rename"), "{err}");
-        assert_eq!(names(folder.path()), ["taken"]);
-        let err = replace_file(Path::new("/"), |_| Ok(())).unwrap_err();
-        assert!(err.to_string().contains("names no file"), "{err}");
+    fn a_file_without_a_checksum_is_read() {
+        let data = [0; 4];
+        let view = safetensors::tensor::TensorView::new(Dtype::F32, vec![1], &data).unwrap();
+        let bytes = safetensors::serialize([("a", view)], None).unwrap();
+        let (tensors, metadata) = parse(Path::new("unused"), &bytes).unwrap();
+        assert_eq!((tensors.len(), metadata.len()), (1, 0));
+    }
+
+    #[test]
+    fn the_checksums_key_cannot_be_taken() {
+        let metadata = Metadata::from([(checksum::KEY.to_owned(), String::new())]);
+        let err = write(Path::new("unused"), Vec::new(), &metadata).unwrap_err();
+        assert!(err.to_string().contains(checksum::KEY), "{err}");
+    }
+
+    #[test]
+    fn files_of_torch_save_are_named() {
+        for bytes in [
+            &b"PK\x03\x04 and so on"[..],
+            b"\x80\x02}q\x00X\x0a\x00\x00\x00",
+        ] {
+            let err = parse(Path::new("net.pt"), bytes).map(drop).unwrap_err();
+            assert!(err.to_string().contains("torch.save"), "{err}");
+        }
     }
 
     #[test]
     fn two_tensors_of_one_name_are_refused() {
-        let entry = |name: &str| Entry {
-            name: name.to_owned(),
-            dtype: Dtype::F32,
-            shape: vec![1],
-            data: vec![0; 4],
-        };
         let path = Path::new("unused");
         for names in [["a", "a"], ["a", METADATA_KEY]] {
             let err = header(path, &names.map(entry), &Metadata::new()).unwrap_err();

@@ -15,7 +15,27 @@
 //!
 //! Model, state and metadata share a file, so that they cannot get out of step. A file is written
 //! under a temporary name in its folder, brought to the disk and renamed: one that was there before
-//! stays as it is if anything fails. Loading checks everything before it changes anything.
+//! stays as it is if anything fails ([`remove_remains`] clears what a killed process leaves). Loading
+//! checks everything before it changes anything, a checksum of the whole file in its metadata first;
+//! files without one (of earlier versions, or of PyTorch) have no such check.
+//!
+//! # Files of others
+//!
+//! [`load`] and [`load_partial`] take PyTorch's `state_dict`s, saved by `safetensors.torch.save_file`:
+//!
+//! - `module.` and `_orig_mod.` (`DataParallel`, `torch.compile`) are taken off if every name has them;
+//! - `num_batches_tracked` is left out;
+//! - f16 and bf16 are widened; f64 is an error for a model in f32, or rounded if
+//!   [`LoadOptions::narrow_f64`] says so;
+//! - torchvision's ResNets have `fc` for `linear` and `downsample` for `shortcut`. Its 7x7 stem and
+//!   1000 classes do not fit the ResNets of this crate: an error says so, or
+//!   [`LoadOptions::skip_mismatched`] loads the rest;
+//! - dfdx's batch and layer norms may have `weight` and `bias` for `scale`, `gamma` and `beta`, and
+//!   their epsilon stays as it is if the metadata say `format = pt`.
+//!
+//! [`save_for_pytorch`] writes what PyTorch's `load_state_dict` takes with `strict=True`.
+//!
+//! # Training
 //!
 //! ```
 //! use dfdx::prelude::*;
@@ -39,9 +59,16 @@
 //! # }
 //! ```
 
+mod checksum;
+mod convert;
 mod element;
 mod file;
+mod finite;
+mod foreign;
+mod load;
 mod model;
+mod pytorch;
+mod replace;
 mod training;
 
 use std::collections::BTreeMap;
@@ -53,6 +80,10 @@ use dfdx::nn::TensorCollection;
 use crate::error::{Error, Result};
 
 pub use element::StoredElement;
+pub use finite::check_finite;
+pub use load::{LoadOptions, Partial};
+pub use pytorch::save_for_pytorch;
+pub use replace::remove_remains;
 pub use training::{load_average, load_training, save_training};
 pub(crate) use training::{load_training_with, save_training_with};
 
@@ -86,24 +117,45 @@ where
 /// Loads a model from a file that has exactly its tensors and scalars, and returns the metadata. An
 /// optimizer's state and a moving average in the file are left aside. On an error the model is as it was.
 ///
+/// Of files that PyTorch wrote, see [the module](self#files-of-others); [`LoadOptions`] has more.
+///
 /// # Errors
 /// All name the file, and those of a tensor its name and the shapes: [`Error::Io`],
 /// [`Error::Format`] for a file that is cut off or damaged, [`Error::MissingTensor`],
 /// [`Error::UnexpectedTensor`], [`Error::TensorShape`], [`Error::TensorDtype`],
-/// [`Error::StoredValue`]; and [`Error::DuplicateName`], [`Error::Device`].
+/// [`Error::StoredValue`], [`Error::NothingMatches`]; and [`Error::DuplicateName`],
+/// [`Error::Device`].
 pub fn load<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
     D: Backend<E>,
 {
+    LoadOptions::new().load(path, model)
+}
+
+/// Loads what a file and a model have in common. On an error the model is as it was.
+///
+/// # Errors
+/// As [`load`], except that missing and unexpected tensors are listed in the result, as long as there
+/// is anything in common.
+pub fn load_partial<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Partial>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Backend<E>,
+{
+    LoadOptions::new().load_partial(path, model)
+}
+
+/// The metadata of a file, whatever its tensors are.
+///
+/// # Errors
+/// [`Error::Io`], and [`Error::Format`] for a file that is cut off or damaged.
+pub fn read_metadata(path: impl AsRef<Path>) -> Result<Metadata> {
     let path = path.as_ref();
     let bytes = file::read(path)?;
-    let (stored, metadata) = file::parse(path, &bytes)?;
-    let place = path.display().to_string();
-    check_all(model, &stored, &place)?;
-    model::set(model, &stored)?;
-    Ok(metadata)
+    file::parse(path, &bytes).map(|(_, metadata)| metadata)
 }
 
 /// Writes any file as checkpoints are written: whole, or an error and the file as it was before.
@@ -112,51 +164,16 @@ where
 /// [`Error::Io`] with the path and the cause.
 pub fn write_file(path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
     use std::io::Write;
-    file::replace_file(path.as_ref(), |file| file.write_all(content))
-}
-
-/// What [`load_partial`] found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Partial {
-    /// The file's metadata.
-    pub metadata: Metadata,
-    /// What the model has and the file has not, and which has been left as it was.
-    pub missing: Vec<String>,
-    /// What the file has and the model has not.
-    pub unexpected: Vec<String>,
-}
-
-/// Loads what a file and a model have in common. On an error the model is as it was.
-///
-/// # Errors
-/// As [`load`], except that missing and unexpected tensors are listed in the result.
-pub fn load_partial<M, E, D>(path: impl AsRef<Path>, model: &mut M) -> Result<Partial>
-where
-    M: TensorCollection<E, D>,
-    E: StoredElement,
-    D: Backend<E>,
-{
-    let path = path.as_ref();
-    let bytes = file::read(path)?;
-    let (stored, metadata) = file::parse(path, &bytes)?;
-    let differences = model::check(model, &stored, &path.display().to_string())?;
-    model::set(model, &stored)?;
-    let names = |list: Vec<(String, Vec<usize>)>| list.into_iter().map(|(name, _)| name);
-    Ok(Partial {
-        metadata,
-        missing: names(differences.missing).collect(),
-        unexpected: names(differences.unexpected)
-            .filter(|name| !is_of_training(name))
-            .collect(),
-    })
+    replace::replace_file(path.as_ref(), |file| file.write_all(content))
 }
 
 /// An error unless `stored` has all of the model's tensors and no others than those of its
-/// training, whose names it returns.
+/// training, whose names it returns. What is `optional` may be missing.
 fn check_all<M, E, D>(
     model: &M,
     stored: &BTreeMap<String, file::Stored>,
     place: &str,
+    optional: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<String>>
 where
     M: TensorCollection<E, D>,
@@ -165,7 +182,8 @@ where
 {
     let differences = model::check(model, stored, place)?;
     let place = place.to_owned();
-    if let Some((name, expected)) = differences.missing.into_iter().next() {
+    let mut missing = differences.missing.into_iter();
+    if let Some((name, expected)) = missing.find(|(name, _)| !optional(name)) {
         return Err(Error::MissingTensor {
             place,
             name,

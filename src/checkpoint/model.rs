@@ -7,6 +7,7 @@ use dfdx::nn::TensorCollection;
 
 use super::element::StoredElement;
 use super::file::{Entry, Stored};
+use super::foreign::Expected;
 use crate::backend::Backend;
 use crate::bridge::tensors::{for_each_part, for_each_part_mut, Part, PartMut};
 use crate::error::{Error, Result};
@@ -14,8 +15,27 @@ use crate::error::{Error, Result};
 /// The type of dfdx's stored scalars.
 const SCALAR: safetensors::Dtype = safetensors::Dtype::F64;
 
-/// The model's tensors, then its scalars as f64 of no dimensions, as dfdx stores them.
+/// The model's tensors, and its scalars as f64 of no dimensions, as dfdx stores them.
 pub(super) fn entries<M, E, D>(model: &M) -> Result<Vec<Entry>>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Backend<E>,
+{
+    collect(model, true)
+}
+
+/// The model's tensors.
+pub(super) fn tensors<M, E, D>(model: &M) -> Result<Vec<Entry>>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Backend<E>,
+{
+    collect(model, false)
+}
+
+fn collect<M, E, D>(model: &M, with_numbers: bool) -> Result<Vec<Entry>>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
@@ -34,6 +54,7 @@ where
                     data,
                 }
             }
+            Part::Number(_) if !with_numbers => return Ok(()),
             Part::Number(number) => match number.value() {
                 Some(value) => Entry {
                     name,
@@ -54,6 +75,29 @@ where
         Ok(())
     })?;
     Ok(entries)
+}
+
+/// Names and shapes of the model's tensors and numbers, in its order.
+pub(super) fn expected<M, E, D>(model: &M) -> Result<Vec<Expected>>
+where
+    M: TensorCollection<E, D>,
+    E: StoredElement,
+    D: Backend<E>,
+{
+    let mut expected = Vec::new();
+    for_each_part::<_, E, D>(model, &mut |name, part| {
+        let (shape, is_number) = match part {
+            Part::Weight(tensor) | Part::Statistic(tensor) => (tensor.sizes(), false),
+            Part::Number(_) => (Vec::new(), true),
+        };
+        expected.push(Expected {
+            name,
+            shape,
+            is_number,
+        });
+        Ok(())
+    })?;
+    Ok(expected)
 }
 
 /// What a file and a model do not have in common.
@@ -130,6 +174,7 @@ pub(super) fn check_stored(
             name,
             expected: shape.to_vec(),
             found: stored.shape.clone(),
+            note: "".into(),
         });
     }
     Ok(())
@@ -165,7 +210,7 @@ impl Check<'_> {
 
 /// The value of a stored scalar.
 fn scalar(stored: &Stored) -> Option<f64> {
-    f64::decode(stored.data).first().copied()
+    f64::decode(&stored.data).first().copied()
 }
 
 /// Sets every tensor and scalar of the model that `stored` has. [`check`] comes before.
@@ -181,7 +226,7 @@ where
         };
         match part {
             PartMut::Weight(tensor) | PartMut::Statistic(tensor) => {
-                tensor.set(E::decode(stored.data))
+                tensor.set(E::decode(&stored.data))
             }
             PartMut::Number(number) => {
                 if let Some(value) = scalar(stored) {

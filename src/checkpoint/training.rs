@@ -119,7 +119,7 @@ where
     let bytes = file::read(path)?;
     let (stored, metadata) = file::parse(path, &bytes)?;
     let place = path.display().to_string();
-    let names = check_all(model, &stored, &place)?;
+    let names = check_all(model, &stored, &place, &|_| false)?;
     let averages = averages(&stored);
     if let Some(average) = &average {
         check_average(*average, &averages, &place)?;
@@ -172,7 +172,7 @@ where
     E: StoredElement,
     D: Backend<E>,
 {
-    let found = check_all(model, averages, place).map(drop);
+    let found = check_all(model, averages, place, &|_| false).map(drop);
     found.map_err(|mut err| {
         if let Error::MissingTensor { name, .. }
         | Error::UnexpectedTensor { name, .. }
@@ -241,7 +241,7 @@ fn parameter_state<E: StoredElement>(
             });
         };
         model::check_stored(place, &name, found, dtype, shape)?;
-        Ok(found.data)
+        Ok(&found.data[..])
     };
     let exp_avg = get(EXP_AVG, E::DTYPE, shape)?;
     let exp_avg_sq = get(EXP_AVG_SQ, E::DTYPE, shape)?;

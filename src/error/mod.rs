@@ -61,7 +61,10 @@ pub enum Error {
     },
 
     /// A stored tensor's shape is not that of its counterpart in the model.
-    #[error("{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}")]
+    #[error(
+        "{place}: tensor `{name}`: expected shape {expected:?}, found {found:?}{}",
+        after_colon(note)
+    )]
     TensorShape {
         /// The file or the state that holds it.
         place: String,
@@ -71,6 +74,36 @@ pub enum Error {
         expected: Vec<usize>,
         /// The shape that it has there.
         found: Vec<usize>,
+        /// Why that may be, if more is known.
+        note: Box<str>,
+    },
+
+    /// A file has nothing for a model.
+    #[error(
+        "{place}: none of its tensors has a counterpart in the model: it has {}; the model has {}",
+        some_of(found),
+        some_of(expected)
+    )]
+    NothingMatches {
+        /// The file.
+        place: String,
+        /// The names that it has.
+        found: Vec<String>,
+        /// The names that the model has.
+        expected: Vec<String>,
+    },
+
+    /// A weight, or another number of a model's state, is infinite or not a number.
+    #[error("{place}: `{name}`: element {index} is {value}: must be finite")]
+    NonFiniteWeight {
+        /// The model, or the file that it comes from.
+        place: String,
+        /// The tensor's path name.
+        name: String,
+        /// The first such element, in row-major order.
+        index: usize,
+        /// Its value.
+        value: f64,
     },
 
     /// A stored tensor's element type is not that of its counterpart in the model.
@@ -189,6 +222,14 @@ pub enum Error {
     /// The files of a data set, or its labels, are not as they should be.
     #[error(transparent)]
     Data(#[from] DataError),
+}
+
+/// `note` after a colon, or nothing.
+fn after_colon(note: &str) -> String {
+    match note {
+        "" => String::new(),
+        note => format!(": {note}"),
+    }
 }
 
 /// The first few names, and how many there are.

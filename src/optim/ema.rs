@@ -115,6 +115,7 @@ impl<M> Ema<M> {
                         name,
                         expected: average.sizes(),
                         found: other.map_or_else(Vec::new, |tensor| tensor.sizes()),
+                        note: "".into(),
                     }),
                 }
             })

@@ -135,6 +135,7 @@ fn read<E: Dtype, D: Backend<E>>(
             name: name.to_owned(),
             expected: state.shape,
             found: vec![state.exp_avg.len()],
+            note: "".into(),
         });
     }
     Ok(state)
@@ -176,5 +177,6 @@ fn write<E: Dtype, D: Backend<E>>(
         name,
         expected,
         found,
+        note: "".into(),
     })
 }

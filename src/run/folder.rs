@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::config::RunOptions;
+use crate::checkpoint::remove_remains;
 use crate::error::{Error, Result};
 
 /// The file in a run's folder that is locked while the run goes on.
@@ -78,6 +79,7 @@ impl Claim {
             // A file system without locks: two runs are then the user's care.
             Err(std::fs::TryLockError::Error(_)) => {}
         }
+        remove_remains(&folder)?;
         prepare_file(&folder.join("results"))?;
         Ok(Some(Self {
             folder,

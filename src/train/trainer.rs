@@ -15,8 +15,7 @@ use super::objective::{Classification, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer, Seconds};
 use super::unfinished;
 use crate::backend::Backend;
-use crate::bridge::tensors::{for_each_part, Part};
-use crate::checkpoint::{load_training_with, save_training_with, Metadata};
+use crate::checkpoint::{check_finite, load_training_with, save_training_with, Metadata};
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
@@ -301,7 +300,10 @@ where
             what,
             value,
             lr: self.optimizer.config().lr,
-            tensor: first_non_finite(&self.model).unwrap_or_default(),
+            tensor: match check_finite("", &self.model) {
+                Err(Error::NonFiniteWeight { name, .. }) => Some(name),
+                _ => None,
+            },
         }
     }
 
@@ -329,8 +331,8 @@ where
     /// dropout) is not saved.
     ///
     /// # Errors
-    /// As [`save_training`](crate::checkpoint::save_training); [`Error::Diverged`] if a weight is
-    /// infinite or NaN.
+    /// As [`save_training`](crate::checkpoint::save_training); [`Error::NonFiniteWeight`] if a
+    /// weight is infinite or NaN.
     pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
         self.save_with(path, None, metadata)
     }
@@ -342,16 +344,8 @@ where
         average: Option<&M>,
         metadata: &Metadata,
     ) -> Result<()> {
-        if let Some(tensor) = first_non_finite(&self.model)? {
-            return Err(Error::Diverged {
-                epoch: self.epoch,
-                batch: self.batches_done(),
-                what: "a weight",
-                value: f64::NAN,
-                lr: self.optimizer.config().lr,
-                tensor: Some(tensor),
-            });
-        }
+        let path = path.as_ref();
+        check_finite(&path.display().to_string(), &self.model)?;
         let mut metadata = metadata.clone();
         metadata.insert(EPOCH.to_owned(), self.epoch.to_string());
         metadata.remove(UNFINISHED);
@@ -393,22 +387,6 @@ where
             };
         Ok(metadata)
     }
-}
-
-/// The name of the first of the model's tensors with an element that is infinite or NaN.
-fn first_non_finite<M: TensorCollection<f32, D>, D: Backend<f32>>(
-    model: &M,
-) -> Result<Option<String>> {
-    let mut first = None;
-    for_each_part::<_, f32, D>(model, &mut |name, part| {
-        if let (None, Part::Weight(tensor) | Part::Statistic(tensor)) = (&first, part) {
-            if tensor.elements().iter().any(|x| !x.is_finite()) {
-                first = Some(name);
-            }
-        }
-        Ok(())
-    })?;
-    Ok(first)
 }
 
 /// A number in a checkpoint's metadata.
