@@ -350,7 +350,7 @@ fn a_loss_that_is_not_finite_stops_training_and_is_named() {
     );
     assert_eq!(
         err.to_string(),
-        "epoch 1, batch 0: the loss is NaN (learning rate 0.02; the first such tensor is `5.bias`)"
+        "epoch 1, batch 0: the loss is NaN (learning rate 0.005; the first such tensor is `5.bias`)"
     );
     assert_eq!(trainer.epoch(), epoch);
 }
