@@ -56,6 +56,8 @@ pub enum DatasetKind {
     Mnist,
     /// `fashion-mnist`: see [`fashion_mnist`].
     FashionMnist,
+    /// `emnist-letters`: see [`emnist_letters`].
+    EmnistLetters,
     /// `cifar10`: see [`cifar10`](fn@cifar10).
     Cifar10,
     /// `cifar100`: see [`cifar100`](fn@cifar100).
@@ -65,9 +67,10 @@ pub enum DatasetKind {
 }
 
 impl DatasetKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Mnist,
         Self::FashionMnist,
+        Self::EmnistLetters,
         Self::Cifar10,
         Self::Cifar100,
         Self::Cifar100Coarse,
@@ -78,6 +81,7 @@ impl DatasetKind {
         match self {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion-mnist",
+            Self::EmnistLetters => "emnist-letters",
             Self::Cifar10 => "cifar10",
             Self::Cifar100 => "cifar100",
             Self::Cifar100Coarse => "cifar100-coarse",
@@ -100,7 +104,7 @@ impl FromStr for DatasetKind {
             Error::parameter(
                 "data set",
                 name,
-                "mnist, fashion-mnist, cifar10, cifar100 or cifar100-coarse",
+                "mnist, fashion-mnist, emnist-letters, cifar10, cifar100 or cifar100-coarse",
             )
         })
     }
@@ -122,6 +126,7 @@ pub fn load(path: impl AsRef<Path>, kind: DatasetKind) -> Result<(ImageDataset, 
     match kind {
         DatasetKind::Mnist => mnist(path),
         DatasetKind::FashionMnist => fashion_mnist(path),
+        DatasetKind::EmnistLetters => emnist_letters(path),
         DatasetKind::Cifar10 => cifar10(path),
         DatasetKind::Cifar100 => cifar100(path),
         DatasetKind::Cifar100Coarse => cifar100_coarse(path),
@@ -146,6 +151,17 @@ pub fn mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
 /// As for [`idx()`].
 pub fn fashion_mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
     named_idx(path.as_ref(), &names::FASHION_MNIST)
+}
+
+/// Reads the letters of EMNIST by [`idx()`]: `(train, test)`, 26 classes. The images are as they lie
+/// in the files, which is transposed.
+///
+/// Source: G. Cohen, S. Afshar, J. Tapson, A. van Schaik, arXiv 1702.05373.
+///
+/// # Errors
+/// As for [`idx()`].
+pub fn emnist_letters(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
+    named_idx(path.as_ref(), &names::LETTERS)
 }
 
 fn named_idx(path: &Path, names: &[&'static str]) -> Result<(ImageDataset, ImageDataset)> {

@@ -54,7 +54,7 @@ fn read(path: &Path) -> DataResult<RgbImage> {
         source,
     })?;
     let damaged = |message: String| DataError::Picture {
-        path: path.into(),
+        file: FileName::of(path),
         message,
     };
     if is_cut_off_jpeg(&bytes) {

@@ -66,6 +66,7 @@ fn ways(files: &Files, enclosing: &str) -> Vec<(TempDir, PathBuf)> {
     for files in [files.clone(), inside(enclosing, files), reversed] {
         all.push(one_file("a.zip", &zip(&files)));
         all.push(one_file("a.tar.gz", &tar_gz(&files)));
+        all.push(one_file("a.tar", &tar(&files)));
     }
     all
 }
