@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ssprop::checkpoint::{write_file, Metadata};
-use ssprop::data::{BatchLoader, ImageDataset, Limits, Splits};
+use ssprop::data::{BatchLoader, ImageDataset, Splits};
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
 use ssprop::train::Evaluation;
@@ -12,7 +12,7 @@ use ssprop::Error;
 
 use crate::args::Args;
 use crate::data;
-use crate::networks::{network, Model, Network, Settings};
+use crate::networks::{network, Images, Model, Network, Settings};
 use common::history::{self, Record};
 use common::output::{folder_of, Output};
 use common::{curves, progress::Progress};
@@ -21,7 +21,7 @@ const BEST: &str = "best.safetensors";
 const LAST: &str = "last.safetensors";
 const RESULTS: [&str; 4] = [BEST, LAST, "metrics.csv", "curves.svg"];
 /// What a resumed run may do otherwise.
-const CHANGEABLE: [&str; 3] = ["lr", "schedule", "selection"];
+const CHANGEABLE: [&str; 4] = ["lr", "schedule", "selection", "augment"];
 
 /// What came out.
 #[derive(Debug)]
@@ -40,19 +40,18 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let start = Instant::now();
     // Everything that can be wrong with the flags, before anything that takes time.
     let (settings, model) = (args.settings()?, args.model()?);
-    let mut net = network(args.task, model, &settings)?;
-    let limits = Limits {
-        train: args.train_limit,
-        test: args.test_limit,
-    };
-    let splits = data::read(args.task, args.data.as_deref(), limits, args.seed)?;
+    let images = args.images()?;
+    let mut net = network(images, model, &settings)?;
+    let splits = data::read(args)?;
     let out = out_folder(args)?;
     println!("Results go to {}.", out.display());
 
     let loader = |data| loader(args, data);
     let train = loader(&splits.train)?.shuffle(args.seed);
+    let train = train.augment(args.augment, args.seed)?;
     let (validation, test) = (loader(&splits.validation)?, loader(&splits.test)?);
-    let mut metadata = metadata(args, model, &settings, &splits);
+    let mut left_out = data::LeftOut::default();
+    let mut metadata = metadata(args, images, model, &settings, &splits);
     let mut records = match &args.resume {
         Some(path) => {
             let (records, changed) = resume(net.as_mut(), path, &metadata)?;
@@ -71,6 +70,9 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     while net.epoch() < epochs {
         let report = net.train_epoch(&train, &mut progress)?;
         let record = Record::new(&report, &net.evaluate(&validation)?);
+        for line in left_out.news(&[&train, &validation]) {
+            progress.line(&line);
+        }
         let best = records
             .iter()
             .all(|r: &Record| r.test_accuracy < record.test_accuracy);
@@ -96,13 +98,22 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         best_epoch,
         out,
     };
+    left_out
+        .news(&[&test])
+        .iter()
+        .for_each(|line| println!("{line}"));
     conclude(args, net.as_mut(), &outcome)?;
+    if left_out.count() > 0 {
+        println!("{} damaged pictures were left out.", left_out.count());
+    }
     println!("{:.0} s in all.", start.elapsed().as_secs_f64());
     Ok(outcome)
 }
 
-fn loader<'a>(args: &Args, data: &'a ImageDataset) -> ssprop::Result<BatchLoader<'a>> {
-    BatchLoader::new(data, args.batch_size())?.normalize(args.task.normalization())
+fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
+    let loader = BatchLoader::new(data, args.batch_size())?;
+    let loader = loader.normalize(args.task.normalization())?;
+    Ok(loader.skip_damaged(args.skip_damaged))
 }
 
 fn out_folder(args: &Args) -> ssprop::Result<PathBuf> {
@@ -117,18 +128,25 @@ fn out_folder(args: &Args) -> ssprop::Result<PathBuf> {
 }
 
 /// What has to be the same for a run to go on bit for bit, and what may be changed.
-fn metadata(args: &Args, model: Model, settings: &Settings, splits: &Splits) -> Metadata {
+fn metadata(
+    args: &Args,
+    images: Images,
+    model: Model,
+    settings: &Settings,
+    splits: &Splits,
+) -> Metadata {
     let only_weight = match settings.only_weight {
         true => ", dW only",
         false => "",
     };
     [
-        ("task", args.task.to_string()),
+        ("task", images.to_string()),
         ("model", model.to_string()),
         ("seed", args.seed.to_string()),
         ("batch-size", args.batch_size().to_string()),
         ("dropout", args.dropout.to_string()),
         ("training images", splits.train.len().to_string()),
+        (CHANGEABLE[3], args.augment.to_string()),
         (CHANGEABLE[0], settings.lr.to_string()),
         (CHANGEABLE[1], settings.plan.to_string()),
         (

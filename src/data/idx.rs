@@ -103,7 +103,7 @@ pub fn idx_files(
 ///
 /// # Errors
 /// [`Error::Parameter`] if the format cannot hold it: more than one channel or 256 classes, or
-/// sizes above 2^32 - 1.
+/// sizes above 2^32 - 1; as [`ImageDataset::image`].
 pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     let shape = data.shape();
     if shape.channels != 1 {
@@ -120,7 +120,8 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
             "at most 256 in IDX",
         ));
     }
-    let mut images = Vec::with_capacity(16 + data.images().len());
+    let pixels = data.pixels()?;
+    let mut images = Vec::with_capacity(16 + pixels.len());
     let mut labels = Vec::with_capacity(8 + data.len());
     let put = |file: &mut Vec<u8>, n: usize| {
         let n32 = u32::try_from(n).map_err(|_| Error::parameter("size", n, "below 2^32 in IDX"))?;
@@ -131,7 +132,7 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     for size in [data.len(), shape.height, shape.width] {
         put(&mut images, size)?;
     }
-    images.extend_from_slice(data.images());
+    images.extend_from_slice(&pixels);
     put(&mut labels, LABELS_MAGIC as usize)?;
     put(&mut labels, data.len())?;
     // Below 256, so the low byte is the label.

@@ -1,8 +1,10 @@
 //! Data sets of labelled images: reading them, splitting them, and their batches.
 //!
 //! [`load`] reads a data set from a folder or an archive, [`bundled`] the small one that comes with
-//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. A
-//! [`BatchLoader`] makes normalised batches of them, and a [`Batch`] makes tensors.
+//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. [`imagenet`](fn@imagenet),
+//! [`celeba`](fn@celeba) and [`folder`](fn@folder) find pictures, which are decoded as they are asked for.
+//! A [`BatchLoader`] makes normalised batches of either, in the background and with [`Augmentation`]
+//! if wanted, and a [`Batch`] makes tensors.
 //!
 //! A [`Task`] is one of the paper's classification tasks: it knows its images' size, classes and
 //! normalisation, says how to obtain its files, and reads them for training, validation and test.
@@ -11,34 +13,46 @@
 //! with the bytes that are there and not with what a header claims, and a [`DataError`] names the
 //! file, its archive and the byte.
 
+mod augment;
 mod batch;
+mod batches;
 mod bundled;
 mod celeba;
 mod cifar;
+mod classes;
 mod dataset;
+mod folder;
 mod idx;
 mod imagenet;
+mod loader;
 mod names;
 mod normalization;
-mod pictures;
+mod picture;
+mod plan;
 mod source;
 mod split;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod zip_entry;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 pub use crate::error::{DataError, FileName};
-pub use batch::{Batch, BatchLoader, Batches};
+pub use augment::Augmentation;
+pub use batch::Batch;
+pub use batches::Batches;
 pub use bundled::bundled;
 pub use celeba::celeba;
 pub use cifar::{cifar10, cifar100, cifar100_coarse};
-pub use dataset::{ImageDataset, ImageShape};
+pub use dataset::{DamagedPicture, ImageDataset, ImageShape};
+pub use folder::{folder, folder_classes};
 pub use idx::{encode_idx, idx, idx_files};
 pub use imagenet::imagenet;
+pub use loader::BatchLoader;
 pub use normalization::Normalization;
 pub use split::{Limits, Splits};
 pub use task::{Task, TaskInfo};

@@ -156,6 +156,7 @@ where
         // Counted through the run, also where it is resumed.
         let first = self.epoch.wrapping_mul(loader.len() as u64);
         for batch in loader.epoch(self.epoch) {
+            let batch = batch?;
             if varies && report.batches > 0 {
                 self.apply_schedule(report.batches as u64)?;
                 drop_rates = DropRates::of(&mut self.model);

@@ -38,7 +38,7 @@ fn the_format_byte_by_byte() {
     let (_b, labels_file) = one_file("some-labels", &labels);
     let data = idx_files(images_file, labels_file, 10).unwrap();
     assert_eq!(data.shape(), ImageShape::new(1, 1, 2));
-    assert_eq!(data.images(), [10, 11, 12, 13]);
+    assert_eq!(data.pixels().unwrap(), [10, 11, 12, 13]);
     assert_eq!(data.labels(), [9, 4]);
     assert_eq!(
         encode_idx(&data).unwrap(),

@@ -1,5 +1,6 @@
 //! Tests of the readers, and the small files and archives that they read.
 
+mod batch;
 mod cifar;
 mod damage;
 mod idx;
