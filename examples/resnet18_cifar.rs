@@ -94,7 +94,7 @@ where
         limit(&whole_train, args.train_limit, 3000),
         limit(&whole_test, args.test_limit, 1000),
     );
-    let norm = Normalization::of(&train);
+    let norm = Normalization::of(&train)?;
     let loader = |data| {
         BatchLoader::new(data, args.batch_size)?
             .normalize(norm.clone())?

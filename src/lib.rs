@@ -46,7 +46,7 @@
 //!
 //! # fn main() -> ssprop::Result<()> {
 //! let images = Task::Cifar10.load("cifar-10-batches-bin", Limits::default(), 0)?;
-//! let normalization = Normalization::of(&images.train);
+//! let normalization = Normalization::of(&images.train)?;
 //! let loader = |data| BatchLoader::new(data, 128)?.normalize(normalization.clone());
 //! let (train, test) = (loader(&images.train)?.shuffle(0), loader(&images.test)?);
 //!

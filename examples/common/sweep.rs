@@ -57,7 +57,7 @@ pub struct Images {
 impl Images {
     /// Part of the bundled images, the same number of each class.
     pub fn bundled(train_limit: usize, test_limit: usize) -> ssprop::Result<Self> {
-        Ok(Self::limited(data::bundled()?, train_limit, test_limit))
+        Self::limited(data::bundled()?, train_limit, test_limit)
     }
 
     /// Fashion-MNIST in the IDX format at a path, or its bundled part without one, up to so many
@@ -72,27 +72,27 @@ impl Images {
             None => data::bundled()?,
         };
         let (train, test) = (sets.0.len(), sets.1.len());
-        Ok(Self::limited(
+        Self::limited(
             sets,
             train_limit.unwrap_or(train),
             test_limit.unwrap_or(test),
-        ))
+        )
     }
 
     fn limited(
         (train, test): (ImageDataset, ImageDataset),
         train_limit: usize,
         test_limit: usize,
-    ) -> Self {
+    ) -> ssprop::Result<Self> {
         let train = train.take_balanced(train_limit);
-        Self {
-            normalization: Normalization::of(&train),
+        Ok(Self {
+            normalization: Normalization::of(&train)?,
             test: test.take_balanced(test_limit),
             train,
-        }
+        })
     }
 
-    fn batches<'a>(&self, of: &'a ImageDataset, size: usize) -> ssprop::Result<BatchLoader<'a>> {
+    fn batches(&self, of: &ImageDataset, size: usize) -> ssprop::Result<BatchLoader> {
         BatchLoader::new(of, size)?.normalize(self.normalization.clone())
     }
 }

@@ -27,7 +27,7 @@ pub struct FeatureNetwork {
 }
 
 /// The batches that the network sees.
-fn loader(data: &ImageDataset) -> ssprop::Result<BatchLoader<'_>> {
+fn loader(data: &ImageDataset) -> ssprop::Result<BatchLoader> {
     BatchLoader::new(data, BATCH_SIZE)?
         .normalize(Normalization::symmetric(1))?
         .fit_to(SHAPE)

@@ -1,7 +1,7 @@
 //! A run from its flags to its results.
 
 use common::say;
-use ssprop::data::{BatchLoader, ImageDataset, Limits, Splits};
+use ssprop::data::{BatchLoader, ImageDataset, Splits};
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
 use ssprop::run::{Record, Run, RunConfig};
@@ -9,7 +9,7 @@ use ssprop::train::Evaluation;
 
 use crate::args::Args;
 use crate::data;
-use crate::networks::{network, Model, Network, Settings};
+use crate::networks::{network, Images, Model, Network, Settings};
 
 /// What came out.
 #[derive(Debug)]
@@ -27,21 +27,20 @@ pub struct Outcome {
 pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     // Everything that can be wrong with the flags, before anything that takes time.
     let (settings, model) = (args.settings()?, args.model()?);
-    let mut net = network(args.task, model, &settings)?;
+    let images = args.images()?;
+    let mut net = network(images, model, &settings)?;
     let net = net.as_mut();
-    let limits = Limits {
-        train: args.train_limit,
-        test: args.test_limit,
-    };
-    let splits = data::read(args.task, args.data.as_deref(), limits, args.seed)?;
+    let splits = data::read(args)?;
     let network = format!("{:?}", args.model).to_lowercase();
     let base = format!("runs/{}-{network}", args.task);
-    let config = config(args, model, &settings, &splits);
+    let config = config(args, images, model, &settings, &splits);
     let mut run = Run::start(base, args.run.options(), config)?;
 
     let loader = |data| loader(args, data);
     let train = loader(&splits.train)?.shuffle(args.seed);
+    let train = train.augment(args.augment, args.seed)?;
     let (validation, test) = (loader(&splits.validation)?, loader(&splits.test)?);
+    let mut left_out = data::LeftOut::default();
     run.resume(net)?;
     announce(args, model, &settings, &splits, net)?;
     while let Some(epoch) = run.train(net, args.epochs() as u64, |net, observer| {
@@ -53,6 +52,9 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
             ("validation_loss", found.loss),
             ("validation_accuracy", found.accuracy()),
         ];
+        for line in left_out.news(&[&train, &validation]) {
+            run.progress().line(&line);
+        }
         run.record(net, &epoch, &measured)?;
     }
     say!("\n{}", run.finish()?);
@@ -74,15 +76,29 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         outcome.test.loss,
         outcome.test.images,
     );
+    for line in left_out.news(&[&test]) {
+        say!("{line}");
+    }
+    if left_out.count() > 0 {
+        say!("{} damaged pictures were left out.", left_out.count());
+    }
     say!("{}", run.written());
     Ok(outcome)
 }
 
-fn loader<'a>(args: &Args, data: &'a ImageDataset) -> ssprop::Result<BatchLoader<'a>> {
-    BatchLoader::new(data, args.batch_size())?.normalize(args.task.normalization())
+fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
+    let loader = BatchLoader::new(data, args.batch_size())?;
+    let loader = loader.normalize(args.task.normalization())?;
+    Ok(loader.skip_damaged(args.skip_damaged))
 }
 
-fn config(args: &Args, model: Model, settings: &Settings, splits: &Splits) -> RunConfig {
+fn config(
+    args: &Args,
+    images: Images,
+    model: Model,
+    settings: &Settings,
+    splits: &Splits,
+) -> RunConfig {
     let only_weight = match settings.only_weight {
         true => ", dW only",
         false => "",
@@ -94,12 +110,13 @@ fn config(args: &Args, model: Model, settings: &Settings, splits: &Splits) -> Ru
         splits.validation.len(),
     );
     RunConfig::new(title)
-        .fixed("task", args.task)
+        .fixed("task", images)
         .fixed("model", model)
         .fixed("seed", args.seed)
         .fixed("batch-size", args.batch_size())
         .fixed("dropout", args.dropout)
         .fixed("training images", splits.train.len())
+        .changeable("augment", args.augment)
         .changeable("lr", settings.lr)
         .changeable("schedule", &settings.plan)
         .changeable(

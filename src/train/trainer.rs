@@ -187,6 +187,7 @@ where
         // Counted through the run, also where it is resumed.
         let first = epoch.wrapping_mul(loader.len() as u64);
         for batch in loader.epoch(epoch).skip(done) {
+            let batch = batch?;
             let number = sums.batches;
             if varies && number > done {
                 self.apply_schedule(number as u64)?;

@@ -38,7 +38,7 @@ fn trainer() -> (Cpu, Trainer<Built, Cpu>) {
     (dev, Trainer::new(model, cfg).unwrap())
 }
 
-fn loader(data: &ImageDataset) -> BatchLoader<'_> {
+fn loader(data: &ImageDataset) -> BatchLoader {
     BatchLoader::new(data, 12).unwrap().shuffle(9)
 }
 
