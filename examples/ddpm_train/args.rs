@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use ssprop::data::Task;
 use ssprop::diffusion::{BetaSchedule, Loss, Parameterization};
-use ssprop::prelude::SchedulePlan;
+use ssprop::prelude::{LrSchedule, SchedulePlan};
 
 use common::args::{self, RunArgs};
 use common::ddpm::Process;
@@ -28,6 +28,9 @@ pub struct Args {
     /// Learning rate of AdamW
     #[arg(long, default_value = "0.001", value_parser = args::lr)]
     pub lr: f64,
+    /// How it changes: constant, "cosine,epochs=50", and all else that train_classifier takes
+    #[arg(long, default_value = "constant")]
+    pub lr_schedule: LrSchedule,
     /// When how much is dropped: paper (every second epoch 80%), dense, "bar,drop=0.8,period=2"
     /// (every second step), and all else that train_classifier takes, also by layer
     #[arg(long, default_value = "paper")]

@@ -61,7 +61,8 @@ where
     let net = dev.build_module::<B, f32>();
     let mut trainer = DiffusionTrainer::new(net, adam, diffusion, args.seed)?
         .with_loss(args.loss)
-        .with_schedule(args.schedule.clone())?;
+        .with_schedule(args.schedule.clone())?
+        .with_lr_schedule(args.lr_schedule);
     if args.ema > 0.0 {
         trainer = trainer.with_ema(args.ema)?;
     }
@@ -226,6 +227,7 @@ fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
         .fixed("loss", args.loss)
         .fixed("ema", args.ema)
         .changeable("lr", args.lr)
+        .changeable("lr-schedule", args.lr_schedule)
         .changeable("schedule", &args.schedule);
     let fixed = |config: RunConfig, (key, value)| config.fixed(key, value);
     process.into_iter().fold(config, fixed)

@@ -59,6 +59,10 @@ pub struct Args {
     /// Learning rate of Adam; the default is ours, as in the program of the paper's authors
     #[arg(long, default_value = "0.001", value_parser = lr)]
     pub lr: f64,
+    /// How it changes: constant, "step,every=30,by=0.1", "cosine,epochs=50" or "one-cycle,epochs=50",
+    /// each also with ",warmup=5,from=0.1"
+    #[arg(long, default_value = "constant")]
+    pub lr_schedule: LrSchedule,
     /// Images for training and validation, balanced over the classes; a fifth is for validation,
     /// but celeba brings its own, and a folder may [default: all]
     #[arg(long, value_parser = count)]
@@ -439,6 +443,7 @@ impl Args {
         plan.check_run(epochs)?;
         Ok(Settings {
             lr: self.lr,
+            lr_schedule: self.lr_schedule,
             seed: self.seed,
             dropout: self.dropout,
             plan,

@@ -130,6 +130,7 @@ impl fmt::Display for Images {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lr: f64,
+    pub lr_schedule: LrSchedule,
     /// Of the initialisation and of dropout.
     pub seed: u64,
     pub dropout: f64,
@@ -241,7 +242,9 @@ where
         lr: settings.lr,
         ..AdamConfig::adam()
     };
-    let trainer = Trainer::new(model, config)?.with_schedule(settings.plan.clone())?;
+    let trainer = Trainer::new(model, config)?
+        .with_schedule(settings.plan.clone())?
+        .with_lr_schedule(settings.lr_schedule);
     Ok(Box::new(Typed::<_, C, H, W, CLASSES> {
         dev,
         trainer,

@@ -118,6 +118,7 @@ fn config(
         .fixed("training images", splits.train.len())
         .changeable("augment", args.augment)
         .changeable("lr", settings.lr)
+        .changeable("lr-schedule", settings.lr_schedule)
         .changeable("schedule", &settings.plan)
         .changeable(
             "selection",

@@ -44,6 +44,7 @@ fn values_out_of_range_are_named_with_their_flags() {
         ("--curve", "zigzag", "constant, linear, cosine, bar"),
         ("--selection", "best", "top-k, random, adaptive"),
         ("--masking", "pixels", "channels, positions, elements"),
+        ("--lr-schedule", "zigzag", "cosine,epochs=EPOCHS"),
         ("--mode", "sparse", "dense, ssprop"),
         ("--schedule", "zigzag", "dense, paper, constant"),
         ("--warm-up", "-1", "invalid digit"),

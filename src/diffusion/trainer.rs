@@ -13,7 +13,7 @@ use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::error::Result;
 use crate::nn::{SchedulePlan, VisitSparse};
-use crate::optim::{Adam, AdamConfig, Ema};
+use crate::optim::{Adam, AdamConfig, Ema, LrSchedule};
 use crate::train::{stored_number, whole_epoch, EpochReport, Observer, Trainer};
 
 /// The key of the number of the average's updates in a checkpoint's metadata.
@@ -99,6 +99,13 @@ where
     {
         self.trainer = self.trainer.with_schedule(schedule)?;
         Ok(self)
+    }
+
+    /// The same with a learning rate that is changed before every step, as in
+    /// [`Trainer::with_lr_schedule`].
+    pub fn with_lr_schedule(mut self, schedule: LrSchedule) -> Self {
+        self.trainer = self.trainer.with_lr_schedule(schedule);
+        self
     }
 
     /// The same with a moving average of the weights as they are now, updated after every step.

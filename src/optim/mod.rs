@@ -7,10 +7,12 @@
 mod adam;
 mod config;
 mod ema;
+mod lr_schedule;
 mod presence;
 mod state;
 
 pub use adam::Adam;
 pub use config::AdamConfig;
 pub use ema::Ema;
+pub use lr_schedule::LrSchedule;
 pub use state::{AdamState, ParameterState};

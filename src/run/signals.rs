@@ -1,30 +1,46 @@
 //! SIGINT and SIGTERM, which end a run at the next step.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Once;
+use std::time::{Duration, Instant};
 
 /// The signal that came, or 0. One for the process, as its signals are.
-static CAME: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+static CAME: AtomicU8 = AtomicU8::new(0);
+static LISTENING: Once = Once::new();
 
-/// From now on a first signal is kept for [`came`], and a second one ends the process as it would have.
+/// Signals that come so soon after the first one are the same: `timeout` and others send one to the
+/// process and one to its group.
+const SAME: Duration = Duration::from_millis(500);
+
+/// From now on a first signal is kept for [`came`], and a later one ends the process at once.
 pub(super) fn listen() {
-    CAME.get_or_init(|| {
+    LISTENING.call_once(|| {
         use signal_hook::consts::{SIGINT, SIGTERM};
-        use signal_hook::flag;
-        let came = Arc::new(AtomicUsize::new(0));
-        let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // Actions run in this order. One that cannot be registered leaves the signal as it was.
-            let _ = flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again));
-            let _ = flag::register(signal, Arc::clone(&again));
-            let _ = flag::register_usize(signal, Arc::clone(&came), signal as usize);
-        }
-        came
+        // Where it cannot be had, signals do what they did before.
+        let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
+            return;
+        };
+        let wait = move || {
+            let mut first = None;
+            for signal in signals.forever() {
+                let signal = signal as u8;
+                match first {
+                    None => {
+                        first = Some(Instant::now());
+                        CAME.store(signal, Ordering::Relaxed);
+                    }
+                    Some(first) if first.elapsed() < SAME => {}
+                    Some(_) => std::process::exit(128 + i32::from(signal)),
+                }
+            }
+        };
+        let _ = std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(wait);
     });
 }
 
 /// The number of the signal that came, if one did.
 pub(super) fn came() -> Option<u8> {
-    let signal = CAME.get().map_or(0, |came| came.load(Ordering::Relaxed));
-    u8::try_from(signal).ok().filter(|&signal| signal > 0)
+    Some(CAME.load(Ordering::Relaxed)).filter(|&signal| signal > 0)
 }

@@ -19,7 +19,7 @@ use crate::checkpoint::{check_finite, load_training_with, save_training_with, Me
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
-use crate::optim::{Adam, AdamConfig};
+use crate::optim::{Adam, AdamConfig, LrSchedule};
 
 /// The key of the number of epochs done in a checkpoint's metadata.
 const EPOCH: &str = "epoch";
@@ -36,6 +36,8 @@ pub struct Trainer<M, D: Backend<f32>> {
     pub optimizer: Adam<M, f32, D>,
     epoch: u64,
     schedule: Option<SchedulePlan>,
+    /// The learning rate at first, and its factor.
+    lr_schedule: Option<(f64, LrSchedule)>,
     /// What the batches of an unfinished epoch add up to.
     pending: Option<EpochReport>,
     /// Zeros between two steps, in the memory of the last gradients.
@@ -58,6 +60,7 @@ where
             optimizer,
             epoch: 0,
             schedule: None,
+            lr_schedule: None,
             pending: None,
             grads: None,
         })
@@ -76,6 +79,13 @@ where
         schedule.resolve_for(&mut self.model)?;
         self.schedule = Some(schedule);
         Ok(self)
+    }
+
+    /// The same with a learning rate that is changed before every step: what the optimizer has now, times
+    /// the schedule's factor.
+    pub fn with_lr_schedule(mut self, schedule: LrSchedule) -> Self {
+        self.lr_schedule = Some((self.optimizer.config().lr, schedule));
+        self
     }
 
     /// The schedule of the drop rates; `None` if the caller sets them.
@@ -194,6 +204,10 @@ where
                 drop_rates = DropRates::of(&mut self.model);
             }
             self.model.set_iteration(first.wrapping_add(number as u64));
+            if let Some((lr, schedule)) = self.lr_schedule {
+                let factor = schedule.factor(epoch, number as u64, loader.len() as u64);
+                self.optimizer.set_lr(lr * factor)?;
+            }
             let (loss, seconds) = self.step(objective, dev, &batch, number, &mut clock)?;
             observer.batch(&BatchReport {
                 epoch,

@@ -139,6 +139,8 @@ fn interrupted_runs_are_saved_and_go_on_to_the_same_end() {
         let out = folder.path().join(name);
         let mut child = start(&out, Stdio::null());
         wait_for_checkpoint(&out, &mut child);
+        // Twice at once, as `timeout` and others do.
+        signal(&child, name);
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(status));
         let ending = std::fs::read_to_string(out.join("ending")).unwrap();
