@@ -6,9 +6,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::say;
 use ssprop::models::modules::ResNet18;
 use ssprop::nn::{time_bounds, ModelCost};
 use ssprop::prelude::*;
+use ssprop::run::exit_code;
 
 #[path = "common/args.rs"]
 #[allow(dead_code)]
@@ -27,30 +29,22 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.threads, || run(args.batch_size)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.threads, || run(args.batch_size)).flatten())
 }
 
 fn run(batch: usize) -> ssprop::Result<()> {
     let cost = ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
-    println!(
-        "ResNet-18, {batch} images of 3x32x32: a sparse backward pass is cheaper above a drop"
-    );
-    println!("rate of\n");
-    println!("| layer | kernel | channels | image | FLOPs (Eq. 10) | time |");
-    println!("|---|---|---|---|---:|---:|");
+    say!("ResNet-18, {batch} images of 3x32x32: a sparse backward pass is cheaper above a drop");
+    say!("rate of\n");
+    say!("| layer | kernel | channels | image | FLOPs (Eq. 10) | time |");
+    say!("|---|---|---|---|---:|---:|");
     for bound in time_bounds(&cost, batch)? {
         let (shape, k) = (bound.shape, bound.shape.op.kernel);
         let time = match bound.time {
             Some(rate) => format!("{:.0}%", 100.0 * rate.rate()),
             None => "never".to_owned(),
         };
-        println!(
+        say!(
             "| {} | {k}x{k}, stride {} | {} to {} | {}x{} | {:.3}% | {time} |",
             bound.path,
             shape.op.stride,

@@ -46,7 +46,7 @@
 //!
 //! # fn main() -> ssprop::Result<()> {
 //! let images = Task::Cifar10.load("cifar-10-batches-bin", Limits::default(), 0)?;
-//! let normalization = Normalization::of(&images.train);
+//! let normalization = Normalization::of(&images.train)?;
 //! let loader = |data| BatchLoader::new(data, 128)?.normalize(normalization.clone());
 //! let (train, test) = (loader(&images.train)?.shuffle(0), loader(&images.test)?);
 //!
@@ -76,6 +76,7 @@
 //! | train and evaluate a classifier | [`train`], [`optim`] |
 //! | train a denoiser and draw with it | [`diffusion`], [`eval`] for the FID |
 //! | save and load | [`checkpoint`] |
+//! | give a run a folder, records, progress and resume | `run` (a feature, on by default) |
 //! | write a layer of your own | [`ops`] has the operations, [`shape`] the sizes of their outputs |
 //!
 //! A step's memory serves the next one; [`free_buffers`] says how much is kept, and frees it.
@@ -104,6 +105,8 @@ pub mod ops;
 pub mod optim;
 pub mod prelude;
 pub mod profile;
+#[cfg(feature = "run")]
+pub mod run;
 pub mod shape;
 pub mod sparsity;
 mod threads;

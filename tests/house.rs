@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, the lowest first. A room imports those of lower floors only.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 12] = [
     &["error"],
     &["kernels"],
     &["bridge", "shape", "sparsity", "profile", "threads"],
@@ -16,6 +16,7 @@ const FLOORS: [&[&str]; 11] = [
     &["train"],
     &["diffusion"],
     &["eval"],
+    &["run"],
     &["prelude"],
 ];
 

@@ -1,6 +1,45 @@
 //! Values of flags that are checked when they are read.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ssprop::run::RunOptions;
 use ssprop::{prelude::DropRate, sparsity};
+
+/// Where a run's files go, and what it begins with.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
+    /// Where to write checkpoints, metrics and curves [default: a folder in runs/, with the first free
+    /// number]
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Replace an earlier run's results in --out
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
+    /// The checkpoint of an earlier run to go on from, or its folder, with the same flags
+    #[arg(long)]
+    pub resume: Option<PathBuf>,
+    /// Minutes from one checkpoint within an epoch to the next; 0 for none
+    #[arg(long, default_value = "10", value_parser = minutes)]
+    pub save_every: Duration,
+}
+
+impl RunArgs {
+    pub fn options(&self) -> RunOptions {
+        RunOptions {
+            out: self.out.clone(),
+            overwrite: self.overwrite,
+            resume: self.resume.clone(),
+            save_every: (self.save_every > Duration::ZERO).then_some(self.save_every),
+        }
+    }
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let minutes = text.parse::<f64>().ok();
+    let time = minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
+    time.ok_or_else(|| "must be a number of minutes, at least 0".into())
+}
 
 /// When the epochs are sparse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

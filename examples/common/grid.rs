@@ -187,7 +187,10 @@ mod tests {
             assert_eq!(to_byte(value), byte, "{value}");
         }
         let data = to_dataset(&[-1.0, 1.0, 0.0, 3.0], ImageShape::new(1, 1, 2)).unwrap();
-        assert_eq!((data.len(), data.images()), (2, &[0, 255, 128, 255][..]));
+        assert_eq!(
+            (data.len(), data.pixels().unwrap()),
+            (2, vec![0, 255, 128, 255])
+        );
         assert!(to_dataset(&[0.0; 3], ImageShape::new(1, 1, 2)).is_err());
         // Normalised pixels come back.
         for byte in 0..=255u8 {
@@ -275,14 +278,14 @@ mod tests {
         let data = read_folder(folder.path(), 1, &[(3, 2), (2, 3)]).unwrap();
         assert_eq!(data.shape(), ImageShape::new(1, 2, 3));
         let wanted: Vec<u8> = (0..6).chain(10..16).collect();
-        assert_eq!(data.images(), wanted);
+        assert_eq!(data.pixels().unwrap(), wanted);
         let rgb = read_folder(folder.path(), 3, &[(2, 3)]).unwrap();
-        assert_eq!(rgb.image(1).unwrap(), wanted[6..].repeat(3));
+        assert_eq!(*rgb.image(1).unwrap(), wanted[6..].repeat(3));
 
         let coloured = RgbImage::from_pixel(3, 2, Rgb([200, 200, 200]));
         coloured.save(at("c.png")).unwrap();
         let data = read_folder(folder.path(), 1, &[(2, 3)]).unwrap();
-        assert_eq!(data.image(2).unwrap(), [200; 6]);
+        assert_eq!(*data.image(2).unwrap(), [200; 6]);
 
         // Each alone is of an allowed size.
         GrayImage::new(2, 3).save(at("d.png")).unwrap();

@@ -1,15 +1,19 @@
-//! What the training examples share: progress, records of epochs, curves, folders, sweeps of runs.
+//! What the training examples share: flags, pictures in grids, progress of other work, sweeps of runs.
 
 pub mod args;
-pub mod curves;
 pub mod ddpm;
 pub mod device;
 pub mod grid;
-pub mod history;
-pub mod output;
 pub mod profile;
 pub mod progress;
 pub mod small;
 pub mod statistics;
-pub mod svg;
 pub mod sweep;
+
+/// Prints a line; what cannot be printed (`| head`) does not end a run.
+#[macro_export]
+macro_rules! say {
+    ($($line:tt)*) => {
+        ssprop::run::say(format_args!($($line)*))
+    };
+}

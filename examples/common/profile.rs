@@ -77,6 +77,7 @@ mod tests {
                 ..Default::default()
             },
             backward_flops: 1.0,
+            ..Default::default()
         };
         let spent = [Spent {
             operation: "convolution, dX",

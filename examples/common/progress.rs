@@ -1,90 +1,10 @@
-//! A progress bar on a terminal, nothing elsewhere.
+//! Progress bars on a terminal, nothing elsewhere.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use ssprop::diffusion::{SampleRun, SampleStep};
-use ssprop::train::{BatchReport, EpochReport, Observer};
-
-/// Shows the epoch that is running, on standard error.
-pub struct Progress {
-    bar: Option<ProgressBar>,
-    epochs: u64,
-    seconds: f64,
-    images: usize,
-    loss: f64,
-}
-
-impl Progress {
-    /// For a run up to `epochs` epochs.
-    pub fn new(epochs: u64) -> Self {
-        let terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
-        Self {
-            bar: terminal.then(bar),
-            epochs,
-            seconds: 0.0,
-            images: 0,
-            loss: 0.0,
-        }
-    }
-
-    /// Says what else takes time.
-    pub fn say(&self, what: &'static str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(what);
-        }
-    }
-
-    /// Prints a line of results, above the bar if there is one.
-    pub fn line(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let style = "{prefix} [{bar:30}] {pos}/{len}  {msg}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
-}
-
-impl Observer for Progress {
-    fn batch(&mut self, report: &BatchReport) {
-        let Some(bar) = &self.bar else { return };
-        if report.batch == 0 {
-            (self.images, self.seconds, self.loss) = (0, 0.0, 0.0);
-            bar.set_length(report.batches as u64);
-            bar.set_prefix(format!("epoch {}/{}", report.epoch + 1, self.epochs));
-        }
-        self.images += report.images;
-        self.seconds += report.seconds.total();
-        let rate = self.images as f64 / self.seconds.max(1e-9);
-        // Smoothed over about ten batches.
-        let weight = 1.0 / (report.batch + 1).min(10) as f64;
-        self.loss += weight * (report.loss - self.loss);
-        bar.set_position(report.batch as u64 + 1);
-        bar.set_message(format!(
-            "loss {:.3}  {rate:.0} images/s  drop rate {}",
-            self.loss, report.drop_rate
-        ));
-    }
-
-    fn epoch(&mut self, _: &EpochReport) {
-        self.say("testing");
-    }
-}
+use ssprop::run::say;
 
 /// Shows how many of a number of runs are done, on standard error, and how long the rest will take.
 pub struct Runs {
@@ -122,8 +42,8 @@ impl Runs {
     /// Prints a line of results, above the bar if there is one.
     pub fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 

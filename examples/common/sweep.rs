@@ -1,16 +1,16 @@
 //! Many trainings that differ in one thing at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
 use ssprop::data::{self, BatchLoader, ImageDataset, Normalization};
 use ssprop::prelude::*;
+use ssprop::run::{Claim, RunOptions};
 use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
 use super::args;
-use super::output::Output;
 
 /// The flags of such a set of runs, but for its size.
 #[derive(Clone, Debug, Args)]
@@ -31,19 +31,19 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The folder for `results`, made if it is not there.
+    /// The folder for `results`, which is this program's while the claim lives.
     pub fn folder(
         &self,
         out: Option<&Path>,
         base: &Path,
         results: &[&str],
-    ) -> ssprop::Result<PathBuf> {
-        let output = Output {
-            out,
+    ) -> ssprop::Result<Claim> {
+        let options = RunOptions {
+            out: out.map(Path::to_owned),
             overwrite: self.overwrite,
-            resume: None,
+            ..Default::default()
         };
-        output.folder(base, results)
+        Claim::new(base, &options, results)
     }
 }
 
@@ -57,7 +57,7 @@ pub struct Images {
 impl Images {
     /// Part of the bundled images, the same number of each class.
     pub fn bundled(train_limit: usize, test_limit: usize) -> ssprop::Result<Self> {
-        Ok(Self::limited(data::bundled()?, train_limit, test_limit))
+        Self::limited(data::bundled()?, train_limit, test_limit)
     }
 
     /// Fashion-MNIST in the IDX format at a path, or its bundled part without one, up to so many
@@ -72,27 +72,27 @@ impl Images {
             None => data::bundled()?,
         };
         let (train, test) = (sets.0.len(), sets.1.len());
-        Ok(Self::limited(
+        Self::limited(
             sets,
             train_limit.unwrap_or(train),
             test_limit.unwrap_or(test),
-        ))
+        )
     }
 
     fn limited(
         (train, test): (ImageDataset, ImageDataset),
         train_limit: usize,
         test_limit: usize,
-    ) -> Self {
+    ) -> ssprop::Result<Self> {
         let train = train.take_balanced(train_limit);
-        Self {
-            normalization: Normalization::of(&train),
+        Ok(Self {
+            normalization: Normalization::of(&train)?,
             test: test.take_balanced(test_limit),
             train,
-        }
+        })
     }
 
-    fn batches<'a>(&self, of: &'a ImageDataset, size: usize) -> ssprop::Result<BatchLoader<'a>> {
+    fn batches(&self, of: &ImageDataset, size: usize) -> ssprop::Result<BatchLoader> {
         BatchLoader::new(of, size)?.normalize(self.normalization.clone())
     }
 }
@@ -165,7 +165,7 @@ impl Run {
                     outcome.backward_seconds += report.seconds.backward;
                     outcome.seconds = start.elapsed().as_secs_f64();
                 }
-                Err(Error::NonFiniteLoss { .. }) => return Ok(outcome),
+                Err(Error::Diverged { .. }) => return Ok(outcome),
                 Err(err) => return Err(err),
             }
         }

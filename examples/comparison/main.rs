@@ -12,11 +12,13 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use common::progress::Runs;
+use common::say;
 use common::sweep::{Flags, Images, Run};
 use common::{args, small};
 use ssprop::checkpoint::write_file;
 use ssprop::nn::{ModelCost, RunSize};
 use ssprop::prelude::*;
+use ssprop::run::exit_code;
 use table::Done;
 
 /// What a run leaves in its folder.
@@ -62,13 +64,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.flags.threads, || run(&args)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.flags.threads, || run(&args)).flatten())
 }
 
 /// Runs that differ by their seed only.
@@ -116,15 +112,16 @@ fn arms(width: Width, epochs: usize, images: usize, batch: usize) -> ssprop::Res
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    let out = args
+    let claim = args
         .flags
         .folder(args.out.as_deref(), Path::new("runs/comparison"), &RESULTS)?;
-    println!("Results go to {}.", out.display());
+    let out = claim.path();
+    say!("Results go to {}.", out.display());
     let images = Images::fashion_mnist(args.data.as_deref(), args.train_limit, args.test_limit)?;
     if args.data.is_none() {
-        println!("No --data: only the bundled part of Fashion-MNIST.");
+        say!("No --data: only the bundled part of Fashion-MNIST.");
     }
-    println!(
+    say!(
         "{:?} network, {} training images, {} test images, batches of {}, Adam at {}",
         args.width,
         images.train.len(),
@@ -139,9 +136,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
         args.flags.batch_size,
     )?;
     for arm in &arms {
-        println!(
+        say!(
             "{}: {} epochs, schedule {}, {:.4e} backward FLOPs",
-            arm.name, arm.epochs, arm.schedule, arm.flops
+            arm.name,
+            arm.epochs,
+            arm.schedule,
+            arm.flops
         );
     }
     let progress = Runs::new(arms.len() * args.seeds);
@@ -167,8 +167,8 @@ fn run(args: &Args) -> ssprop::Result<()> {
         }
     }
     progress.finish();
-    println!("\n{}", table::markdown(&runs));
-    println!("{:.0} s in all.", start.elapsed().as_secs_f64());
+    say!("\n{}", table::markdown(&runs));
+    say!("{:.0} s in all.", start.elapsed().as_secs_f64());
     Ok(())
 }
 

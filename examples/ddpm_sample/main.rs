@@ -21,10 +21,12 @@ use clap::Parser;
 use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
 use common::grid::write_grid;
 use common::on_device;
-use common::output::prepare_file;
 use common::progress::Sampling;
+use common::say;
 use ssprop::diffusion::{SampleRun, SampleStep, Sampler};
 use ssprop::prelude::*;
+use ssprop::run::exit_code;
+use ssprop::run::prepare_file;
 use ssprop::Backend;
 use trajectory::{Shown, Trajectory};
 
@@ -33,13 +35,7 @@ const ROWS: usize = 8;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.threads, || run(&args)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.threads, || run(&args)).flatten())
 }
 
 fn run(args: &Args) -> ssprop::Result<()> {
@@ -52,11 +48,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
         prepare_file(file)?;
     }
     let shape = checkpoint.unet.shape();
-    println!("{checkpoint}");
+    say!("{checkpoint}");
     let how = describe(&sampler, process);
-    println!(
+    say!(
         "Drawing {} images of {shape} ({how}, seed {})",
-        args.count, args.seed
+        args.count,
+        args.seed
     );
 
     let run = SampleRun {
@@ -86,7 +83,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
         sample(&checkpoint, &dev, &sampler, run, &mut observer)
     })?;
     progress.finish();
-    println!("Drawn in {:.1} s", start.elapsed().as_secs_f64());
+    say!("Drawn in {:.1} s", start.elapsed().as_secs_f64());
 
     let shape = (shape.channels, shape.height, shape.width);
     write_grid(&args.out, &samples, shape, args.columns, args.scale)?;
@@ -94,7 +91,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
         write_grid(file, strip.values(), shape, strip.columns(), args.scale)?;
     }
     for file in files {
-        println!("Written to {}", file.display());
+        say!("Written to {}", file.display());
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use ssprop::data::Task;
 use ssprop::diffusion::{BetaSchedule, Loss, Parameterization};
 use ssprop::prelude::SchedulePlan;
 
-use common::args;
+use common::args::{self, RunArgs};
 use common::ddpm::Process;
 
 /// Train a U-Net to take noise from images, with a scheduled sparse backward pass
@@ -68,16 +68,8 @@ pub struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     pub threads: Option<usize>,
-    /// Where to write the curves, metrics, samples and checkpoints [default: runs/ddpm-TASK, with
-    /// the first free number]
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Replace an earlier run's results in --out
-    #[arg(long, requires = "out")]
-    pub overwrite: bool,
-    /// A checkpoint of an earlier run to go on from
-    #[arg(long)]
-    pub resume: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 impl Args {

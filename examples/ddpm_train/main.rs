@@ -10,8 +10,6 @@
 //! `--resume`.
 
 mod args;
-mod figure;
-mod history;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -20,14 +18,9 @@ use std::process::ExitCode;
 
 use args::Args;
 use clap::Parser;
+use ssprop::run::exit_code;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.threads, || run::run(&args)).flatten() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.threads, || run::run(&args)).flatten())
 }

@@ -19,11 +19,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::args;
 use common::ddpm::SamplerKind;
-use common::output::prepare_file;
+use common::say;
 use network::FeatureNetwork;
 use source::{Samples, Source};
 use ssprop::data::{self, DatasetKind, ImageDataset};
 use ssprop::eval::frechet_distance;
+use ssprop::run::{exit_code, prepare_file};
 use ssprop::Error;
 
 /// The network that comes with the crate.
@@ -87,13 +88,7 @@ fn task(text: &str) -> Result<DatasetKind, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.threads, || run(&args)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.threads, || run(&args)).flatten())
 }
 
 fn run(args: &Args) -> ssprop::Result<()> {
@@ -102,7 +97,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
         prepare_file(path)?;
         let real = read_data(args.task, args.data.as_deref())?;
         network::train(path, args.task, &real, args.epochs, args.seed)?;
-        println!("Written to {}.", path.display());
+        say!("Written to {}.", path.display());
         return Ok(());
     }
     // Before the data sets, so that mistakes in the flags show at once.
@@ -118,12 +113,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
         (None, None) => Source::Training,
     };
     let real = read_data(args.task, args.data.as_deref())?;
-    println!("Feature network: {}.", network.describe());
+    say!("Feature network: {}.", network.describe());
     let rows = measure(&network, &source, &real, args.count, args.seed)?;
-    println!("\n| images | count | real test images | Fréchet distance |");
-    println!("|---|---:|---:|---:|");
+    say!("\n| images | count | real test images | Fréchet distance |");
+    say!("|---|---:|---:|---:|");
     for row in rows {
-        println!(
+        say!(
             "| {} | {} | {} | {:.4} |",
             row.name,
             row.images,
@@ -131,7 +126,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
             row.distance
         );
     }
-    println!(
+    say!(
         "\nThese numbers compare with others of the same feature network and counts only, not with\n\
          the FIDs of papers."
     );
@@ -197,7 +192,7 @@ fn read_data(
     match (task, path) {
         (task, Some(path)) => data::load(path, task),
         (DatasetKind::FashionMnist, None) => {
-            println!("No --data: the real images are the bundled part of Fashion-MNIST.");
+            say!("No --data: the real images are the bundled part of Fashion-MNIST.");
             data::bundled()
         }
         (task, None) => Err(Error::parameter(

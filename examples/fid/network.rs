@@ -8,7 +8,7 @@ use ssprop::eval::{statistics_of, FeatureStatistics};
 use ssprop::models::modules;
 use ssprop::prelude::*;
 
-use common::progress::Progress;
+use ssprop::run::Progress;
 
 /// What the network sees of every image, with values in [-1, 1].
 pub const SHAPE: ImageShape = ImageShape::new(1, 32, 32);
@@ -27,7 +27,7 @@ pub struct FeatureNetwork {
 }
 
 /// The batches that the network sees.
-fn loader(data: &ImageDataset) -> ssprop::Result<BatchLoader<'_>> {
+fn loader(data: &ImageDataset) -> ssprop::Result<BatchLoader> {
     BatchLoader::new(data, BATCH_SIZE)?
         .normalize(Normalization::symmetric(1))?
         .fit_to(SHAPE)

@@ -1,6 +1,6 @@
 //! Two grids as one SVG: a cell's colour and number are its accuracy.
 
-use common::svg::{document, text, INK};
+use ssprop::run::internals::{document, text, INK};
 
 const CELL: [f64; 2] = [78.0, 44.0];
 const LEFT: f64 = 84.0;

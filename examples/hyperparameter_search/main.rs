@@ -14,11 +14,13 @@ use std::time::Instant;
 use clap::Parser;
 use common::args;
 use common::progress::Runs;
+use common::say;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
 use figure::Grid;
 use ssprop::checkpoint::write_file;
 use ssprop::prelude::*;
+use ssprop::run::exit_code;
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["hyperparameter_search.csv", "hyperparameter_search.svg"];
@@ -64,13 +66,7 @@ fn depth(text: &str) -> Result<usize, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.flags.threads, || run(&args)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.flags.threads, || run(&args)).flatten())
 }
 
 /// A mode's name in the table, and its accuracies by depth, learning rate and seed.
@@ -82,16 +78,17 @@ struct Search {
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    let out = &args.flags.folder(
+    let claim = args.flags.folder(
         args.out.as_deref(),
         Path::new("runs/hyperparameter_search"),
         &RESULTS,
     )?;
-    println!("Results go to {}.", out.display());
+    let out = claim.path();
+    say!("Results go to {}.", out.display());
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let (depths, lrs) = axes(args);
     let runs = 2 * depths.len() * lrs.len() * args.seeds;
-    println!(
+    say!(
         "{runs} trainings of {} epochs on {} of the bundled Fashion-MNIST images, tested on {}",
         args.epochs,
         images.train.len(),
@@ -153,7 +150,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
     );
     let drawn = draw(&depths, &lrs, &searches, &subtitle);
     write_file(picture, drawn.as_bytes())?;
-    println!(
+    say!(
         "Written to {}: {}. {:.0} s in all.",
         out.display(),
         RESULTS.join(", "),

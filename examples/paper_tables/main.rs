@@ -12,6 +12,7 @@ mod paper;
 use std::process::ExitCode;
 
 use clap::Parser;
+use common::say;
 
 /// Compare the paper's FLOPs with those that this crate computes
 #[derive(Debug, Parser)]
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     match compute::rows(paper::TABLES) {
         Ok(rows) => {
             match args.json {
-                true => println!("{:#}", output::json(&rows)),
+                true => say!("{:#}", output::json(&rows)),
                 false => print!("{}", output::text(&rows)),
             }
             match output::Count::of(&rows).differing {

@@ -1,7 +1,7 @@
 //! The four panels as one SVG.
 
 use common::statistics::Summary;
-use common::svg::{document, step, text, GRID, INK};
+use ssprop::run::internals::{document, step, text, GRID, INK};
 
 const COLOURS: [&str; 3] = ["#2a6fa8", "#d9730d", "#4c8c4a"];
 const DENSE: &str = "#6b7280";

@@ -16,12 +16,14 @@ use std::time::Instant;
 use clap::Parser;
 use common::args;
 use common::progress::Runs;
+use common::say;
 use common::small;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
 use panels::{distinct_ways, Axis, Choices, Panel, Way};
 use ssprop::checkpoint::write_file;
 use ssprop::prelude::*;
+use ssprop::run::exit_code;
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["sensitivity.csv", "sensitivity.svg"];
@@ -69,13 +71,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match ssprop::on_threads(args.flags.threads, || run(&args)).flatten() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.flags.threads, || run(&args)).flatten())
 }
 
 /// A way and the test accuracies of its runs.
@@ -83,14 +79,15 @@ type Done = (Way, Vec<f64>);
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
-    let out = &args
+    let claim = args
         .flags
         .folder(args.out.as_deref(), Path::new("runs/sensitivity"), &RESULTS)?;
-    println!("Results go to {}.", out.display());
+    let out = claim.path();
+    say!("Results go to {}.", out.display());
     let images = Images::bundled(args.train_limit, args.test_limit)?;
     let panels = panels::panels(&choices(args))?;
     let ways = distinct_ways(&panels);
-    println!(
+    say!(
         "{} trainings of {} epochs on {} of the bundled Fashion-MNIST images, tested on {}",
         ways.len() * args.seeds,
         args.epochs,
@@ -118,7 +115,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
         write_results(args, out, &images, &panels, &done)?;
     }
     progress.finish();
-    println!(
+    say!(
         "Written to {}: {}. {:.0} s in all.",
         out.display(),
         RESULTS.join(", "),

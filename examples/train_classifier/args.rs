@@ -3,25 +3,37 @@
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
-use ssprop::data::Task;
+use ssprop::data::{folder_classes, Augmentation, Task};
 use ssprop::nn::LayerSelector;
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use crate::networks::{Model, Settings, DEPTHS};
+use crate::networks::{Images, Model, Settings, DEPTHS, SIZES};
 use crate::paper;
-use common::args::{count, drop_rate, lr, threads};
+use common::args::{count, drop_rate, lr, threads, RunArgs};
 
 /// Train a classifier of the paper (arXiv 2408.12561), densely or with a sparse backward pass
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Data set: fashion-mnist, mnist, cifar10, cifar100, celeba or imagenet
+    /// Data set: fashion-mnist, mnist, cifar10, cifar100, celeba, imagenet, or folder for any pictures
+    /// in a folder for each class (of train and val, or alone: a share of them is then held out)
     #[arg(long, default_value = "fashion-mnist")]
     pub task: Task,
     /// The data set's folder, or archive [default: data/TASK; for fashion-mnist the bundled part]
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Network; celeba and imagenet have resnet18 and resnet50 only, cifar100 has no cnn
+    /// Rows and columns that the pictures of --task folder are resized to: 32, 64 or 224 [default: 64]
+    #[arg(long, value_parser = size)]
+    pub size: Option<usize>,
+    /// Random changes of the training images, by --seed: some of crop=PIXELS, flip and
+    /// resized-crop[=SHARE], with commas
+    #[arg(long, default_value = "none")]
+    pub augment: Augmentation,
+    /// Leave pictures that are damaged out, and name them, instead of ending with an error
+    #[arg(long)]
+    pub skip_damaged: bool,
+    /// Network; celeba and imagenet have resnet18 and resnet50 only, folder has resnet18 only, cifar100
+    /// has no cnn
     #[arg(long, value_enum, default_value = "resnet18")]
     pub model: Architecture,
     /// Convolutions of the cnn, in 2..=11 [default: 3]
@@ -48,7 +60,7 @@ pub struct Args {
     #[arg(long, default_value = "0.001", value_parser = lr)]
     pub lr: f64,
     /// Images for training and validation, balanced over the classes; a fifth is for validation,
-    /// but celeba brings its own. All lie in memory, 150 kB each of imagenet [default: all]
+    /// but celeba brings its own, and a folder may [default: all]
     #[arg(long, value_parser = count)]
     pub train_limit: Option<usize>,
     /// Test images, balanced over the classes [default: all]
@@ -69,16 +81,8 @@ pub struct Args {
     #[command(flatten, next_help_heading = "What to drop")]
     pub what: What,
 
-    /// Where to write checkpoints, metrics and curves [default: runs/TASK-MODEL, with the first free
-    /// number]
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Replace an earlier run's results in --out
-    #[arg(long, requires = "out")]
-    pub overwrite: bool,
-    /// last.safetensors of an earlier run to go on from, with the same flags
-    #[arg(long)]
-    pub resume: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "The run")]
+    pub run: RunArgs,
 }
 
 /// When to drop.
@@ -193,6 +197,14 @@ fn layers(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if DEPTHS.contains(&n) => Ok(n),
         _ => Err("must be a whole number in 2..=11".into()),
+    }
+}
+
+/// Sizes of the pictures of a folder.
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if SIZES.contains(&n) => Ok(n),
+        _ => Err("must be 32, 64 or 224".into()),
     }
 }
 
@@ -361,6 +373,21 @@ impl Args {
             Architecture::Cnn => Model::Cnn(self.layers.unwrap_or(3)),
             Architecture::Mlp => Model::Mlp,
         })
+    }
+
+    /// What the images are: of a folder, with as many classes as it has.
+    ///
+    /// # Errors
+    /// If --size was given for another task, or the folder has no classes or more than 1000.
+    pub fn images(&self) -> ssprop::Result<Images> {
+        if self.task != Task::Folder {
+            let range = "left out, or go with --task folder";
+            none_of([("--size", value(&self.size))], range)?;
+            return Ok(Images::Task(self.task));
+        }
+        let size = self.size.unwrap_or(64);
+        let classes = folder_classes(crate::data::path(self.task, self.data.as_deref())?)?.len();
+        Images::of_folder(size, classes)
     }
 
     pub fn epochs(&self) -> usize {

@@ -1,16 +1,25 @@
 //! The images of a task.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use ssprop::data::{bundled, Limits, Splits, Task};
+use common::say;
+use ssprop::data::{bundled, folder, BatchLoader, Limits, Splits, Task};
 use ssprop::Error;
+
+use crate::args::Args;
 
 /// The images for training, validation and test; without a `path`, of Fashion-MNIST the bundled
 /// part, and what lies in data/ of the others.
-pub fn read(task: Task, path: Option<&Path>, limits: Limits, seed: u64) -> ssprop::Result<Splits> {
-    let splits = match (task, path) {
+pub fn read(args: &Args) -> ssprop::Result<Splits> {
+    let (task, seed) = (args.task, args.seed);
+    let limits = Limits {
+        train: args.train_limit,
+        test: args.test_limit,
+    };
+    let splits = match (task, args.data.as_deref()) {
         (Task::FashionMnist, None) => {
-            println!(
+            say!(
                 "No --data: training on the bundled part of Fashion-MNIST. {}",
                 whole(task)
             );
@@ -20,8 +29,11 @@ pub fn read(task: Task, path: Option<&Path>, limits: Limits, seed: u64) -> sspro
             let test = test.take_balanced(limited(limits.test, test.len()));
             Splits::new(train, test, seed)?
         }
-        (_, Some(path)) => task.load(path, limits, seed)?,
-        (_, None) => task.load(PathBuf::from(format!("data/{task}")), limits, seed)?,
+        (Task::Folder, path) => {
+            let size = args.size.unwrap_or(64);
+            folder(self::path(task, path)?, size, limits, seed)?
+        }
+        (_, path) => task.load(self::path(task, path)?, limits, seed)?,
     };
     if splits.train.is_empty() || splits.validation.is_empty() {
         return Err(Error::parameter(
@@ -31,6 +43,41 @@ pub fn read(task: Task, path: Option<&Path>, limits: Limits, seed: u64) -> sspro
         ));
     }
     Ok(splits)
+}
+
+/// Where a task's files lie.
+///
+/// # Errors
+/// For a folder that is not there: how to obtain the data set.
+pub fn path(task: Task, path: Option<&Path>) -> ssprop::Result<PathBuf> {
+    let path = path.map_or_else(|| format!("data/{task}").into(), PathBuf::from);
+    if task == Task::Folder && !path.exists() {
+        // Says what should be there.
+        task.load(&path, Limits::default(), 0)?;
+    }
+    Ok(path)
+}
+
+/// The damaged pictures that loaders left out.
+#[derive(Default)]
+pub struct LeftOut {
+    told: BTreeSet<String>,
+}
+
+impl LeftOut {
+    /// A line for each that was not told before.
+    pub fn news(&mut self, loaders: &[&BatchLoader]) -> Vec<String> {
+        let damaged = loaders.iter().flat_map(|loader| loader.damaged());
+        let lines = damaged.map(|picture| picture.to_string());
+        lines
+            .filter(|line| self.told.insert(line.clone()))
+            .map(|line| format!("Left out: {line}"))
+            .collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.told.len()
+    }
 }
 
 /// How to have the whole data set.

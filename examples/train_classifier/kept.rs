@@ -89,6 +89,7 @@ mod tests {
             mean_drop_rate: 0.0,
             seconds: Seconds::default(),
             backward_flops: 0.0,
+            ..Default::default()
         };
         let mean = kept.correct(report, &cost).mean_drop_rate.to_bits();
         for _ in 0..50 {

@@ -20,14 +20,9 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::Parser;
+use ssprop::run::exit_code;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    match ssprop::on_threads(args.threads, || run::run(&args).map(drop)).flatten() {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(err) => {
-            eprintln!("error: {err}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(ssprop::on_threads(args.threads, || run::run(&args).map(drop)).flatten())
 }

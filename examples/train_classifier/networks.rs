@@ -10,6 +10,7 @@ use ssprop::data::{BatchLoader, Task};
 use ssprop::models::builders;
 use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
+use ssprop::run::Resumable;
 use ssprop::train::ImageClassifier;
 use ssprop::Error;
 
@@ -17,19 +18,14 @@ use crate::any_size::AnySize;
 use crate::kept::Kept;
 
 /// A network in training.
-pub trait Network {
-    /// Epochs done.
-    fn epoch(&self) -> u64;
-    fn train_epoch(
+pub trait Network: Resumable {
+    /// [`Trainer::train_part`].
+    fn train_part(
         &mut self,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
-    ) -> ssprop::Result<EpochReport>;
+    ) -> ssprop::Result<Option<EpochReport>>;
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation>;
-    /// The network, its optimizer's state and the number of epochs done.
-    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()>;
-    /// Goes back to what [`save`](Self::save) saved.
-    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata>;
     /// The network alone, from any checkpoint of it.
     fn load(&mut self, path: &Path) -> ssprop::Result<Metadata>;
     /// What its backward pass costs.
@@ -78,6 +74,58 @@ impl fmt::Display for Model {
     }
 }
 
+/// What a network is for. Its type has the images' size and the number of classes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Images {
+    Task(Task),
+    /// Pictures of a folder, of `classes` classes. The networks are compiled for 10, 100 and 1000: of the
+    /// next number, the last logits belong to no class. No image has them as its label, so that
+    /// training makes them small.
+    Folder {
+        size: usize,
+        classes: usize,
+    },
+}
+
+/// The sizes of the pictures of a folder.
+pub const SIZES: [usize; 3] = [32, 64, 224];
+
+impl Images {
+    /// # Errors
+    /// [`Error::Parameter`] for other sizes, and more classes than a network has.
+    pub fn of_folder(size: usize, classes: usize) -> ssprop::Result<Self> {
+        if !SIZES.contains(&size) {
+            return Err(Error::parameter("--size", size, "32, 64 or 224"));
+        }
+        match classes {
+            1..=1000 => Ok(Self::Folder { size, classes }),
+            _ => Err(Error::parameter(
+                "classes of --data",
+                classes,
+                "in 1..=1000",
+            )),
+        }
+    }
+
+    fn task(self) -> Task {
+        match self {
+            Self::Task(task) => task,
+            Self::Folder { .. } => Task::Folder,
+        }
+    }
+}
+
+impl fmt::Display for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(task) => task.fmt(f),
+            Self::Folder { size, classes } => {
+                write!(f, "{} of {classes} classes at {size}x{size}", Task::Folder)
+            }
+        }
+    }
+}
+
 /// How a network is trained.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -103,6 +151,33 @@ struct Typed<
 > {
     dev: Cpu,
     trainer: Trainer<M, Cpu>,
+    /// What the epoch under way has kept, since it was begun or resumed.
+    kept: Option<Kept>,
+}
+
+impl<
+        M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        const CLASSES: usize,
+    > Resumable for Typed<M, C, H, W, CLASSES>
+{
+    fn epoch(&self) -> u64 {
+        self.trainer.epoch()
+    }
+
+    fn batches_done(&self) -> usize {
+        self.trainer.batches_done()
+    }
+
+    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()> {
+        self.trainer.save(path, metadata)
+    }
+
+    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata> {
+        self.trainer.resume(path)
+    }
 }
 
 impl<
@@ -113,35 +188,28 @@ impl<
         const CLASSES: usize,
     > Network for Typed<M, C, H, W, CLASSES>
 {
-    fn epoch(&self) -> u64 {
-        self.trainer.epoch()
-    }
-
-    fn train_epoch(
+    fn train_part(
         &mut self,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
-    ) -> ssprop::Result<EpochReport> {
-        let kept = Kept::of(&mut self.trainer.model);
-        let report = self
+    ) -> ssprop::Result<Option<EpochReport>> {
+        if self.kept.is_none() {
+            self.kept = Kept::of(&mut self.trainer.model);
+        }
+        let part = self
             .trainer
-            .train_epoch::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
-        Ok(match kept {
+            .train_part::<C, H, W, CLASSES>(&self.dev, loader, observer)?;
+        let Some(report) = part else {
+            return Ok(None);
+        };
+        Ok(Some(match self.kept.take() {
             Some(kept) => kept.correct(report, &self.cost()?),
             None => report,
-        })
+        }))
     }
 
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation> {
         self.trainer.evaluate::<C, H, W, CLASSES>(&self.dev, loader)
-    }
-
-    fn save(&self, path: &Path, metadata: &Metadata) -> ssprop::Result<()> {
-        self.trainer.save(path, metadata)
-    }
-
-    fn resume(&mut self, path: &Path) -> ssprop::Result<Metadata> {
-        self.trainer.resume(path)
     }
 
     fn load(&mut self, path: &Path) -> ssprop::Result<Metadata> {
@@ -174,7 +242,11 @@ where
         ..AdamConfig::adam()
     };
     let trainer = Trainer::new(model, config)?.with_schedule(settings.plan.clone())?;
-    Ok(Box::new(Typed::<_, C, H, W, CLASSES> { dev, trainer }))
+    Ok(Box::new(Typed::<_, C, H, W, CLASSES> {
+        dev,
+        trainer,
+        kept: None,
+    }))
 }
 
 impl Settings {
@@ -208,6 +280,8 @@ pub fn check(task: Task, model: Model) -> ssprop::Result<()> {
             return Err(Error::parameter("--layers", layers, "in 2..=11"));
         }
         (Task::Mnist | Task::FashionMnist | Task::Cifar10, _) => return Ok(()),
+        (Task::Folder, Model::ResNet18) => return Ok(()),
+        (Task::Folder, _) => "resnet18 with --task folder",
         (_, Model::ResNet18 | Model::ResNet50) => return Ok(()),
         (Task::Cifar100, Model::Cnn(_)) => "another than cnn with --task cifar100",
         (Task::Cifar100, _) => return Ok(()),
@@ -217,13 +291,25 @@ pub fn check(task: Task, model: Model) -> ssprop::Result<()> {
     Err(Error::parameter("--model", model.flag(), range))
 }
 
-/// Builds `model` for the images and classes of `task`. (Tests are spared all but two networks.)
+/// Builds `model` for `images`. (Tests are spared all but two networks.)
 ///
 /// # Errors
 /// As [`check`], and those of settings that do not fit the network.
-pub fn network(task: Task, model: Model, settings: &Settings) -> ssprop::Result<Box<dyn Network>> {
-    check(task, model)?;
-    match task {
+pub fn network(
+    images: Images,
+    model: Model,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    check(images.task(), model)?;
+    #[cfg(not(test))]
+    if let Images::Folder { size, classes } = images {
+        return match classes {
+            1..=10 => folder::<10>(size, settings),
+            11..=100 => folder::<100>(size, settings),
+            _ => folder::<1000>(size, settings),
+        };
+    }
+    match images.task() {
         Task::Mnist | Task::FashionMnist => match model {
             Model::Mlp => build::<builders::MLP<10, 784>, 1, 28, 28, 10>(settings),
             Model::Cnn(layers) => cnn::<1, 28, 28>(layers, settings),
@@ -244,6 +330,8 @@ pub fn network(task: Task, model: Model, settings: &Settings) -> ssprop::Result<
         Task::CelebA => large::<3, 64, 64, 40>(model, settings),
         #[cfg(not(test))]
         Task::ImageNet => large::<3, 224, 224, 1000>(model, settings),
+        #[cfg(not(test))]
+        Task::Folder => not_compiled(model),
         #[cfg(test)]
         _ => not_compiled(model),
     }
@@ -318,6 +406,21 @@ fn large<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
     settings: &Settings,
 ) -> ssprop::Result<Box<dyn Network>> {
     resnets!(model, settings, ResNet18, ResNet50)
+}
+
+/// ResNet-18 for pictures of a folder, compiled once for all sizes.
+#[cfg(not(test))]
+fn folder<const CLASSES: usize>(
+    size: usize,
+    settings: &Settings,
+) -> ssprop::Result<Box<dyn Network>> {
+    type Net<const CLASSES: usize> = AnySize<builders::ResNet18<CLASSES, 3>>;
+    match size {
+        32 => build::<Net<CLASSES>, 3, 32, 32, CLASSES>(settings),
+        64 => build::<Net<CLASSES>, 3, 64, 64, CLASSES>(settings),
+        224 => build::<Net<CLASSES>, 3, 224, 224, CLASSES>(settings),
+        size => Err(Error::parameter("--size", size, "32, 64 or 224")),
+    }
 }
 
 fn not_compiled(model: Model) -> ssprop::Result<Box<dyn Network>> {

@@ -18,6 +18,8 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
     /// - v = beta2 v + (1 - beta2) g^2
     /// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
     ///
+    /// Returns the sum of squares of `g`, where the device has it without waiting.
+    ///
     /// # Errors
     /// [`Error::Shape`] if the lengths differ, those of the device.
     fn adam_update(
@@ -26,7 +28,7 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
         m: ViewMut<'_, E, Self>,
         v: ViewMut<'_, E, Self>,
         g: ViewMut<'_, E, Self>,
-    ) -> Result<()>;
+    ) -> Result<Option<f64>>;
 
     /// Moves each of n averages towards its weight: average += rate (w - average).
     ///
@@ -54,7 +56,7 @@ on_cpu!(AdamKernel {
         m: &mut [E],
         v: &mut [E],
         g: &mut [E],
-    ) -> Result<()> {
+    ) -> Result<Option<f64>> {
         for (what, found) in [
             ("elements of the gradient", g.len()),
             ("elements of the first moment", m.len()),
@@ -64,7 +66,7 @@ on_cpu!(AdamKernel {
                 return Err(Error::shape("adam", what, w.len(), found));
             }
         }
-        adam::update(step, w, m, v, g)
+        adam::update(step, w, m, v, g).map(Some)
     }
 
     fn ema_update(rate: f64, average: &mut [E], w: &[E]) -> Result<()> {

@@ -142,9 +142,9 @@ impl<'a> Adapted<'a> {
                 note,
                 ..
             } => {
-                *note = why(name, expected, found);
+                *note = why(name, expected, found).into();
                 if note.is_empty() && self.names.contains_key(name) {
-                    *note = format!("it is the model's `{name}`");
+                    *note = format!("it is the model's `{name}`").into();
                 }
                 *name = self.file_name(name).to_owned();
             }

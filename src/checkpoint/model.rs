@@ -174,7 +174,7 @@ pub(super) fn check_stored(
             name,
             expected: shape.to_vec(),
             found: stored.shape.clone(),
-            note: String::new(),
+            note: "".into(),
         });
     }
     Ok(())

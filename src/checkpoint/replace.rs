@@ -88,10 +88,12 @@ pub fn remove_remains(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     for entry in entries {
         let entry = entry.map_err(|err| Error::io(folder, "read", err))?;
         let path = entry.path();
-        if is_temporary(&entry.file_name()) && entry.file_type().is_ok_and(|t| t.is_file()) {
-            if remove_unlocked(&path).map_err(|err| Error::io(&path, "remove", err))? {
-                removed.push(path);
-            }
+        let is_file = entry.file_type().is_ok_and(|t| t.is_file());
+        if is_file
+            && is_temporary(&entry.file_name())
+            && remove_unlocked(&path).map_err(|err| Error::io(&path, "remove", err))?
+        {
+            removed.push(path);
         }
     }
     removed.sort();

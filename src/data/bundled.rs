@@ -49,11 +49,11 @@ mod tests {
         assert_eq!(train.shape(), super::super::ImageShape::new(1, 28, 28));
         assert_eq!(train.class_names()[9], "Ankle boot");
         // The whole training set has mean 0.2860 and std 0.3530; a fair sample is near.
-        let norm = super::super::Normalization::of(&train);
+        let norm = super::super::Normalization::of(&train).unwrap();
         assert!((norm.mean()[0] - 0.286).abs() < 0.01, "{norm:?}");
         assert!((norm.std()[0] - 0.353).abs() < 0.01, "{norm:?}");
         let distinct = |data: &ImageDataset| {
-            let images = (0..data.len()).map(|i| data.image(i).unwrap());
+            let images = (0..data.len()).map(|i| data.image(i).unwrap().into_owned());
             images.collect::<std::collections::HashSet<_>>().len()
         };
         assert_eq!((distinct(&train), distinct(&test)), (6000, 1000));

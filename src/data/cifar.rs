@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape};
 use super::names;
-use super::source::{read_all, Input, Names};
+use super::source::{holds, read_all, Input, Names};
 use crate::error::Result;
 use crate::error::{DataError, DataResult};
 
@@ -17,8 +17,13 @@ const PIXELS: usize = 3 * 32 * 32;
 /// How a data set lies in its files.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
+    pub title: &'static str,
     /// The folder that the archives have it in.
     pub folder: &'static str,
+    /// The archive of this version.
+    pub archive: &'static str,
+    /// Files that only other versions have, their folder, and what those versions are called.
+    pub others: &'static [(&'static str, &'static str, &'static str)],
     /// The files for training, each with as many records as `train_records`.
     pub train: &'static [&'static Names],
     pub train_records: usize,
@@ -32,7 +37,13 @@ pub(super) struct Layout {
 }
 
 pub(super) const CIFAR10: Layout = Layout {
+    title: "CIFAR-10",
     folder: "cifar-10-batches-bin",
+    archive: "cifar-10-binary.tar.gz",
+    others: &[
+        ("data_batch_1", "cifar-10-batches-py", "Python"),
+        ("data_batch_1.mat", "cifar-10-batches-mat", "Matlab"),
+    ],
     train: &[
         &["data_batch_1.bin"],
         &["data_batch_2.bin"],
@@ -49,7 +60,13 @@ pub(super) const CIFAR10: Layout = Layout {
 };
 
 pub(super) const CIFAR100: Layout = Layout {
+    title: "CIFAR-100",
     folder: "cifar-100-binary",
+    archive: "cifar-100-binary.tar.gz",
+    others: &[
+        ("meta", "cifar-100-python", "Python"),
+        ("meta.mat", "cifar-100-matlab", "Matlab"),
+    ],
     train: &[&["train.bin"]],
     train_records: 50_000,
     test: &["test.bin"],
@@ -67,7 +84,7 @@ pub(super) const CIFAR100_COARSE: Layout = Layout {
 
 /// Reads CIFAR-10, binary version: `(train, test)` of 50,000 and 10,000 images of 3x32x32.
 ///
-/// `path` is a tar.gz, a zip or a folder with the files `data_batch_1.bin` to `data_batch_5.bin`
+/// `path` is a tar, a tar.gz, a zip or a folder with the files `data_batch_1.bin` to `data_batch_5.bin`
 /// and `test_batch.bin`, or with the folder `cifar-10-batches-bin` that has them.
 ///
 /// Source: A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009.
@@ -81,7 +98,7 @@ pub fn cifar10(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
 /// Reads CIFAR-100, binary version, with its 100 classes: `(train, test)` of 50,000 and 10,000
 /// images of 3x32x32.
 ///
-/// `path` is a tar.gz, a zip or a folder with the files `train.bin` and `test.bin`, or with the
+/// `path` is a tar, a tar.gz, a zip or a folder with the files `train.bin` and `test.bin`, or with the
 /// folder `cifar-100-binary` that has them. Source as for [`cifar10`].
 ///
 /// # Errors
@@ -109,11 +126,27 @@ pub(super) fn read(path: &Path, layout: &Layout) -> Result<(ImageDataset, ImageD
             layout.test_records
         };
         records(input, count, layout)
+    })
+    .map_err(|error| match error {
+        DataError::Missing { .. } => other_version(path, layout).unwrap_or(error),
+        error => error,
     })?;
     let test = parts.split_off(files);
     Ok((join(parts, layout)?, join(test, layout)?))
 }
 
+/// The error for a folder or archive that holds another version of the data set.
+fn other_version(path: &Path, layout: &Layout) -> Option<DataError> {
+    let is_there = |&&(file, folder, _): &&(&str, &str, &str)| holds(path, &[folder], file);
+    let (file, _, version) = layout.others.iter().find(is_there)?;
+    Some(DataError::Layout {
+        path: path.into(),
+        expected: format!("{}'s binary version, {}", layout.title, layout.archive),
+        found: format!("its {version} version ({file})"),
+    })
+}
+
+#[derive(PartialEq)]
 struct Records {
     pixels: Vec<u8>,
     labels: Vec<u16>,

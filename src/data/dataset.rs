@@ -1,10 +1,15 @@
-//! Labelled images in memory.
+//! Labelled images, in memory or in files.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::SeedableRng;
+use rayon::prelude::*;
 
-use crate::error::DataError;
+use super::picture::{decode, Pictures, Region, Resizer};
+use crate::error::{DataError, FileName};
 use crate::error::{Error, Result};
 
 /// The size of one image.
@@ -55,7 +60,11 @@ impl std::fmt::Display for ImageShape {
     }
 }
 
-/// Labelled images of one size: 8-bit pixels in row-major (N, C, H, W) order.
+/// Labelled images of one size: 8-bit pixels in row-major (C, H, W) order.
+///
+/// The pixels lie in memory, or are decoded and resized from picture files as they are asked for
+/// ([`is_lazy`](Self::is_lazy)). A clone, a [`subset`](Self::subset) or a [`split`](Self::split) shares
+/// them: it has labels and an order of its own (6 bytes an image), and no pixels.
 ///
 /// ```
 /// use ssprop::data::{ImageDataset, ImageShape};
@@ -63,27 +72,66 @@ impl std::fmt::Display for ImageShape {
 /// let shape = ImageShape::new(1, 2, 2);
 /// let data = ImageDataset::new(vec![0, 1, 2, 3, 10, 11, 12, 13], vec![1, 0], shape, 2)?;
 /// assert_eq!(data.len(), 2);
-/// assert_eq!(data.image(1), Some(&[10, 11, 12, 13][..]));
+/// assert_eq!(*data.image(1)?, [10, 11, 12, 13]);
 /// assert_eq!(data.label(0), Some(1));
 /// # Ok::<(), ssprop::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ImageDataset {
-    images: Vec<u8>,
+    store: Arc<Store>,
+    /// Where in the store each image lies; `None` for its first ones in their order.
+    order: Option<Arc<[u32]>>,
     labels: Labels,
+    count: usize,
     shape: ImageShape,
     image_len: usize,
     classes: usize,
-    class_names: Vec<String>,
+    class_names: Arc<[String]>,
+}
+
+/// Where pixels come from.
+enum Store {
+    /// (N, C, H, W)
+    Pixels(Vec<u8>),
+    Pictures {
+        files: Pictures,
+        /// How much of a picture's shorter side the square in its middle has.
+        share: f64,
+    },
 }
 
 /// What is known of the images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Labels {
+pub(super) enum Labels {
     /// The class of each, (N).
-    Class(Vec<u16>),
+    Class(Arc<[u16]>),
     /// Whether each has each attribute, (N, classes).
-    Attributes(Vec<bool>),
+    Attributes(Arc<[bool]>),
+}
+
+/// What a thread that reads images keeps from one to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    file: Vec<u8>,
+    pixels: Vec<u8>,
+    resizer: Resizer,
+}
+
+/// A picture that could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedPicture {
+    /// Its place in the data set.
+    pub index: usize,
+    /// Its file.
+    pub file: FileName,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl std::fmt::Display for DamagedPicture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.file, self.message)
+    }
 }
 
 impl ImageDataset {
@@ -120,14 +168,8 @@ impl ImageDataset {
             }
             .into());
         }
-        Ok(Self {
-            images,
-            labels: Labels::Class(labels),
-            shape,
-            image_len,
-            classes,
-            class_names: Vec::new(),
-        })
+        let (count, labels) = (labels.len(), Labels::Class(labels.into()));
+        Self::of(Store::Pixels(images), count, labels, shape, classes)
     }
 
     /// A multi-label data set: each image has or has not each of `classes` attributes, which
@@ -166,13 +208,55 @@ impl ImageDataset {
                 (images.len(), attributes.len()),
             ));
         }
-        Ok(Self {
-            images,
-            labels: Labels::Attributes(attributes),
+        let labels = Labels::Attributes(attributes.into());
+        Self::of(Store::Pixels(images), n, labels, shape, classes)
+    }
+
+    /// Pictures that are decoded when they are asked for: of each the square in its middle with `share`
+    /// of its shorter side, resized to `side`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`multi_label`](Self::multi_label).
+    pub(super) fn of_pictures(
+        files: Pictures,
+        share: f64,
+        side: usize,
+        labels: Labels,
+        classes: usize,
+    ) -> Result<Self> {
+        if classes == 0 || classes > usize::from(u16::MAX) + 1 {
+            return Err(Error::parameter("classes", classes, "in 1..=65536"));
+        }
+        let count = files.len();
+        let shape = ImageShape::new(3, side, side);
+        Self::of(
+            Store::Pictures { files, share },
+            count,
+            labels,
             shape,
-            image_len,
             classes,
-            class_names: Vec::new(),
+        )
+    }
+
+    fn of(
+        store: Store,
+        count: usize,
+        labels: Labels,
+        shape: ImageShape,
+        classes: usize,
+    ) -> Result<Self> {
+        if u32::try_from(count).is_err() {
+            return Err(Error::parameter("images", count, "less than 2^32"));
+        }
+        Ok(Self {
+            store: Arc::new(store),
+            order: None,
+            labels,
+            count,
+            shape,
+            image_len: shape.image_len()?,
+            classes,
+            class_names: [].into(),
         })
     }
 
@@ -193,18 +277,23 @@ impl ImageDataset {
                 names.len(),
             ));
         }
-        self.class_names = names;
+        self.class_names = names.into();
         Ok(self)
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.images.len() / self.image_len
+        self.count
     }
 
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
+        self.count == 0
+    }
+
+    /// Whether the images are decoded from files when they are asked for.
+    pub fn is_lazy(&self) -> bool {
+        matches!(*self.store, Store::Pictures { .. })
     }
 
     /// Whether each image has a number of attributes instead of one class.
@@ -227,9 +316,30 @@ impl ImageDataset {
         &self.class_names
     }
 
-    /// All pixels, (N, C, H, W).
-    pub fn images(&self) -> &[u8] {
-        &self.images
+    /// All pixels, (N, C, H, W): a copy, or of picture files what is decoded now.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image); [`Error::Parameter`] if they do not fit into memory.
+    pub fn pixels(&self) -> Result<Vec<u8>> {
+        let too_many = || Error::parameter("images", self.len(), "few enough for the memory");
+        let len = self
+            .len()
+            .checked_mul(self.image_len)
+            .ok_or_else(too_many)?;
+        let mut pixels = Vec::new();
+        pixels.try_reserve_exact(len).map_err(|_| too_many())?;
+        let mut scratch = Scratch::default();
+        for index in 0..self.len() {
+            let start = pixels.len();
+            match self.stored(index) {
+                Some(image) => pixels.extend_from_slice(image),
+                None => {
+                    pixels.resize(start + self.image_len, 0);
+                    self.read(index, None, &mut scratch, &mut pixels[start..])?;
+                }
+            }
+        }
+        Ok(pixels)
     }
 
     /// All labels, (N). Empty for a multi-label data set.
@@ -249,11 +359,135 @@ impl ImageDataset {
     }
 
     /// The pixels of one image, (C, H, W).
-    pub fn image(&self, index: usize) -> Option<&[u8]> {
-        if index >= self.len() {
-            return None;
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if `index` is not below [`len`](Self::len); of a picture file
+    /// [`DataError::Picture`] if it is damaged and [`DataError::Io`] if it cannot be read.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        if let Some(image) = self.stored(index) {
+            return Ok(image.into());
         }
-        self.images[index * self.image_len..].get(..self.image_len)
+        let mut image = vec![0; self.image_len];
+        self.read(index, None, &mut Scratch::default(), &mut image)?;
+        Ok(image.into())
+    }
+
+    /// The file that an image is decoded from. `None` if it lies in memory, or is not there.
+    pub fn file(&self, index: usize) -> Option<FileName> {
+        match &*self.store {
+            Store::Pixels(_) => None,
+            Store::Pictures { files, .. } => Some(files.name(self.place(index)?)),
+        }
+    }
+
+    /// Where an image lies in the store.
+    fn place(&self, index: usize) -> Option<usize> {
+        match &self.order {
+            Some(order) => order.get(index).map(|&place| place as usize),
+            None => (index < self.count).then_some(index),
+        }
+    }
+
+    /// The pixels of an image that lies in memory.
+    pub(super) fn stored(&self, index: usize) -> Option<&[u8]> {
+        let Store::Pixels(pixels) = &*self.store else {
+            return None;
+        };
+        pixels[self.place(index)? * self.image_len..].get(..self.image_len)
+    }
+
+    /// Puts the pixels of an image into `out`, (C, H, W): of the part that `region` chooses by the width
+    /// and height of the whole, resized, or without it as [`image`](Self::image) gives it.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    pub(super) fn read(
+        &self,
+        index: usize,
+        region: Option<&dyn Fn(usize, usize) -> Region>,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let Some(place) = self.place(index) else {
+            return Err(Error::parameter(
+                "index of an image",
+                format_args!("{index} (of {} images)", self.len()),
+                "below the number of images",
+            ));
+        };
+        let to = (self.shape.height, self.shape.width);
+        let plane = to.0 * to.1;
+        match &*self.store {
+            Store::Pixels(pixels) => {
+                let image = &pixels[place * self.image_len..][..self.image_len];
+                let Some(region) = region else {
+                    out.copy_from_slice(image);
+                    return Ok(());
+                };
+                let region = region(to.1, to.0);
+                let planes = image.chunks_exact(plane).zip(out.chunks_exact_mut(plane));
+                for (from, out) in planes {
+                    scratch.resizer.resize::<1>(from, to.1, region, to, out);
+                }
+            }
+            Store::Pictures { files, share } => {
+                files.read(place, &mut scratch.file)?;
+                let picture = decode(&scratch.file, &mut scratch.pixels).map_err(|message| {
+                    DataError::Picture {
+                        file: files.name(place),
+                        message,
+                    }
+                })?;
+                let region = match region {
+                    Some(region) => region(picture.width, picture.height),
+                    None => square(picture.width, picture.height, *share),
+                };
+                let (pixels, width) = (picture.pixels, picture.width);
+                if picture.channels == 1 {
+                    let (first, others) = out.split_at_mut(plane);
+                    scratch
+                        .resizer
+                        .resize::<1>(pixels, width, region, to, first);
+                    others
+                        .chunks_exact_mut(plane)
+                        .for_each(|o| o.copy_from_slice(first));
+                } else {
+                    scratch.resizer.resize::<3>(pixels, width, region, to, out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The images that can be decoded, and those that cannot, in the data set's order: reads all, on the
+    /// current rayon pool's threads. (A [`BatchLoader`](super::BatchLoader) can
+    /// [skip](super::BatchLoader::skip_damaged) damaged pictures as it meets them.)
+    ///
+    /// # Errors
+    /// That of the first image, in the data set's order, which cannot be read for another reason.
+    pub fn without_damaged(&self) -> Result<(Self, Vec<DamagedPicture>)> {
+        if !self.is_lazy() {
+            return Ok((self.clone(), Vec::new()));
+        }
+        let read = |(scratch, image): &mut (Scratch, Vec<u8>), index| match self
+            .read(index, None, scratch, image)
+        {
+            Ok(()) => None,
+            Err(Error::Data(DataError::Picture { file, message })) => Some(Ok(DamagedPicture {
+                index,
+                file,
+                message,
+            })),
+            Err(error) => Some(Err(error)),
+        };
+        let start = || (Scratch::default(), vec![0; self.image_len]);
+        let indices = (0..self.len()).into_par_iter();
+        // In the data set's order.
+        let found: Vec<_> = indices.map_init(start, read).flatten_iter().collect();
+        let damaged = found.into_iter().collect::<Result<Vec<_>>>()?;
+        let mut bad = damaged.iter().map(|d| d.index).peekable();
+        let whole = (0..self.len()).filter(|i| bad.next_if_eq(i).is_none());
+        Ok((self.select(&whole.collect::<Vec<_>>()), damaged))
     }
 
     /// The label of one image. `None` for a multi-label data set.
@@ -299,14 +533,14 @@ impl ImageDataset {
     pub fn take(&self, limit: usize) -> Self {
         let n = limit.min(self.len());
         let labels = match &self.labels {
-            Labels::Class(labels) => Labels::Class(labels[..n].to_vec()),
-            Labels::Attributes(all) => Labels::Attributes(all[..n * self.classes].to_vec()),
+            Labels::Class(labels) => Labels::Class(labels[..n].into()),
+            Labels::Attributes(all) => Labels::Attributes(all[..n * self.classes].into()),
         };
         Self {
-            images: self.images[..n * self.image_len].to_vec(),
+            order: self.order.as_ref().map(|order| order[..n].into()),
             labels,
-            class_names: self.class_names.clone(),
-            ..*self
+            count: n,
+            ..self.clone()
         }
     }
 
@@ -335,7 +569,7 @@ impl ImageDataset {
 
     /// All images in an order that `seed` decides.
     pub fn shuffled(&self, seed: u64) -> Self {
-        self.select(&permutation(self.len(), seed, 0))
+        self.select(&self.permutation(seed))
     }
 
     /// Two data sets, for training and for validation: the second has round(`fraction` * len)
@@ -348,17 +582,18 @@ impl ImageDataset {
             return Err(Error::parameter("fraction", fraction, "in 0..=1"));
         }
         let validation = ((fraction * self.len() as f64).round() as usize).min(self.len());
-        let order = permutation(self.len(), seed, 0);
+        let order = self.permutation(seed);
         let (second, first) = order.split_at(validation);
         Ok((self.select(first), self.select(second)))
     }
 
+    fn permutation(&self, seed: u64) -> Vec<usize> {
+        let order = permutation(self.len(), seed, 0).into_iter();
+        order.map(|place| place as usize).collect()
+    }
+
     /// The images at `indices`, which are all below `len`.
     fn select(&self, indices: &[usize]) -> Self {
-        let mut images = Vec::with_capacity(indices.len() * self.image_len);
-        for &index in indices {
-            images.extend_from_slice(&self.images[index * self.image_len..][..self.image_len]);
-        }
         let labels = match &self.labels {
             Labels::Class(labels) => Labels::Class(indices.iter().map(|&i| labels[i]).collect()),
             Labels::Attributes(all) => {
@@ -368,22 +603,67 @@ impl ImageDataset {
                 Labels::Attributes(attributes.flatten().copied().collect())
             }
         };
+        let place = |&i: &usize| match &self.order {
+            Some(order) => order[i],
+            // Below the number of images, which fits.
+            None => i as u32,
+        };
         Self {
-            images,
+            order: Some(indices.iter().map(place).collect()),
             labels,
-            class_names: self.class_names.clone(),
-            ..*self
+            count: indices.len(),
+            ..self.clone()
         }
+    }
+}
+
+/// The same images, labels and names; of picture files the same files.
+impl PartialEq for ImageDataset {
+    fn eq(&self, other: &Self) -> bool {
+        let same_image = |i: usize| match (&*self.store, &*other.store) {
+            (Store::Pixels(_), Store::Pixels(_)) => self.stored(i) == other.stored(i),
+            _ => self.file(i) == other.file(i),
+        };
+        (self.count, self.shape, self.classes) == (other.count, other.shape, other.classes)
+            && self.class_names == other.class_names
+            && self.labels == other.labels
+            && self.is_lazy() == other.is_lazy()
+            && (0..self.count).all(same_image)
+    }
+}
+
+impl Eq for ImageDataset {}
+
+impl std::fmt::Debug for ImageDataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageDataset")
+            .field("len", &self.count)
+            .field("shape", &self.shape)
+            .field("classes", &self.classes)
+            .field("is_lazy", &self.is_lazy())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The square in the middle with `share` of the shorter side.
+fn square(width: usize, height: usize, share: f64) -> Region {
+    let side = ((width.min(height) as f64 * share).round() as usize).clamp(1, width.min(height));
+    Region {
+        left: (width - side) / 2,
+        top: (height - side) / 2,
+        width: side,
+        height: side,
     }
 }
 
 /// The order of `len` images in an epoch: a Fisher-Yates shuffle by a generator whose key is
 /// (`seed`, `epoch`), so that each epoch's order can be had without those before it.
-pub(super) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
+pub(super) fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<u32> {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
-    let mut order: Vec<usize> = (0..len).collect();
+    // A data set has less than 2^32 images.
+    let mut order: Vec<u32> = (0..len as u32).collect();
     order.shuffle(&mut StdRng::from_seed(key));
     order
 }
@@ -399,7 +679,8 @@ mod tests {
     }
 
     fn ids(data: &ImageDataset) -> Vec<u8> {
-        let ids: Vec<u8> = data.images().chunks(2).map(|p| p[0] / 2).collect();
+        let pixels = data.pixels().unwrap();
+        let ids: Vec<u8> = pixels.chunks(2).map(|p| p[0] / 2).collect();
         assert_eq!(ids.len(), data.len());
         ids
     }
@@ -475,8 +756,9 @@ mod tests {
     #[test]
     fn images_and_labels_by_index() {
         let data = numbered(&[2, 0, 1], 3);
-        assert_eq!(data.image(2), Some(&[4, 5][..]));
-        assert_eq!(data.image(3), None);
+        assert_eq!(*data.image(2).unwrap(), [4, 5]);
+        let m = data.image(3).unwrap_err().to_string();
+        assert!(m.contains("3 (of 3 images)"), "{m}");
         assert_eq!((data.label(0), data.label(3)), (Some(2), None));
         assert_eq!(data.class_counts(), [1, 1, 1]);
     }
@@ -489,6 +771,28 @@ mod tests {
         assert_eq!(some.labels(), [0, 1, 0]);
         let m = data.subset(&[0, 4]).unwrap_err().to_string();
         assert!(m.contains("4 (of 4 images)"), "{m}");
+    }
+
+    #[test]
+    fn parts_share_the_pixels() {
+        let data = numbered(&[0; 100], 1);
+        let (train, validation) = data.split(0.2, 7).unwrap();
+        let some = train.shuffled(1).take(9).subset(&[4, 2]).unwrap();
+        for part in [&train, &validation, &some, &data.take_balanced(3)] {
+            assert!(Arc::ptr_eq(&part.store, &data.store));
+        }
+        assert_eq!(ids(&some)[0], ids(&train.shuffled(1))[4]);
+    }
+
+    #[test]
+    fn a_square_of_the_middle() {
+        let of = |width, height, share| {
+            let r = square(width, height, share);
+            (r.left, r.top, r.width, r.height)
+        };
+        assert_eq!(of(90, 30, 1.0), (30, 0, 30, 30));
+        assert_eq!(of(16, 8, 0.5), (6, 2, 4, 4));
+        assert_eq!(of(1, 1, 0.1), (0, 0, 1, 1));
     }
 
     #[test]

@@ -17,28 +17,54 @@ const LABELS_MAGIC: u32 = 0x0801;
 /// Most pixels in a file: larger headers are taken for damaged, before any memory is used.
 const MAX_PIXELS: u64 = 1 << 30;
 
-/// The four files of a data set in the order of [`read_all`]'s results.
+/// The names that a file of MNIST can have, or one of EMNIST's six data sets.
+macro_rules! names {
+    ($mnist:literal, $part:literal, $images:literal, $idx:literal) => {
+        &[
+            concat!($mnist, "-", $images, "-", $idx, "-ubyte"),
+            concat!($mnist, "-", $images, ".", $idx, "-ubyte"),
+            concat!("emnist-letters-", $part, "-", $images, "-", $idx, "-ubyte"),
+            concat!("emnist-digits-", $part, "-", $images, "-", $idx, "-ubyte"),
+            concat!("emnist-balanced-", $part, "-", $images, "-", $idx, "-ubyte"),
+            concat!("emnist-byclass-", $part, "-", $images, "-", $idx, "-ubyte"),
+            concat!("emnist-bymerge-", $part, "-", $images, "-", $idx, "-ubyte"),
+            concat!("emnist-mnist-", $part, "-", $images, "-", $idx, "-ubyte"),
+        ]
+    };
+}
+
+/// The four files of a data set in the order of [`read_all`]'s results. EMNIST's for test are called
+/// `test`.
 const FILES: [&Names; 4] = [
-    &["train-images-idx3-ubyte", "train-images.idx3-ubyte"],
-    &["train-labels-idx1-ubyte", "train-labels.idx1-ubyte"],
-    &["t10k-images-idx3-ubyte", "t10k-images.idx3-ubyte"],
-    &["t10k-labels-idx1-ubyte", "t10k-labels.idx1-ubyte"],
+    names!("train", "train", "images", "idx3"),
+    names!("train", "train", "labels", "idx1"),
+    names!("t10k", "test", "images", "idx3"),
+    names!("t10k", "test", "labels", "idx1"),
 ];
+
+/// Where torchvision puts the files.
+const INNER: [&str; 4] = ["raw", "MNIST/raw", "FashionMNIST/raw", "EMNIST/raw"];
 
 /// Reads a data set in the IDX format with labels below `classes`: `(train, test)`.
 ///
-/// `path` is a folder, a zip or a tar.gz with the files `train-images-idx3-ubyte`,
-/// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or
-/// gzipped (`.gz`).
+/// `path` is a folder, a zip, a tar or a tar.gz with the files `train-images-idx3-ubyte`,
+/// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, or EMNIST's
+/// (`emnist-letters-train-images-idx3-ubyte`, ...), each plain or gzipped (`.gz`). Labels that run
+/// from 1 to `classes`, as those of EMNIST's letters do, are taken for 0 to `classes` - 1.
 ///
 /// # Errors
 /// [`Error::Data`] if a file is missing, damaged or not of this format.
 pub fn idx(path: impl AsRef<Path>, classes: usize) -> Result<(ImageDataset, ImageDataset)> {
     let path = path.as_ref();
-    let parts = read_all(path, &[], &FILES, |i, input| match i % 2 {
+    let mut parts = read_all(path, &INNER, &FILES, |i, input| match i % 2 {
         0 => Ok(Part::Images(images(input)?)),
-        _ => Ok(Part::Labels(labels(input, classes)?)),
+        _ => Ok(Part::Labels(labels(input)?)),
     })?;
+    let all = parts.iter_mut().filter_map(|part| match part {
+        Part::Labels(labels) => Some(labels),
+        Part::Images(_) => None,
+    });
+    check_labels(&mut all.collect::<Vec<_>>(), classes)?;
     let mut parts = parts.into_iter();
     let mut pair = || match (parts.next(), parts.next()) {
         (Some(Part::Images(i)), Some(Part::Labels(l))) => join(i, l, classes),
@@ -57,8 +83,8 @@ pub fn idx(path: impl AsRef<Path>, classes: usize) -> Result<(ImageDataset, Imag
     Ok((train, test))
 }
 
-/// Reads one file of images and one of labels, below `classes`, in the IDX format, each gzipped if
-/// its name ends in `.gz`.
+/// Reads one file of images and one of labels in the IDX format, each plain or gzipped, as [`idx`]
+/// reads those of a data set.
 ///
 /// # Errors
 /// As [`idx`].
@@ -68,7 +94,8 @@ pub fn idx_files(
     classes: usize,
 ) -> Result<ImageDataset> {
     let images = read_file(images_file.as_ref(), images)?;
-    let labels = read_file(labels_file.as_ref(), |input| labels(input, classes))?;
+    let mut labels = read_file(labels_file.as_ref(), labels)?;
+    check_labels(&mut [&mut labels], classes)?;
     join(images, labels, classes)
 }
 
@@ -76,7 +103,7 @@ pub fn idx_files(
 ///
 /// # Errors
 /// [`Error::Parameter`] if the format cannot hold it: more than one channel or 256 classes, or
-/// sizes above 2^32 - 1.
+/// sizes above 2^32 - 1; as [`ImageDataset::image`].
 pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     let shape = data.shape();
     if shape.channels != 1 {
@@ -93,7 +120,8 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
             "at most 256 in IDX",
         ));
     }
-    let mut images = Vec::with_capacity(16 + data.images().len());
+    let pixels = data.pixels()?;
+    let mut images = Vec::with_capacity(16 + pixels.len());
     let mut labels = Vec::with_capacity(8 + data.len());
     let put = |file: &mut Vec<u8>, n: usize| {
         let n32 = u32::try_from(n).map_err(|_| Error::parameter("size", n, "below 2^32 in IDX"))?;
@@ -104,7 +132,7 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     for size in [data.len(), shape.height, shape.width] {
         put(&mut images, size)?;
     }
-    images.extend_from_slice(data.images());
+    images.extend_from_slice(&pixels);
     put(&mut labels, LABELS_MAGIC as usize)?;
     put(&mut labels, data.len())?;
     // Below 256, so the low byte is the label.
@@ -112,6 +140,7 @@ pub fn encode_idx(data: &ImageDataset) -> Result<(Vec<u8>, Vec<u8>)> {
     Ok((images, labels))
 }
 
+#[derive(PartialEq)]
 enum Part {
     Images(Images),
     Labels(Labels),
@@ -126,7 +155,22 @@ struct Images {
 
 struct Labels {
     name: FileName,
-    labels: Vec<u16>,
+    /// Where the first lies in the file.
+    offset: u64,
+    labels: Vec<u8>,
+}
+
+/// By their contents: the names may differ.
+impl PartialEq for Images {
+    fn eq(&self, other: &Self) -> bool {
+        (self.shape, &self.pixels) == (other.shape, &other.pixels)
+    }
+}
+
+impl PartialEq for Labels {
+    fn eq(&self, other: &Self) -> bool {
+        self.labels == other.labels
+    }
 }
 
 fn magic(input: &mut Input, expected: u32) -> DataResult<()> {
@@ -175,24 +219,52 @@ fn images(input: &mut Input) -> DataResult<Images> {
     })
 }
 
-fn labels(input: &mut Input, classes: usize) -> DataResult<Labels> {
+fn labels(input: &mut Input) -> DataResult<Labels> {
     magic(input, LABELS_MAGIC)?;
     let count = size(input, "number of labels", MAX_PIXELS)?;
-    let start = input.offset();
-    let bytes = input.bytes(count, "the labels")?;
+    let offset = input.offset();
+    let labels = input.bytes(count, "the labels")?;
     input.end("the labels")?;
-    if let Some(i) = bytes.iter().position(|&l| usize::from(l) >= classes) {
-        return Err(DataError::Label {
-            file: input.name.clone(),
-            offset: start + i as u64,
-            label: bytes[i].into(),
-            classes,
-        });
-    }
     Ok(Labels {
         name: input.name.clone(),
-        labels: bytes.into_iter().map(u16::from).collect(),
+        offset,
+        labels,
     })
+}
+
+/// Checks the labels of a data set's files, and makes those that run from 1 run from 0.
+///
+/// Each of 1 to `classes` has to occur, and 0 not: one damaged label does not pass for a data set that
+/// counts from 1. EMNIST's letters are known to.
+fn check_labels(files: &mut [&mut Labels], classes: usize) -> DataResult<()> {
+    let mut seen = [false; 256];
+    for file in files.iter() {
+        file.labels
+            .iter()
+            .for_each(|&l| seen[usize::from(l)] = true);
+    }
+    let letters = |file: &&mut Labels| {
+        let name = file.name.file.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("emnist-letters-"))
+    };
+    let all = seen
+        .get(1..=classes)
+        .is_some_and(|all| all.iter().all(|&seen| seen));
+    if !seen[0] && (all || files.iter().all(letters)) {
+        let labels = files.iter_mut().flat_map(|file| &mut file.labels);
+        labels.for_each(|label| *label -= 1);
+    }
+    for file in files {
+        if let Some(i) = file.labels.iter().position(|&l| usize::from(l) >= classes) {
+            return Err(DataError::Label {
+                file: file.name.clone(),
+                offset: file.offset + i as u64,
+                label: file.labels[i].into(),
+                classes,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn join(images: Images, labels: Labels, classes: usize) -> Result<ImageDataset> {
@@ -205,5 +277,6 @@ fn join(images: Images, labels: Labels, classes: usize) -> Result<ImageDataset> 
         }
         .into());
     }
-    ImageDataset::new(images.pixels, labels.labels, images.shape, classes)
+    let labels = labels.labels.into_iter().map(u16::from).collect();
+    ImageDataset::new(images.pixels, labels, images.shape, classes)
 }

@@ -1,91 +1,56 @@
 //! ImageNet: a folder of pictures for each class.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::dataset::{ImageDataset, ImageShape};
-use super::pictures::read_squares;
+use super::classes::{classes, pictures};
+use super::dataset::{ImageDataset, ImageShape, Labels};
+use super::picture::Pictures;
 use super::split::Limits;
+use super::tree::{join, Tree};
 use crate::error::Result;
-use crate::error::{DataError, DataResult, FileName};
 
 pub(super) const SHAPE: ImageShape = ImageShape::new(3, 224, 224);
 /// The usual crop: 224 of the 256 pixels that the shorter side is resized to.
 const SHARE: f64 = 224.0 / 256.0;
 
-/// Reads ImageNet, or other pictures in its layout: `(train, test)` of 3x224x224, the second from
-/// the validation images, since the test images' labels are not public.
+/// Finds ImageNet, or other pictures in its layout: `(train, test)` of 3x224x224, the second from
+/// the validation images, since the test images' labels are not public. The pictures are
+/// [decoded when they are asked for](ImageDataset::is_lazy).
 ///
-/// `path` is a folder with `train` and `val`, each with a folder of JPEGs or PNGs for each class.
-/// The labels are the places of the classes' folders in `train` in alphabetical order. Of each
-/// picture the square in its middle with 7/8 of the shorter side is taken. With a limit the classes'
-/// counts differ by at most one, if the files suffice.
+/// `path` is a folder, or a zip, with `train` and `val`, each with a folder of JPEGs or PNGs for each
+/// class, in which they can lie deeper. Hidden files and folders are left out. The labels are the places
+/// of the classes' folders in `train` in alphabetical order. Of each picture the square in its middle
+/// with 7/8 of the shorter side is taken. With a limit the classes' counts differ by at most one, if the
+/// files suffice.
 ///
 /// Source: O. Russakovsky et al., *ImageNet Large Scale Visual Recognition Challenge*, 2015.
 ///
 /// # Errors
-/// [`Error::Data`](crate::Error::Data) if a folder is missing or a picture is damaged;
-/// [`Error::Parameter`](crate::Error::Parameter) if the pictures do not fit into memory.
+/// [`Error::Data`](crate::Error::Data) if a folder is missing, is not a class's or has no picture, or
+/// if there are pictures of a format that is not read.
 pub fn imagenet(path: impl AsRef<Path>, limits: Limits) -> Result<(ImageDataset, ImageDataset)> {
-    let path = path.as_ref();
-    let (train, test) = (path.join("train"), path.join("val"));
-    let classes = list(&train, Path::is_dir)?;
-    if classes.is_empty() {
-        let expected = "class's folder".into();
-        return Err(DataError::Missing {
-            path: train,
-            expected,
-        }
-        .into());
-    }
+    let tree = Tree::open(path.as_ref())?;
+    let root = tree.descend("", &["train"]);
+    let (train, test) = (join(&root, "train"), join(&root, "val"));
+    let classes = classes(&tree, &train)?;
     Ok((
-        read(&train, &classes, limits.train)?,
-        read(&test, &classes, limits.test)?,
+        read(&tree, &train, &classes, limits.train, SHAPE.height, SHARE)?,
+        read(&tree, &test, &classes, limits.test, SHAPE.height, SHARE)?,
     ))
 }
 
-fn read(folder: &Path, classes: &[String], limit: Option<usize>) -> Result<ImageDataset> {
-    // (rank in the class, label, file): sorted, the classes take turns.
-    let mut files: Vec<(usize, u16, PathBuf)> = Vec::new();
-    for (label, class) in classes.iter().enumerate() {
-        let class = folder.join(class);
-        let pictures = list(&class, is_picture)?.into_iter().enumerate();
-        files.extend(pictures.map(|(rank, name)| (rank, label as u16, class.join(name))));
-    }
-    if let Some(limit) = limit {
-        files.sort_unstable();
-        files.truncate(limit);
-    }
-    let labels = files.iter().map(|&(_, label, _)| label).collect();
-    let paths: Vec<PathBuf> = files.into_iter().map(|(_, _, path)| path).collect();
-    let pixels = read_squares(&paths, SHAPE, SHARE)?;
-    ImageDataset::new(pixels, labels, SHAPE, classes.len())?
+/// The pictures at a place of a tree, by class.
+pub(super) fn read(
+    tree: &Tree,
+    at: &str,
+    classes: &[String],
+    limit: Option<usize>,
+    side: usize,
+    share: f64,
+) -> Result<ImageDataset> {
+    let (places, labels) = pictures(tree, at, classes, limit)?;
+    let files = Pictures::new(tree, &places)?;
+    let labels = Labels::Class(labels.into());
+    ImageDataset::of_pictures(files, share, side, labels, classes.len())?
         .with_class_names(classes.iter().cloned())
-}
-
-/// The names of what `folder` holds and `wanted` wants, in alphabetical order.
-fn list(folder: &Path, wanted: impl Fn(&Path) -> bool) -> DataResult<Vec<String>> {
-    let error = |source| DataError::Io {
-        file: FileName {
-            archive: None,
-            file: folder.into(),
-        },
-        offset: 0,
-        source,
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(error)? {
-        let path = entry.map_err(error)?.path();
-        if let Some(name) = path.file_name().and_then(|n| n.to_str()) {
-            if wanted(&path) {
-                names.push(name.to_owned());
-            }
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str());
-    extension.is_some_and(|e| matches!(&*e.to_ascii_lowercase(), "jpeg" | "jpg" | "png"))
 }

@@ -1,8 +1,10 @@
 //! Data sets of labelled images: reading them, splitting them, and their batches.
 //!
 //! [`load`] reads a data set from a folder or an archive, [`bundled`] the small one that comes with
-//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. A
-//! [`BatchLoader`] makes normalised batches of them, and a [`Batch`] makes tensors.
+//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. [`imagenet`](fn@imagenet),
+//! [`celeba`](fn@celeba) and [`folder`](fn@folder) find pictures, which are decoded as they are asked for.
+//! A [`BatchLoader`] makes normalised batches of either, in the background and with [`Augmentation`]
+//! if wanted, and a [`Batch`] makes tensors.
 //!
 //! A [`Task`] is one of the paper's classification tasks: it knows its images' size, classes and
 //! normalisation, says how to obtain its files, and reads them for training, validation and test.
@@ -11,34 +13,46 @@
 //! with the bytes that are there and not with what a header claims, and a [`DataError`] names the
 //! file, its archive and the byte.
 
+mod augment;
 mod batch;
+mod batches;
 mod bundled;
 mod celeba;
 mod cifar;
+mod classes;
 mod dataset;
+mod folder;
 mod idx;
 mod imagenet;
+mod loader;
 mod names;
 mod normalization;
-mod pictures;
+mod picture;
+mod plan;
 mod source;
 mod split;
 mod task;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod zip_entry;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 pub use crate::error::{DataError, FileName};
-pub use batch::{Batch, BatchLoader, Batches};
+pub use augment::Augmentation;
+pub use batch::Batch;
+pub use batches::Batches;
 pub use bundled::bundled;
 pub use celeba::celeba;
 pub use cifar::{cifar10, cifar100, cifar100_coarse};
-pub use dataset::{ImageDataset, ImageShape};
+pub use dataset::{DamagedPicture, ImageDataset, ImageShape};
+pub use folder::{folder, folder_classes};
 pub use idx::{encode_idx, idx, idx_files};
 pub use imagenet::imagenet;
+pub use loader::BatchLoader;
 pub use normalization::Normalization;
 pub use split::{Limits, Splits};
 pub use task::{Task, TaskInfo};
@@ -56,6 +70,8 @@ pub enum DatasetKind {
     Mnist,
     /// `fashion-mnist`: see [`fashion_mnist`].
     FashionMnist,
+    /// `emnist-letters`: see [`emnist_letters`].
+    EmnistLetters,
     /// `cifar10`: see [`cifar10`](fn@cifar10).
     Cifar10,
     /// `cifar100`: see [`cifar100`](fn@cifar100).
@@ -65,9 +81,10 @@ pub enum DatasetKind {
 }
 
 impl DatasetKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Mnist,
         Self::FashionMnist,
+        Self::EmnistLetters,
         Self::Cifar10,
         Self::Cifar100,
         Self::Cifar100Coarse,
@@ -78,6 +95,7 @@ impl DatasetKind {
         match self {
             Self::Mnist => "mnist",
             Self::FashionMnist => "fashion-mnist",
+            Self::EmnistLetters => "emnist-letters",
             Self::Cifar10 => "cifar10",
             Self::Cifar100 => "cifar100",
             Self::Cifar100Coarse => "cifar100-coarse",
@@ -100,7 +118,7 @@ impl FromStr for DatasetKind {
             Error::parameter(
                 "data set",
                 name,
-                "mnist, fashion-mnist, cifar10, cifar100 or cifar100-coarse",
+                "mnist, fashion-mnist, emnist-letters, cifar10, cifar100 or cifar100-coarse",
             )
         })
     }
@@ -122,6 +140,7 @@ pub fn load(path: impl AsRef<Path>, kind: DatasetKind) -> Result<(ImageDataset, 
     match kind {
         DatasetKind::Mnist => mnist(path),
         DatasetKind::FashionMnist => fashion_mnist(path),
+        DatasetKind::EmnistLetters => emnist_letters(path),
         DatasetKind::Cifar10 => cifar10(path),
         DatasetKind::Cifar100 => cifar100(path),
         DatasetKind::Cifar100Coarse => cifar100_coarse(path),
@@ -146,6 +165,17 @@ pub fn mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
 /// As for [`idx()`].
 pub fn fashion_mnist(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
     named_idx(path.as_ref(), &names::FASHION_MNIST)
+}
+
+/// Reads the letters of EMNIST by [`idx()`]: `(train, test)`, 26 classes. The images are as they lie
+/// in the files, which is transposed.
+///
+/// Source: G. Cohen, S. Afshar, J. Tapson, A. van Schaik, arXiv 1702.05373.
+///
+/// # Errors
+/// As for [`idx()`].
+pub fn emnist_letters(path: impl AsRef<Path>) -> Result<(ImageDataset, ImageDataset)> {
+    named_idx(path.as_ref(), &names::LETTERS)
 }
 
 fn named_idx(path: &Path, names: &[&'static str]) -> Result<(ImageDataset, ImageDataset)> {

@@ -159,6 +159,12 @@ pub(super) const FASHION_MNIST: [&str; 10] = [
     "Ankle boot",
 ];
 
+/// The letters of EMNIST, small and large ones together.
+pub(super) const LETTERS: [&str; 26] = [
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
+    "t", "u", "v", "w", "x", "y", "z",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,19 +44,24 @@ impl Normalization {
     /// use ssprop::data::{ImageDataset, ImageShape, Normalization};
     ///
     /// let data = ImageDataset::new(vec![0, 255], vec![0, 0], ImageShape::new(1, 1, 1), 1)?;
-    /// let norm = Normalization::of(&data);
+    /// let norm = Normalization::of(&data)?;
     /// assert_eq!((norm.mean(), norm.std()), (&[0.5][..], &[0.5][..]));
     /// # Ok::<(), ssprop::Error>(())
     /// ```
-    pub fn of(data: &ImageDataset) -> Self {
+    ///
+    /// # Errors
+    /// As [`ImageDataset::image`], for a data set whose images are decoded from files: all of them.
+    pub fn of(data: &ImageDataset) -> Result<Self> {
         let shape = data.shape();
         let plane = shape.height * shape.width;
         let mut sums = vec![(0u64, 0u64); shape.channels];
-        for (i, pixels) in data.images().chunks_exact(plane).enumerate() {
-            let (sum, squares) = &mut sums[i % shape.channels];
-            for &p in pixels {
-                *sum += u64::from(p);
-                *squares += u64::from(p) * u64::from(p);
+        for index in 0..data.len() {
+            let image = data.image(index)?;
+            for (pixels, (sum, squares)) in image.chunks_exact(plane).zip(&mut sums) {
+                for &p in pixels {
+                    *sum += u64::from(p);
+                    *squares += u64::from(p) * u64::from(p);
+                }
             }
         }
         let n = (data.len() * plane).max(1);
@@ -69,7 +74,7 @@ impl Normalization {
                 this.std[c] = ((spread as f64).sqrt() / n as f64 / 255.0) as f32;
             }
         }
-        this
+        Ok(this)
     }
 
     /// The given constants, which fit each other.
@@ -129,7 +134,7 @@ mod tests {
         // Two images of 2x1x2; channel 0 has 0 51 102 153, channel 1 has 255 four times.
         let images = vec![0, 51, 255, 255, 102, 153, 255, 255];
         let data = ImageDataset::new(images, vec![0, 0], ImageShape::new(2, 1, 2), 1).unwrap();
-        let norm = Normalization::of(&data);
+        let norm = Normalization::of(&data).unwrap();
         let std = (0.05f64).sqrt() as f32; // variance of 0, 0.2, 0.4, 0.6
         assert!((norm.mean()[0] - 0.3).abs() < 1e-6 && (norm.std()[0] - std).abs() < 1e-6);
         assert_eq!((norm.mean()[1], norm.std()[1]), (1.0, 1.0));
@@ -137,7 +142,7 @@ mod tests {
         assert!((t[0][51] - (0.2 - 0.3) / std).abs() < 1e-6);
         assert_eq!(t[1][255], 0.0);
         assert_eq!(
-            Normalization::of(&data.take(0)),
+            Normalization::of(&data.take(0)).unwrap(),
             Normalization::unit(2),
             "an empty data set"
         );

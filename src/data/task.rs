@@ -1,4 +1,4 @@
-//! The paper's classification tasks: what their data sets are called, look like and consist of.
+//! Classification tasks: what their data sets are called, look like and consist of.
 
 use std::fmt;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::celeba::celeba;
 use super::dataset::{ImageDataset, ImageShape};
+use super::folder::folder;
 use super::imagenet::imagenet;
 use super::normalization::Normalization;
 use super::split::{Limits, Splits};
@@ -13,7 +14,7 @@ use super::{load, DatasetKind};
 use crate::error::DataError;
 use crate::error::{Error, Result};
 
-/// A classification task of arXiv 2408.12561 (Table 1).
+/// A classification task of arXiv 2408.12561 (Table 1), or pictures of one's own.
 ///
 /// Each has a name, for [`FromStr`] and [`Display`](fmt::Display), so that it can be an argument of
 /// a program.
@@ -42,6 +43,8 @@ pub enum Task {
     CelebA,
     /// `imagenet`
     ImageNet,
+    /// `folder`: any pictures in a folder for each class, as [`folder`](super::folder()) reads them.
+    Folder,
 }
 
 /// What there is to know about a task's data set without its files.
@@ -56,9 +59,9 @@ pub struct TaskInfo {
     pub home_page: &'static str,
     /// The files that [`Task::load`] looks for.
     pub files: &'static str,
-    /// The images' size, after resizing for CelebA and ImageNet.
+    /// The images' size, after resizing for CelebA, ImageNet and a folder.
     pub shape: ImageShape,
-    /// Classes, or attributes.
+    /// Classes, or attributes; of a folder the most that it can have.
     pub classes: usize,
     /// Whether each image has attributes instead of one class.
     pub multi_label: bool,
@@ -120,8 +123,8 @@ const CELEBA: TaskInfo = TaskInfo {
     name: "celeba",
     title: "CelebA",
     home_page: "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    files: "the folder img_align_celeba with the aligned JPEGs (unzipped), list_attr_celeba.txt \
-        and list_eval_partition.txt",
+    files: "img_align_celeba.zip (or its folder img_align_celeba), list_attr_celeba.txt and \
+        list_eval_partition.txt",
     shape: super::celeba::SHAPE,
     classes: 40,
     multi_label: true,
@@ -141,15 +144,25 @@ const IMAGENET: TaskInfo = TaskInfo {
     std: &[0.229, 0.224, 0.225],
 };
 
+const FOLDER: TaskInfo = TaskInfo {
+    name: "folder",
+    title: "pictures in folders",
+    home_page: "wherever your pictures are",
+    files: "a folder of JPEGs or PNGs for each class, or train and val that have them",
+    shape: ImageShape::new(3, 64, 64),
+    ..IMAGENET
+};
+
 impl Task {
     /// All tasks.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Mnist,
         Self::FashionMnist,
         Self::Cifar10,
         Self::Cifar100,
         Self::CelebA,
         Self::ImageNet,
+        Self::Folder,
     ];
 
     /// What there is to know about its data set.
@@ -161,6 +174,7 @@ impl Task {
             Self::Cifar100 => &CIFAR100,
             Self::CelebA => &CELEBA,
             Self::ImageNet => &IMAGENET,
+            Self::Folder => &FOLDER,
         }
     }
 
@@ -170,11 +184,12 @@ impl Task {
         Normalization::constant(info.mean, info.std)
     }
 
-    /// Reads the data set at `path`: a folder, or for the first four an archive too.
+    /// Reads the data set at `path`: a folder or an archive (of pictures a zip).
     ///
     /// A fifth of the training images, drawn by `seed`, is for validation; CelebA brings its own
-    /// validation images. With a limit, the classes are as balanced as they can be. Everything that
-    /// is read lies in memory: limit the images of ImageNet, each of which takes 150 kB.
+    /// validation images, and a folder may. With a limit, the classes are as balanced as they can be. The
+    /// images of the first four lie in memory; pictures are
+    /// [decoded when they are asked for](ImageDataset::is_lazy).
     ///
     /// # Errors
     /// [`DataError::NotThere`], which says how to obtain the data set, if `path` does not exist;
@@ -193,6 +208,7 @@ impl Task {
         }
         let kind = match self {
             Self::CelebA => return celeba(path, limits),
+            Self::Folder => return folder(path, FOLDER.shape.height, limits, seed),
             Self::ImageNet => {
                 let (train, test) = imagenet(path, limits)?;
                 return Splits::new(train, test, seed);
@@ -230,7 +246,7 @@ impl FromStr for Task {
             Error::parameter(
                 "task",
                 name,
-                "mnist, fashion-mnist, cifar10, cifar100, celeba or imagenet",
+                "mnist, fashion-mnist, cifar10, cifar100, celeba, imagenet or folder",
             )
         })
     }

@@ -135,6 +135,7 @@ where
 {
     let (mut sum, mut images) = (0.0, 0);
     for batch in loader.epoch(0) {
+        let batch = batch?;
         let mut t = Vec::with_capacity(batch.len());
         let mut noise = vec![0.0; batch.images().len()];
         let len = (noise.len() / batch.len().max(1)).max(1);

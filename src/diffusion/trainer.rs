@@ -14,7 +14,7 @@ use crate::data::BatchLoader;
 use crate::error::Result;
 use crate::nn::{SchedulePlan, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Ema};
-use crate::train::{stored_number, EpochReport, Observer, Trainer};
+use crate::train::{stored_number, whole_epoch, EpochReport, Observer, Trainer};
 
 /// The key of the number of the average's updates in a checkpoint's metadata.
 const EMA_UPDATES: &str = "ema_updates";
@@ -163,11 +163,16 @@ where
         self.trainer.epoch()
     }
 
+    /// The batches done of an epoch that was [paused](Self::train_part); 0 between epochs.
+    pub fn batches_done(&self) -> usize {
+        self.trainer.batches_done()
+    }
+
     /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. Drop rates,
     /// dropout and reports are as in [`Trainer::train_epoch`].
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss) for the first batch whose loss is
+    /// [`Error::Diverged`](crate::Error::Diverged) for the first batch whose loss or gradient is
     /// infinite or NaN; as [`Batch::image_tensor`](crate::data::Batch::image_tensor) if the data do
     /// not fit the model; those of the model and the optimizer. The epoch then counts as not done,
     /// though the batches before have changed the model.
@@ -180,6 +185,25 @@ where
     where
         M: TrainableDenoiser<C, H, W, D>,
     {
+        whole_epoch(observer, |observer| {
+            self.train_part::<C, H, W>(dev, loader, observer)
+        })
+    }
+
+    /// [`train_epoch`](Self::train_epoch) up to where the observer [pauses](Observer::pause) it: then
+    /// `None`, and the next call goes on from there, as in [`Trainer::train_part`].
+    ///
+    /// # Errors
+    /// As [`Trainer::train_part`].
+    pub fn train_part<const C: usize, const H: usize, const W: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EpochReport>>
+    where
+        M: TrainableDenoiser<C, H, W, D>,
+    {
         let mut objective = Denoising::<M, C, H, W> {
             diffusion: &self.diffusion,
             loss: self.loss,
@@ -187,7 +211,7 @@ where
             ema: self.ema.as_mut(),
         };
         self.trainer
-            .train_epoch_on(&mut objective, [C, H, W], dev, loader, observer)
+            .train_part_on(&mut objective, [C, H, W], dev, loader, observer)
     }
 
     /// The mean loss of [`averaged_model`](Self::averaged_model) on the images of `loader`, by

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The file that an error is about: a path, or an entry of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,16 @@ pub struct FileName {
     pub archive: Option<PathBuf>,
     /// The file's path, or its path inside the archive.
     pub file: PathBuf,
+}
+
+impl FileName {
+    /// A file outside of any archive.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self {
+            archive: None,
+            file: path.into(),
+        }
+    }
 }
 
 impl fmt::Display for FileName {
@@ -62,8 +72,8 @@ pub enum DataError {
 
     /// The path is neither a folder nor an archive of a known kind.
     #[error(
-        "{}: at byte 0: expected a folder, a zip (50 4b) or a tar.gz (1f 8b), found a file that \
-         begins with {found}", .path.display()
+        "{}: at byte 0: expected a folder, a zip (50 4b), a tar or a tar.gz (1f 8b), found a file \
+         that begins with {found}", .path.display()
     )]
     NotAnArchive {
         /// The file.
@@ -182,12 +192,46 @@ pub enum DataError {
     },
 
     /// A picture cannot be decoded.
-    #[error("{}: not a whole picture: {message}", .path.display())]
+    #[error("{file}: not a whole picture: {message}")]
     Picture {
         /// The file.
-        path: PathBuf,
+        file: FileName,
         /// What the decoder said.
         message: String,
+    },
+
+    /// Files do not lie as the data set's have to.
+    #[error("{}: expected {expected}, found {found}", .path.display())]
+    Layout {
+        /// The folder or file.
+        path: PathBuf,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+
+    /// A name that is not UTF-8.
+    #[error("{}: a name that is not UTF-8: {name}", .folder.display())]
+    Name {
+        /// The folder or archive that holds it.
+        folder: PathBuf,
+        /// The name, as far as it can be shown.
+        name: String,
+    },
+
+    /// An epoch would have no batch.
+    #[error(
+        "no batch in an epoch: {images} images in batches of {batch_size}{}",
+        if *.drop_last { ", of which whole ones only" } else { "" }
+    )]
+    NoBatch {
+        /// Images of the data set.
+        images: usize,
+        /// Images of a batch.
+        batch_size: usize,
+        /// Whether a smaller last batch is left out.
+        drop_last: bool,
     },
 
     /// A data set is not where it was looked for.

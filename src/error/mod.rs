@@ -76,7 +76,7 @@ pub enum Error {
         /// The shape that it has there.
         found: Vec<usize>,
         /// Why that may be, if more is known.
-        note: String,
+        note: Box<str>,
     },
 
     /// A file has nothing for a model.
@@ -159,15 +159,41 @@ pub enum Error {
         paths: Vec<String>,
     },
 
-    /// Training has diverged: the loss of a batch is infinite or not a number.
-    #[error("epoch {epoch}, batch {batch}: the loss is {loss}")]
-    NonFiniteLoss {
+    /// Training has diverged: something is infinite or not a number.
+    #[error(
+        "epoch {epoch}, batch {batch}: {what} is {value} (learning rate {lr}{})",
+        tensor.as_ref().map_or(String::new(), |name| format!("; the first such tensor is `{name}`"))
+    )]
+    Diverged {
         /// The epoch, counted from 0.
         epoch: u64,
         /// The batch in the epoch, counted from 0.
         batch: usize,
-        /// Its loss.
-        loss: f32,
+        /// What: the loss, or the norm of the gradient.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The learning rate.
+        lr: f64,
+        /// The model's first tensor with such a value, if there is one.
+        tensor: Option<String>,
+    },
+
+    /// A run was saved and ended because a signal asked for it.
+    #[error(
+        "stopped by {}: epoch {epoch}, batch {batch} is in {}; go on with --resume",
+        if *signal == 2 { "SIGINT" } else { "SIGTERM" },
+        path.display()
+    )]
+    Interrupted {
+        /// 2 for SIGINT, 15 for SIGTERM.
+        signal: u8,
+        /// The epochs done.
+        epoch: u64,
+        /// The batches done of the next one.
+        batch: usize,
+        /// The checkpoint.
+        path: PathBuf,
     },
 
     /// A file is not what it should be (cut off, damaged, of another format).

@@ -61,7 +61,7 @@ where
 {
     let mut statistics = FeatureStatistics::new(M::DIM)?;
     for batch in loader.epoch(0) {
-        statistics.push(&model.extract(batch.image_tensor(dev)?)?)?;
+        statistics.push(&model.extract(batch?.image_tensor(dev)?)?)?;
     }
     Ok(statistics)
 }
@@ -128,7 +128,13 @@ mod tests {
         let wanted = of(7);
         assert_eq!((wanted.count(), wanted.dim()), (7, 128));
         assert!(wanted.mean().iter().any(|&mean| mean > 0.0));
-        let all: Vec<f32> = loader(7).epoch(0).next().unwrap().images().to_vec();
+        let all: Vec<f32> = loader(7)
+            .epoch(0)
+            .next()
+            .unwrap()
+            .unwrap()
+            .images()
+            .to_vec();
         for size in [1, 3, 100] {
             assert_eq!(of(size), wanted);
             let found = statistics_of_pixels::<1, 8, 8, _, _>(&net, &dev, &all, size).unwrap();

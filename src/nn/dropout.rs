@@ -12,7 +12,7 @@ use crate::ops::dropout::{try_dropout, DropoutMask};
 /// The dropout of a layer's output in training. Off (rate 0) at first.
 ///
 /// Its masks follow from the seed, the epoch and the number of steps since the epoch began, and
-/// from nothing else: a run that is resumed at an epoch's beginning draws what it would have drawn.
+/// from nothing else: a run that is resumed draws what it would have drawn.
 /// [`VisitDropout`](super::VisitDropout) sets that of a whole model.
 ///
 /// ```
@@ -65,8 +65,13 @@ impl Dropout {
 
     /// Begins epoch number `epoch`: its masks are those of no other epoch.
     pub fn start_epoch(&mut self, epoch: u64) {
+        self.resume_epoch(epoch, 0);
+    }
+
+    /// Goes on in epoch number `epoch`, of which `steps` are done.
+    pub fn resume_epoch(&mut self, epoch: u64, steps: u64) {
         self.epoch = epoch;
-        self.step = 0;
+        self.step = steps;
     }
 
     /// The next step's mask.

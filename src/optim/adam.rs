@@ -55,6 +55,8 @@ pub struct Adam<M, E: Dtype, D: Storage<E>> {
     cfg: AdamConfig,
     pub(super) moments: BTreeMap<String, Moments<D::Vec>>,
     pub(super) unused: Vec<String>,
+    /// The sum of squares of the last gradient, where the device tells it.
+    squares: Option<f64>,
     presence: Presence<E, D>,
     model: PhantomData<fn(&M)>,
 }
@@ -73,6 +75,7 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
             cfg,
             moments: BTreeMap::new(),
             unused: Vec::new(),
+            squares: None,
             presence,
             model: PhantomData,
         })
@@ -97,6 +100,12 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
     /// The path names of the parameters that had no gradient in the last update.
     pub fn unused_names(&self) -> &[String] {
         &self.unused
+    }
+
+    /// The norm of the last update's gradient, over all parameters; `None` before the first update,
+    /// and on CUDA, where it would have to be waited for.
+    pub fn grad_norm(&self) -> Option<f64> {
+        self.squares.map(f64::sqrt)
     }
 
     /// Updates the model's parameters, without a copy of the gradients.
@@ -147,6 +156,7 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
             moments: &mut self.moments,
             unused: &mut self.unused,
             unused_tensors: UnusedTensors::default(),
+            squares: Some(0.0),
             grads,
             zero_grad,
         };
@@ -155,6 +165,7 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
             PartMut::Statistic(_) | PartMut::Number(_) => Ok(()),
         });
         let unused = update.unused_tensors;
+        self.squares = update.squares;
         grads.drop_non_leafs();
         done.map(|()| unused)
     }
@@ -198,6 +209,7 @@ struct Update<'a, E: Dtype, D: Storage<E>> {
     moments: &'a mut BTreeMap<String, Moments<D::Vec>>,
     unused: &'a mut Vec<String>,
     unused_tensors: UnusedTensors,
+    squares: Option<f64>,
     grads: &'a mut Gradients<E, D>,
     zero_grad: bool,
 }
@@ -226,13 +238,14 @@ impl<E: Dtype, D: Backend<E>> Update<'_, E, D> {
             return Ok(());
         };
         let step = moments.step.saturating_add(1);
-        D::adam_update(
+        let squares = D::adam_update(
             &self.cfg.step(step, self.zero_grad),
             param.view_mut("adam")?,
             D::buffer_mut(&mut moments.exp_avg),
             D::buffer_mut(&mut moments.exp_avg_sq),
             D::buffer_mut(grad),
         )?;
+        self.squares = self.squares.zip(squares).map(|(sum, one)| sum + one);
         moments.step = step;
         Ok(())
     }

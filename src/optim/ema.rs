@@ -115,7 +115,7 @@ impl<M> Ema<M> {
                         name,
                         expected: average.sizes(),
                         found: other.map_or_else(Vec::new, |tensor| tensor.sizes()),
-                        note: String::new(),
+                        note: "".into(),
                     }),
                 }
             })

@@ -135,7 +135,7 @@ fn read<E: Dtype, D: Backend<E>>(
             name: name.to_owned(),
             expected: state.shape,
             found: vec![state.exp_avg.len()],
-            note: String::new(),
+            note: "".into(),
         });
     }
     Ok(state)
@@ -177,6 +177,6 @@ fn write<E: Dtype, D: Backend<E>>(
         name,
         expected,
         found,
-        note: String::new(),
+        note: "".into(),
     })
 }

@@ -48,6 +48,7 @@ where
     let mut done = Evaluation::default();
     let mut loss = 0.0;
     for batch in loader.epoch(0) {
+        let batch = batch?;
         let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
         let logits = Module::try_forward(model, x).map_err(Into::<Error>::into)?;
         let logits = logits.as_vec();

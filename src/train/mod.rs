@@ -2,7 +2,7 @@
 //!
 //! A [`Trainer`] holds a model, its optimizer and the number of epochs done. It knows the model
 //! through the traits that [`ImageClassifier`] sums up, prints nothing, and tells an [`Observer`]
-//! how it goes. [`Trainer::save`] and [`Trainer::resume`] let a run go on, from epoch to epoch, bit
+//! how it goes. [`Trainer::save`] and [`Trainer::resume`] let a run go on, also within an epoch, bit
 //! for bit as if it had not stopped. The bits depend on the seed but not on the number of threads;
 //! they hold for one instruction set (AVX-512, AVX2 or neither), which sets the order of sums.
 //!
@@ -40,10 +40,12 @@ mod evaluate;
 mod objective;
 mod report;
 mod trainer;
+mod unfinished;
 
 pub use classifier::{ImageClassifier, Images, Logits};
 pub use evaluate::{evaluate, Evaluation};
 pub(crate) use objective::{LossTensor, Objective, Place};
+pub(crate) use report::whole_epoch;
 pub use report::{BatchReport, EpochReport, Observer, Seconds};
 pub(crate) use trainer::stored_number;
 pub use trainer::Trainer;

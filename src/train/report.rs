@@ -1,5 +1,6 @@
 //! What training tells about itself.
 
+use crate::error::{Error, Result};
 use crate::sparsity::DropRate;
 
 /// Wall-clock time by what it was spent on, in seconds.
@@ -51,7 +52,7 @@ pub struct BatchReport {
 }
 
 /// One epoch of training.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EpochReport {
     /// The epoch, counted from 0.
     pub epoch: u64,
@@ -71,6 +72,10 @@ pub struct EpochReport {
     /// Backward FLOPs, as [`flops`](crate::sparsity::flops) counts them, with each layer's own drop
     /// rate in each training step.
     pub backward_flops: f64,
+    /// The learning rate of the last step.
+    pub lr: f64,
+    /// The mean norm of the steps' gradients, over all parameters; `None` on CUDA.
+    pub grad_norm: Option<f64>,
 }
 
 /// Is told how training goes: for progress bars and logs. `()` ignores it.
@@ -84,6 +89,34 @@ pub trait Observer {
     fn epoch(&mut self, report: &EpochReport) {
         let _ = report;
     }
+
+    /// Whether [`Trainer::train_part`](super::Trainer::train_part) should stop here: asked after
+    /// every step but an epoch's last.
+    fn pause(&mut self) -> bool {
+        false
+    }
 }
 
 impl Observer for () {}
+
+/// An observer that does not pause.
+struct Unpaused<'a>(&'a mut dyn Observer);
+
+impl Observer for Unpaused<'_> {
+    fn batch(&mut self, report: &BatchReport) {
+        self.0.batch(report);
+    }
+
+    fn epoch(&mut self, report: &EpochReport) {
+        self.0.epoch(report);
+    }
+}
+
+/// Trains on to the end of an epoch, whatever the observer says.
+pub(crate) fn whole_epoch(
+    observer: &mut dyn Observer,
+    train: impl FnOnce(&mut dyn Observer) -> Result<Option<EpochReport>>,
+) -> Result<EpochReport> {
+    let done = train(&mut Unpaused(observer))?;
+    done.ok_or_else(|| Error::parameter("epoch", "paused", "done to its end"))
+}

@@ -12,17 +12,19 @@ use super::classifier::ImageClassifier;
 use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, Evaluation};
 use super::objective::{Classification, Objective, Place};
-use super::report::{BatchReport, EpochReport, Observer, Seconds};
+use super::report::{whole_epoch, BatchReport, EpochReport, Observer, Seconds};
+use super::unfinished;
 use crate::backend::Backend;
-use crate::checkpoint::{load_training_with, save_training_with, Metadata};
+use crate::checkpoint::{check_finite, load_training_with, save_training_with, Metadata};
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
 use crate::optim::{Adam, AdamConfig};
-use crate::sparsity::DropRate;
 
 /// The key of the number of epochs done in a checkpoint's metadata.
 const EPOCH: &str = "epoch";
+/// The key of the sums of an unfinished one.
+const UNFINISHED: &str = "unfinished";
 
 /// A model, its optimizer, the number of epochs done, and the schedule of the drop rates, if it is
 /// the trainer that sets them.
@@ -34,6 +36,8 @@ pub struct Trainer<M, D: Backend<f32>> {
     pub optimizer: Adam<M, f32, D>,
     epoch: u64,
     schedule: Option<SchedulePlan>,
+    /// What the batches of an unfinished epoch add up to.
+    pending: Option<EpochReport>,
     /// Zeros between two steps, in the memory of the last gradients.
     grads: Option<Gradients<f32, D>>,
 }
@@ -54,6 +58,7 @@ where
             optimizer,
             epoch: 0,
             schedule: None,
+            pending: None,
             grads: None,
         })
     }
@@ -78,9 +83,15 @@ where
         self.schedule.as_ref()
     }
 
-    /// The number of epochs done, which is the number of the next one.
+    /// The number of epochs done, which is the number of the next one, or of the one that is
+    /// [under way](Self::batches_done).
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The batches done of an epoch that was [paused](Self::train_part); 0 between epochs.
+    pub fn batches_done(&self) -> usize {
+        self.pending.map_or(0, |sums| sums.batches)
     }
 
     /// One pass over the batches of the next epoch, `loader.epoch(self.epoch())`. The loss is the
@@ -98,7 +109,7 @@ where
     /// seed, the epoch and the batch's number.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`] for the first batch whose loss is infinite or NaN; as
+    /// [`Error::Diverged`] for the first batch whose loss or gradient is infinite or NaN; as
     /// [`Batch::image_tensor`] and [`Batch::targets`] if the data do not fit the model; those of
     /// the model and the optimizer. The epoch then counts as not done, though the batches before
     /// have changed the model.
@@ -111,26 +122,56 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        let mut objective = Classification::<C, H, W, CLASSES>;
-        self.train_epoch_on(&mut objective, [C, H, W], dev, loader, observer)
+        whole_epoch(observer, |observer| {
+            self.train_part::<C, H, W, CLASSES>(dev, loader, observer)
+        })
     }
 
-    /// [`train_epoch`](Self::train_epoch) on any loss, for images of `size`.
-    pub(crate) fn train_epoch_on<O: Objective<M, D>>(
+    /// [`train_epoch`](Self::train_epoch) up to where the observer [pauses](Observer::pause) it: then
+    /// `None`, and the next call goes on from there. [`save`](Self::save) may come in between.
+    ///
+    /// # Errors
+    /// As [`train_epoch`](Self::train_epoch); [`Error::Parameter`] if `loader` has no more batches than
+    /// are done.
+    pub fn train_part<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EpochReport>>
+    where
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+    {
+        let mut objective = Classification::<C, H, W, CLASSES>;
+        self.train_part_on(&mut objective, [C, H, W], dev, loader, observer)
+    }
+
+    /// [`train_part`](Self::train_part) on any loss, for images of `size`.
+    pub(crate) fn train_part_on<O: Objective<M, D>>(
         &mut self,
         objective: &mut O,
         size: ImageSize,
         dev: &D,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
-    ) -> Result<EpochReport>
+    ) -> Result<Option<EpochReport>>
     where
         M: VisitSparse + VisitDropout + BackwardCost,
     {
-        let mut dropped = HashSet::new();
         let epoch = self.epoch;
+        // Sums, until the epoch is done.
+        let mut sums = self.pending.take().unwrap_or(EpochReport {
+            epoch,
+            ..Default::default()
+        });
+        let done = sums.batches;
+        if done > 0 && done >= loader.len() {
+            let range = "less than the batches of an epoch: the checkpoint is of another data set or batch size";
+            return Err(Error::parameter("batches done", done, range));
+        }
+        let mut dropped = HashSet::new();
         self.model.visit_dropout(&mut |layer| {
-            layer.dropout.start_epoch(epoch);
+            layer.dropout.resume_epoch(epoch, done as u64);
             if layer.dropout.is_on() {
                 dropped.insert(layer.path.to_owned());
             }
@@ -139,33 +180,24 @@ where
         let varies = self
             .schedule
             .as_ref()
-            .is_some_and(|plan| plan.varies_within(self.epoch));
-        self.apply_schedule(0)?;
+            .is_some_and(|plan| plan.varies_within(epoch));
+        self.apply_schedule(done as u64)?;
         let mut drop_rates = DropRates::of(&mut self.model);
-        let mut report = EpochReport {
-            epoch: self.epoch,
-            batches: 0,
-            images: 0,
-            loss: 0.0,
-            drop_rate: DropRate::DENSE,
-            mean_drop_rate: 0.0,
-            seconds: Seconds::default(),
-            backward_flops: 0.0,
-        };
         let mut clock = Instant::now();
         // Counted through the run, also where it is resumed.
-        let first = self.epoch.wrapping_mul(loader.len() as u64);
-        for batch in loader.epoch(self.epoch) {
-            if varies && report.batches > 0 {
-                self.apply_schedule(report.batches as u64)?;
+        let first = epoch.wrapping_mul(loader.len() as u64);
+        for batch in loader.epoch(epoch).skip(done) {
+            let batch = batch?;
+            let number = sums.batches;
+            if varies && number > done {
+                self.apply_schedule(number as u64)?;
                 drop_rates = DropRates::of(&mut self.model);
             }
-            let iteration = first.wrapping_add(report.batches as u64);
-            self.model.set_iteration(iteration);
-            let (loss, seconds) = self.step(objective, dev, &batch, report.batches, &mut clock)?;
+            self.model.set_iteration(first.wrapping_add(number as u64));
+            let (loss, seconds) = self.step(objective, dev, &batch, number, &mut clock)?;
             observer.batch(&BatchReport {
-                epoch: self.epoch,
-                batch: report.batches,
+                epoch,
+                batch: number,
                 batches: loader.len(),
                 images: batch.len(),
                 loss,
@@ -173,20 +205,32 @@ where
                 mean_drop_rate: drop_rates.mean(),
                 seconds,
             });
-            report.batches += 1;
-            report.images += batch.len();
-            report.loss += loss * batch.len() as f64;
-            report.drop_rate = larger(report.drop_rate, drop_rates.largest());
-            report.mean_drop_rate += drop_rates.mean();
-            report.seconds.add(&seconds);
-            report.backward_flops +=
+            sums.batches += 1;
+            sums.images += batch.len();
+            sums.loss += loss * batch.len() as f64;
+            sums.drop_rate = larger(sums.drop_rate, drop_rates.largest());
+            sums.mean_drop_rate += drop_rates.mean();
+            sums.seconds.add(&seconds);
+            sums.backward_flops +=
                 cost.per_iteration_by_layer(batch.len(), |path| drop_rates.at(path));
+            sums.lr = self.optimizer.config().lr;
+            let norm = self.optimizer.grad_norm();
+            sums.grad_norm = norm.map(|norm| sums.grad_norm.unwrap_or(0.0) + norm);
+            if sums.batches < loader.len() && observer.pause() {
+                self.pending = Some(sums);
+                return Ok(None);
+            }
         }
-        report.loss /= report.images.max(1) as f64;
-        report.mean_drop_rate /= report.batches.max(1) as f64;
+        let batches = sums.batches.max(1) as f64;
+        let report = EpochReport {
+            loss: sums.loss / sums.images.max(1) as f64,
+            mean_drop_rate: sums.mean_drop_rate / batches,
+            grad_norm: sums.grad_norm.map(|sum| sum / batches),
+            ..sums
+        };
         self.epoch += 1;
         observer.epoch(&report);
-        Ok(report)
+        Ok(Some(report))
     }
 
     /// Sets the drop rates for an iteration of the next epoch, if there is a schedule.
@@ -233,11 +277,7 @@ where
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap()?;
         if !value.is_finite() {
-            return Err(Error::NonFiniteLoss {
-                epoch: self.epoch,
-                batch: number,
-                loss: value,
-            });
+            return Err(self.diverged(number, "the loss", value.into()));
         }
 
         let mut grads = loss.try_backward().map_err(Error::device)?;
@@ -246,9 +286,26 @@ where
         self.optimizer
             .update_and_zero(&mut self.model, &mut grads)?;
         self.grads = Some(grads);
+        if let Some(norm) = self.optimizer.grad_norm().filter(|norm| !norm.is_finite()) {
+            return Err(self.diverged(number, "the norm of the gradient", norm));
+        }
         objective.updated(&self.model)?;
         seconds.optimizer = lap()?;
         Ok((f64::from(value), seconds))
+    }
+
+    fn diverged(&self, batch: usize, what: &'static str, value: f64) -> Error {
+        Error::Diverged {
+            epoch: self.epoch,
+            batch,
+            what,
+            value,
+            lr: self.optimizer.config().lr,
+            tensor: match check_finite("", &self.model) {
+                Err(Error::NonFiniteWeight { name, .. }) => Some(name),
+                _ => None,
+            },
+        }
     }
 
     /// [`evaluate`]s the model.
@@ -266,8 +323,8 @@ where
         evaluate(&self.model, dev, loader)
     }
 
-    /// Saves the model, the optimizer's state and the number of epochs done, with `metadata`, whose
-    /// `epoch` is replaced.
+    /// Saves the model, the optimizer's state, the number of epochs done and how far an unfinished
+    /// one is, with `metadata`, whose `epoch` and `unfinished` are replaced.
     ///
     /// What else decides how training goes on is the caller's: the seed of the batches, the
     /// optimizer's hyperparameters, the schedule (whose text can be part of `metadata`), the
@@ -275,7 +332,8 @@ where
     /// dropout) is not saved.
     ///
     /// # Errors
-    /// As [`save_training`](crate::checkpoint::save_training).
+    /// As [`save_training`](crate::checkpoint::save_training); [`Error::NonFiniteWeight`] if a
+    /// weight is infinite or NaN.
     pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
         self.save_with(path, None, metadata)
     }
@@ -287,8 +345,14 @@ where
         average: Option<&M>,
         metadata: &Metadata,
     ) -> Result<()> {
+        let path = path.as_ref();
+        check_finite(&path.display().to_string(), &self.model)?;
         let mut metadata = metadata.clone();
         metadata.insert(EPOCH.to_owned(), self.epoch.to_string());
+        metadata.remove(UNFINISHED);
+        if let Some(sums) = &self.pending {
+            metadata.insert(UNFINISHED.to_owned(), unfinished::to_text(sums));
+        }
         save_training_with(path, &self.model, &self.optimizer, average, &metadata)
     }
 
@@ -310,6 +374,18 @@ where
         let path = path.as_ref();
         let metadata = load_training_with(path, &mut self.model, &mut self.optimizer, average)?;
         self.epoch = stored_number(path, &metadata, EPOCH, "a number of epochs")?;
+        self.pending =
+            match metadata.get(UNFINISHED) {
+                Some(text) => Some(unfinished::from_text(text, self.epoch).ok_or_else(|| {
+                    Error::StoredValue {
+                        place: path.display().to_string(),
+                        name: UNFINISHED.to_owned(),
+                        value: text.clone(),
+                        range: "the sums of an unfinished epoch",
+                    }
+                })?),
+                None => None,
+            };
         Ok(metadata)
     }
 }

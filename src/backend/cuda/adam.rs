@@ -17,8 +17,8 @@ macro_rules! on_cuda {
                 m: SliceMut<'_, $E>,
                 v: SliceMut<'_, $E>,
                 g: SliceMut<'_, $E>,
-            ) -> Result<()> {
-                update(step, w, m, v, g)
+            ) -> Result<Option<f64>> {
+                update(step, w, m, v, g).map(|()| None)
             }
 
             fn ema_update(

@@ -38,7 +38,7 @@ fn the_format_byte_by_byte() {
     let (_b, labels_file) = one_file("some-labels", &labels);
     let data = idx_files(images_file, labels_file, 10).unwrap();
     assert_eq!(data.shape(), ImageShape::new(1, 1, 2));
-    assert_eq!(data.images(), [10, 11, 12, 13]);
+    assert_eq!(data.pixels().unwrap(), [10, 11, 12, 13]);
     assert_eq!(data.labels(), [9, 4]);
     assert_eq!(
         encode_idx(&data).unwrap(),
@@ -47,7 +47,7 @@ fn the_format_byte_by_byte() {
 }
 
 #[test]
-fn folder_zip_and_tar_gz_plain_and_gzipped() {
+fn folder_zip_tar_and_tar_gz_plain_and_gzipped() {
     let (train, test, files) = small();
     let gzipped: Files = files
         .iter()
@@ -69,7 +69,7 @@ fn folder_zip_and_tar_gz_plain_and_gzipped() {
     }
     for files in [&files, &gzipped, &inner, &dotted, &mixed] {
         // The kind is told by the contents, not by the name.
-        for bytes in [zip(files), tar_gz(files)] {
+        for bytes in [zip(files), tar_gz(files), tar(files)] {
             let (dir, path) = one_file("archive", &bytes);
             paths.push((path, dir));
         }
@@ -78,7 +78,7 @@ fn folder_zip_and_tar_gz_plain_and_gzipped() {
         let read = idx(path, 10).unwrap();
         assert_eq!(read, (train.clone(), test.clone()), "{}", path.display());
     }
-    assert_eq!(paths.len(), 14);
+    assert_eq!(paths.len(), 19);
     let (named, _) = mnist(&paths[0].0).unwrap();
     assert_eq!(named.class_names()[7], "7");
     let (fashion, _) = load(&paths[0].0, DatasetKind::FashionMnist).unwrap();
@@ -236,4 +236,46 @@ fn what_the_format_cannot_hold() {
     says(encode_idx(&rgb).unwrap_err(), &["channels = 3"]);
     let many = ImageDataset::new(vec![0], vec![256], ImageShape::new(1, 1, 1), 257).unwrap();
     says(encode_idx(&many).unwrap_err(), &["classes = 257"]);
+}
+
+#[test]
+fn labels_that_run_from_1() {
+    let labels: Vec<u16> = (0..26).chain([3]).collect();
+    let shape = ImageShape::new(1, 1, 1);
+    let of = |labels: &[u16], classes| {
+        let data = ImageDataset::new(vec![9; labels.len()], labels.to_vec(), shape, classes);
+        encode_idx(&data.unwrap()).unwrap()
+    };
+    // As they lie in EMNIST's files: 1 to 26.
+    let raised: Vec<u16> = labels.iter().map(|l| l + 1).collect();
+    let (images, train) = of(&raised, 27);
+    // Those for test alone would not tell.
+    let (test_images, test) = of(&[2, 1], 27);
+    for names in [
+        [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS],
+        [
+            "emnist-letters-train-images-idx3-ubyte",
+            "emnist-letters-train-labels-idx1-ubyte",
+            "emnist-letters-test-images-idx3-ubyte",
+            "emnist-letters-test-labels-idx1-ubyte",
+        ],
+    ] {
+        let bytes = [&images, &train, &test_images, &test].map(Vec::clone);
+        let files: Files = names.map(String::from).into_iter().zip(bytes).collect();
+        let dir = folder(&files);
+        let (found, found_test) = load(dir.path(), DatasetKind::EmnistLetters).unwrap();
+        assert_eq!(found.labels(), labels);
+        assert_eq!(found_test.labels(), [1, 0]);
+        assert_eq!(found.class_names()[25], "z");
+    }
+    // One class is missing: a label of 26 is then a wrong one.
+    let (images, train) = of(&raised[1..], 27);
+    let (_a, images) = one_file("images", &images);
+    let (_b, labels) = one_file("labels", &train);
+    let e = data_error(idx_files(&images, &labels, 26));
+    says(e, &["label 26", "byte 32", "less than 26"]);
+    let few = changed(&vec![("l".into(), train)], "l", |b| b[8..].fill(26));
+    let (_c, letters) = one_file("emnist-letters-train-labels-idx1-ubyte", &few[0].1);
+    let found = idx_files(&images, &letters, 26).unwrap();
+    assert_eq!(found.labels(), [25; 26]);
 }

@@ -1,8 +1,10 @@
 //! Tests of the readers, and the small files and archives that they read.
 
+mod batch;
 mod cifar;
 mod damage;
 mod idx;
+mod kept;
 mod pictures;
 mod source;
 mod task;
@@ -37,6 +39,10 @@ fn zip(files: &Files) -> Vec<u8> {
 }
 
 fn tar_gz(files: &Files) -> Vec<u8> {
+    gz(&tar(files))
+}
+
+fn tar(files: &Files) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_ustar();
@@ -44,7 +50,7 @@ fn tar_gz(files: &Files) -> Vec<u8> {
         header.set_mode(0o644);
         tar.append_data(&mut header, name, &bytes[..]).unwrap();
     }
-    gz(&tar.into_inner().unwrap())
+    tar.into_inner().unwrap()
 }
 
 /// A folder that has `files`, and is removed when it is dropped.

@@ -17,15 +17,36 @@ fn what_is_no_archive() {
 
 #[test]
 fn a_file_that_is_there_twice() {
-    let (_, _, files) = small();
-    let again = ("copy/train-labels-idx1-ubyte.gz", gz(&files[1].1));
-    let files = [&files[..], &[(again.0.into(), again.1)]].concat();
-    for bytes in [zip(&files), tar_gz(&files)] {
-        let (_dir, path) = one_file("archive", &bytes);
+    let (train, test, files) = small();
+    let with = |labels: &[u8]| {
+        let again = ("raw/train-labels-idx1-ubyte.gz".into(), gz(labels));
+        [&files[..], &[again]].concat()
+    };
+    let mut other = files[1].1.clone();
+    other[8] ^= 1;
+    let (same, other) = (with(&files[1].1), with(&other));
+    for (same, other) in [
+        (zip(&same), zip(&other)),
+        (tar(&same), tar(&other)),
+        (tar_gz(&same), tar_gz(&other)),
+    ] {
+        let (_dir, path) = one_file("archive", &same);
+        assert_eq!(idx(&path, 10).unwrap(), (train.clone(), test.clone()));
+        let (_dir, path) = one_file("archive", &other);
         let e = data_error(idx(&path, 10));
         assert!(matches!(e, DataError::Ambiguous { .. }), "{e}");
-        says(e, &["both train-labels-idx1-ubyte and copy/", &show(&path)]);
+        says(e, &["both train-labels-idx1-ubyte and raw/", &show(&path)]);
     }
+    assert!(idx(folder(&same).path(), 10).is_ok());
+    let dir = folder(&other);
+    let e = data_error(idx(dir.path(), 10));
+    says(
+        e,
+        &[
+            "train-labels-idx1-ubyte and",
+            "raw/train-labels-idx1-ubyte.gz",
+        ],
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn a_fifth_is_held_out_by_the_seed() {
     // Disjoint and complete: the bundled images are all different.
     let images = |data: &super::super::ImageDataset| -> Vec<Vec<u8>> {
         (0..data.len())
-            .map(|i| data.image(i).unwrap().to_vec())
+            .map(|i| data.image(i).unwrap().into_owned())
             .collect()
     };
     let mut all = [images(&found.train), images(&found.validation)].concat();
@@ -45,7 +45,7 @@ fn a_fifth_is_held_out_by_the_seed() {
 
 #[test]
 fn usual_constants_are_those_of_the_images() {
-    let computed = Normalization::of(&bundled().unwrap().0);
+    let computed = Normalization::of(&bundled().unwrap().0).unwrap();
     let usual = Task::FashionMnist.normalization();
     assert!((computed.mean()[0] - usual.mean()[0]).abs() < 0.01);
     assert!((computed.std()[0] - usual.std()[0]).abs() < 0.01);

@@ -54,8 +54,9 @@ fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
     }
 }
 
-/// Updates the weights `w`, their moments `m` and `v`, and may leave zeros in their gradient `g`. Elements
-/// do not depend on each other, so the result does not depend on which thread does which block.
+/// Updates the weights `w`, their moments `m` and `v`, and may leave zeros in their gradient `g`, of
+/// whose elements it returns the sum of squares. The blocks are the same for any number of threads, and
+/// so are the results.
 ///
 /// # Errors
 /// [`Error::Parameter`] for a hyperparameter that is no number of the weights' type.
@@ -65,7 +66,7 @@ pub fn update<E: Element>(
     m: &mut [E],
     v: &mut [E],
     g: &mut [E],
-) -> Result<()> {
+) -> Result<f64> {
     let [correction1, correction2] = step.bias_corrections();
     let cast = |name, value: f64| {
         E::from_f64(value)
@@ -95,16 +96,37 @@ pub fn update<E: Element>(
         (true, true, false) => update_block::<E, DECOUPLED_DECAY, false>,
         (true, true, true) => update_block::<E, DECOUPLED_DECAY, true>,
     };
-    if w.len() <= BLOCK {
+    let update = |w: &mut [E], m: &mut [E], v: &mut [E], g: &mut [E]| {
+        // The block's gradient is in the cache for the update then.
+        let squares = sum_of_squares(g);
         block(c, w, m, v, g);
-    } else {
-        w.par_chunks_mut(BLOCK)
-            .zip(m.par_chunks_mut(BLOCK))
-            .zip(v.par_chunks_mut(BLOCK))
-            .zip(g.par_chunks_mut(BLOCK))
-            .for_each(|(((w, m), v), g)| block(c, w, m, v, g));
+        squares
+    };
+    if w.len() <= BLOCK {
+        return Ok(update(w, m, v, g));
     }
-    Ok(())
+    let squares: Vec<f64> = w
+        .par_chunks_mut(BLOCK)
+        .zip(m.par_chunks_mut(BLOCK))
+        .zip(v.par_chunks_mut(BLOCK))
+        .zip(g.par_chunks_mut(BLOCK))
+        .map(|(((w, m), v), g)| update(w, m, v, g))
+        .collect();
+    Ok(squares.into_iter().sum())
+}
+
+/// In f64, in which no square of an f32 overflows.
+fn sum_of_squares<E: Element>(g: &[E]) -> f64 {
+    let mut sums = [0.0; 8];
+    let square = |x: &E| x.to_f64().map_or(f64::NAN, |x| x * x);
+    let chunks = g.chunks_exact(sums.len());
+    let rest: f64 = chunks.remainder().iter().map(square).sum();
+    for chunk in chunks {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += square(x);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
 }
 
 /// average += rate (w - average)

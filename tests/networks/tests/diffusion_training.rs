@@ -105,7 +105,7 @@ fn halves(n: usize) -> ImageDataset {
     ImageDataset::new(images.collect(), vec![0; n], shape, 1).unwrap()
 }
 
-fn loader(data: &ImageDataset, batch: usize) -> BatchLoader<'_> {
+fn loader(data: &ImageDataset, batch: usize) -> BatchLoader {
     let loader = BatchLoader::new(data, batch).unwrap().shuffle(9);
     loader.normalize(Normalization::symmetric(1)).unwrap()
 }
@@ -482,7 +482,7 @@ fn data_that_do_not_fit_and_losses_that_are_not_finite_are_errors() {
         .unwrap_err();
     assert!(matches!(
         err,
-        Error::NonFiniteLoss {
+        Error::Diverged {
             epoch: 0,
             batch: 0,
             ..

@@ -38,7 +38,7 @@ fn trainer() -> (Cpu, Trainer<Built, Cpu>) {
     (dev, Trainer::new(model, cfg).unwrap())
 }
 
-fn loader(data: &ImageDataset) -> BatchLoader<'_> {
+fn loader(data: &ImageDataset) -> BatchLoader {
     BatchLoader::new(data, 12).unwrap().shuffle(9)
 }
 
@@ -187,6 +187,137 @@ fn a_resumed_run_goes_on_bit_for_bit() {
     assert!(saved(&second) == saved(&whole));
 }
 
+/// Pauses after every batch.
+struct Stop;
+
+impl Observer for Stop {
+    fn pause(&mut self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_run_resumed_within_epochs_goes_on_bit_for_bit() {
+    // The norm has the dropout.
+    type Small = (
+        SparseConv2D<1, 16, 3, 2, 1>,
+        BatchNorm2D<16>,
+        ReLU,
+        GlobalAvgPool,
+        Linear<16, 2>,
+    );
+    let data = stripes(40);
+    let dev = Cpu::seed_from_u64(3);
+    // All that depends on the place in the run: random channels, drop rates by iteration, dropout.
+    let new = |seed| {
+        let mut model = Cpu::seed_from_u64(seed).build_module::<Small, f32>();
+        model.visit_sparse(&mut |layer| {
+            layer.backward.selection = Selection::Random {
+                seed: 7,
+                rescale: false,
+            }
+        });
+        model.set_dropout(0.2, 5).unwrap();
+        let plan: SchedulePlan = "bar,drop=0.75,period=3".parse().unwrap();
+        let trainer = Trainer::new(model, AdamConfig::adam()).unwrap();
+        trainer.with_schedule(plan).unwrap()
+    };
+    let (mut whole, mut reports) = (new(1), Vec::new());
+    for _ in 0..2 {
+        let report = whole.train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ());
+        reports.push(report.unwrap());
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (mut trainer, mut pauses) = (new(1), 0);
+    while trainer.epoch() < 2 {
+        let part = trainer.train_part::<1, 8, 8, 2>(&dev, &loader(&data), &mut Stop);
+        if let Some(report) = part.unwrap() {
+            let seconds = reports[report.epoch as usize].seconds;
+            assert_eq!(
+                EpochReport { seconds, ..report },
+                reports[report.epoch as usize]
+            );
+            continue;
+        }
+        pauses += 1;
+        assert_eq!(trainer.batches_done(), (pauses - 1) % 3 + 1);
+        trainer.save(&path, &Default::default()).unwrap();
+        // Another initialisation, so that nothing but the file can make it the same.
+        trainer = new(77);
+        trainer.resume(&path).unwrap();
+    }
+    assert_eq!(pauses, 6);
+    let bits = |trainer: &Trainer<_, _>| {
+        trainer.save(&path, &Default::default()).unwrap();
+        std::fs::read(&path).unwrap()
+    };
+    assert!(bits(&trainer) == bits(&whole));
+
+    // Of another data set: fewer batches than are done.
+    trainer
+        .train_part::<1, 8, 8, 2>(&dev, &loader(&data), &mut Stop)
+        .unwrap();
+    let few = stripes(10);
+    let err = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(&few), &mut ());
+    assert!(err.unwrap_err().to_string().contains("batches done = 1"));
+}
+
+#[test]
+fn weights_that_are_not_finite_reach_no_checkpoint() {
+    let data = stripes(40);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (dev, mut trainer) = trainer();
+    trainer.save(&path, &Default::default()).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    trainer
+        .model
+        .3
+        .weight
+        .copy_from(&[f32::INFINITY; 16 * 16 * 9]);
+    let err = trainer.save(&path, &Default::default()).unwrap_err();
+    assert!(err.to_string().contains("`3.weight`"), "{err}");
+    assert!(std::fs::read(&path).unwrap() == good);
+
+    // A gradient that overflows where the loss does not.
+    let (_, mut trainer) = self::trainer();
+    trainer.model.5.weight.copy_from(&[1e38; 32]);
+    trainer.model.5.bias.copy_from(&[3e38, -3e38]);
+    let err = train_once(&dev, &mut trainer, &data).unwrap_err();
+    assert!(matches!(err, Error::Diverged { .. }), "{err}");
+}
+
+fn train_once(
+    dev: &Cpu,
+    trainer: &mut Trainer<Built, Cpu>,
+    data: &ImageDataset,
+) -> ssprop::Result<EpochReport> {
+    trainer.train_epoch::<1, 8, 8, 2>(dev, &loader(data), &mut ())
+}
+
+#[test]
+fn the_gradient_norm_is_that_of_all_parameters() {
+    let data = stripes(12);
+    let (dev, mut trainer) = trainer();
+    // What the first step of Adam leaves in the first moments is (1 - beta1) g.
+    let report = train_once(&dev, &mut trainer, &data).unwrap();
+    let state = trainer.optimizer.state(&trainer.model).unwrap();
+    let squares: f64 = state
+        .parameters
+        .values()
+        .flat_map(|p| &p.exp_avg)
+        .map(|&m| (f64::from(m) * 10.0).powi(2))
+        .sum();
+    let norm = report.grad_norm.unwrap();
+    assert!(
+        (norm - squares.sqrt()).abs() < 1e-5 * norm,
+        "{norm} {squares}"
+    );
+    assert_eq!(report.lr, 5e-3);
+}
+
 #[test]
 fn a_checkpoint_that_does_not_say_its_epoch_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -214,10 +345,13 @@ fn a_loss_that_is_not_finite_stops_training_and_is_named() {
         .train_epoch::<1, 8, 8, 2>(&dev, &loader(&data), &mut ())
         .unwrap_err();
     assert!(
-        matches!(err, Error::NonFiniteLoss { epoch: 1, batch: 0, loss } if loss.is_nan()),
+        matches!(err, Error::Diverged { epoch: 1, batch: 0, value, .. } if value.is_nan()),
         "{err}"
     );
-    assert_eq!(err.to_string(), "epoch 1, batch 0: the loss is NaN");
+    assert_eq!(
+        err.to_string(),
+        "epoch 1, batch 0: the loss is NaN (learning rate 0.005; the first such tensor is `5.bias`)"
+    );
     assert_eq!(trainer.epoch(), epoch);
 }
 

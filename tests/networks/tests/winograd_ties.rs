@@ -47,7 +47,7 @@ fn train(seed: u64) -> Vec<[usize; 2]> {
     let (train, _) = bundled().unwrap();
     let loader = BatchLoader::new(&train, BATCH)
         .unwrap()
-        .normalize(Normalization::of(&train))
+        .normalize(Normalization::of(&train).unwrap())
         .unwrap()
         .shuffle(seed);
     let dev = Cpu::seed_from_u64(seed);
@@ -56,6 +56,7 @@ fn train(seed: u64) -> Vec<[usize; 2]> {
     let mut adam = Adam::new(&net, AdamConfig::adam()).unwrap();
     let mut steps = Vec::new();
     for batch in loader.epoch(0).take(STEPS) {
+        let batch = batch.unwrap();
         let mut pass = |winograd| {
             use_winograd(winograd);
             let x = batch.image_tensor::<1, 28, 28, f32, _>(&dev).unwrap();
@@ -84,8 +85,10 @@ fn tied_windows(winograd: bool) -> Vec<bool> {
     use_winograd(winograd);
     let (train, _) = bundled().unwrap();
     let loader = BatchLoader::new(&train, BATCH).unwrap();
-    let loader = loader.normalize(Normalization::of(&train)).unwrap();
-    let batch = loader.epoch(0).next().unwrap();
+    let loader = loader
+        .normalize(Normalization::of(&train).unwrap())
+        .unwrap();
+    let batch = loader.epoch(0).next().unwrap().unwrap();
     let dev = Cpu::seed_from_u64(0);
     let net = dev.build_module::<Net, f32>();
     let x = batch.image_tensor::<1, 28, 28, f32, _>(&dev).unwrap();
@@ -133,7 +136,7 @@ fn accuracy(seed: u64, schedule: Schedule, winograd: bool) -> f64 {
     use_winograd(winograd);
     let (train, test) = bundled().unwrap();
     let train = train.take_balanced(IMAGES);
-    let normalization = Normalization::of(&train);
+    let normalization = Normalization::of(&train).unwrap();
     let loader = |data, batch| {
         let loader = BatchLoader::new(data, batch).unwrap();
         loader.normalize(normalization.clone()).unwrap()

@@ -48,6 +48,15 @@ impl Isa {
         sets.into_iter().filter(|&set| is_here(set)).map(Self)
     }
 
+    /// Its name, as [`LIMIT`] has it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Avx512 => "avx512",
+            Set::Avx2 => "avx2",
+            Set::Portable => "portable",
+        }
+    }
+
     pub(super) fn set(self) -> Set {
         self.0
     }

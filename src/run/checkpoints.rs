@@ -1,0 +1,168 @@
+//! A run's checkpoints: the newest, the one before, and the best.
+
+use std::path::{Path, PathBuf};
+
+use dfdx::nn::TensorCollection;
+
+use super::folder::folder_of_checkpoint;
+use super::history;
+use super::record::Record;
+use super::{say, RunConfig};
+use crate::backend::Backend;
+use crate::checkpoint::{write_file, Metadata};
+use crate::diffusion::DiffusionTrainer;
+use crate::error::{Error, Result};
+use crate::train::Trainer;
+
+pub(super) const NEWEST: &str = "checkpoint.safetensors";
+pub(super) const PREVIOUS: &str = "checkpoint.previous.safetensors";
+pub(super) const BEST: &str = "best.safetensors";
+/// The key of the records in a checkpoint's metadata.
+const HISTORY: &str = "history";
+
+/// A training that can be saved and resumed.
+pub trait Resumable {
+    /// The number of epochs done.
+    fn epoch(&self) -> u64;
+
+    /// The batches done of an unfinished epoch.
+    fn batches_done(&self) -> usize;
+
+    /// Saves everything that training goes on from.
+    ///
+    /// # Errors
+    /// As [`Trainer::save`].
+    fn save(&self, path: &Path, metadata: &Metadata) -> Result<()>;
+
+    /// Goes back to what [`save`](Self::save) saved.
+    ///
+    /// # Errors
+    /// As [`Trainer::resume`]; the training is then as it was.
+    fn resume(&mut self, path: &Path) -> Result<Metadata>;
+}
+
+macro_rules! resumable {
+    ($($Trainer:ident),*) => {$(
+        impl<M: TensorCollection<f32, D>, D: Backend<f32>> Resumable for $Trainer<M, D> {
+            fn epoch(&self) -> u64 {
+                self.epoch()
+            }
+
+            fn batches_done(&self) -> usize {
+                self.batches_done()
+            }
+
+            fn save(&self, path: &Path, metadata: &Metadata) -> Result<()> {
+                self.save(path, metadata)
+            }
+
+            fn resume(&mut self, path: &Path) -> Result<Metadata> {
+                self.resume(path)
+            }
+        }
+    )*};
+}
+resumable!(Trainer, DiffusionTrainer);
+
+/// Saves a training as the newest checkpoint in a folder, where the one before stays beside it.
+pub(super) fn save<T: Resumable + ?Sized>(
+    folder: &Path,
+    training: &T,
+    config: &RunConfig,
+    records: &[Record],
+) -> Result<()> {
+    let newest = folder.join(NEWEST);
+    if newest.exists() {
+        keep_previous(&newest, &folder.join(PREVIOUS))?;
+    }
+    let mut metadata: Metadata = config
+        .all()
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    metadata.insert(HISTORY.to_owned(), history::to_csv(records));
+    training.save(&newest, &metadata)
+}
+
+/// Gives the newest checkpoint a second name, so that at every moment one of both is whole.
+fn keep_previous(newest: &Path, previous: &Path) -> Result<()> {
+    let link = previous.with_extension("link");
+    let failed = |err| Error::io(previous, "keep the checkpoint before", err);
+    match std::fs::remove_file(&link) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(failed(err)),
+        _ => {}
+    }
+    // Some file systems have no second names.
+    std::fs::hard_link(newest, &link)
+        .or_else(|_| std::fs::copy(newest, &link).map(drop))
+        .and_then(|()| std::fs::rename(&link, previous))
+        .map_err(failed)
+}
+
+/// Goes back to the checkpoint at a path (or in that folder), or if it is damaged to the one before it,
+/// and returns the records of its epochs.
+pub(super) fn resume<T: Resumable + ?Sized>(
+    path: &Path,
+    training: &mut T,
+    config: &RunConfig,
+) -> Result<Vec<Record>> {
+    let (path, previous) = files(path);
+    let (found, path) = match training.resume(&path) {
+        Ok(found) => (found, path),
+        Err(err) => match training.resume(&previous) {
+            Ok(found) => {
+                say(format_args!("{err}: going on from {}.", previous.display()));
+                (found, previous)
+            }
+            Err(_) => return Err(err),
+        },
+    };
+    let format = |what: String| Error::Format {
+        path: path.clone(),
+        what,
+    };
+    let saved = |key: &str| found.get(key).map_or("unknown", String::as_str);
+    for (key, value) in &config.fixed {
+        if saved(key) != value {
+            let what = format!(
+                "a checkpoint of another run: {key} = {}, now {value}",
+                saved(key)
+            );
+            return Err(format(what));
+        }
+    }
+    for (key, value) in &config.changeable {
+        if saved(key) != value {
+            let was = saved(key);
+            say(format_args!(
+                "Unlike in the resumed run: {key} is {value}, was {was}."
+            ));
+        }
+    }
+    found
+        .get(HISTORY)
+        .and_then(|csv| history::from_csv(csv))
+        .filter(|records| records.len() as u64 == training.epoch())
+        .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))
+}
+
+/// The checkpoint that a path means, and the one before it.
+fn files(path: &Path) -> (PathBuf, PathBuf) {
+    let previous = folder_of_checkpoint(path).join(PREVIOUS);
+    match path.is_dir() {
+        true => (path.join(NEWEST), previous),
+        false => (path.to_owned(), previous),
+    }
+}
+
+/// Copies the best checkpoint so far, which lies beside the one that is resumed.
+pub(super) fn bring_best(from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (from.join(BEST), to.join(BEST));
+    let best =
+        std::fs::read(&from).map_err(|err| Error::io(&from, "read the best checkpoint", err))?;
+    write_file(to, &best)
+}
+
+/// Makes the newest checkpoint the best one.
+pub(super) fn keep_best(folder: &Path) -> Result<()> {
+    keep_previous(&folder.join(NEWEST), &folder.join(BEST))
+}

@@ -1,0 +1,291 @@
+//! A run that is going on.
+
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use super::checkpoints::{self, Resumable, BEST, NEWEST, PREVIOUS};
+use super::energy::Energy;
+use super::folder::{folder_of_checkpoint, is_same, Claim};
+use super::record::Record;
+use super::{curves, history, results, say, signals, tensorboard};
+use super::{Progress, RunConfig, RunOptions};
+use crate::checkpoint::write_file;
+use crate::error::{Error, Result};
+use crate::train::{BatchReport, EpochReport, Observer};
+
+const METRICS: &str = "metrics.csv";
+const CURVES: &str = "curves.svg";
+/// By which an earlier run's folder is known.
+const RESULTS: [&str; 5] = [NEWEST, PREVIOUS, BEST, METRICS, CURVES];
+
+/// A run in its folder. See [the module](super).
+#[derive(Debug)]
+pub struct Run {
+    claim: Claim,
+    config: RunConfig,
+    options: RunOptions,
+    records: Vec<Record>,
+    progress: Progress,
+    energy: Energy,
+    start: Instant,
+    last_save: Instant,
+    events: PathBuf,
+    epochs: u64,
+}
+
+impl Run {
+    /// Begins a run: claims its folder, [`RunOptions::out`] or the first free one of `base`, `base`-2,
+    /// ..., and listens to signals.
+    ///
+    /// # Errors
+    /// As [`Claim::new`].
+    pub fn start(base: impl AsRef<Path>, options: RunOptions, config: RunConfig) -> Result<Self> {
+        let claim = Claim::new(base.as_ref(), &options, &RESULTS)?;
+        let folder = claim.path();
+        say(format_args!("Results go to {}.", folder.display()));
+        remove_events(folder)?;
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since_1970.map_or(0, |time| time.as_secs());
+        let events = folder.join(format!("{}{seconds}", tensorboard::PREFIX));
+        write_file(folder.join("config.json"), describe(&config).as_bytes())?;
+        signals::listen();
+        let now = Instant::now();
+        Ok(Self {
+            claim,
+            config,
+            options,
+            records: Vec::new(),
+            progress: Progress::new(0),
+            energy: Energy::new(),
+            start: now,
+            last_save: now,
+            events,
+            epochs: 0,
+        })
+    }
+
+    /// The run's folder.
+    pub fn folder(&self) -> &Path {
+        self.claim.path()
+    }
+
+    /// The records of its epochs, those of before it was resumed too.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// The progress on the terminal.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Goes back to the checkpoint of [`RunOptions::resume`], if there is one: whether it did. Where that
+    /// is damaged it goes back to the one before, and says so.
+    ///
+    /// # Errors
+    /// As [`Resumable::resume`]; [`Error::Format`] if it is a checkpoint of another run.
+    pub fn resume<T: Resumable + ?Sized>(&mut self, training: &mut T) -> Result<bool> {
+        let Some(path) = self.options.resume.clone() else {
+            return Ok(false);
+        };
+        self.records = checkpoints::resume(&path, training, &self.config)?;
+        let from = folder_of_checkpoint(&path);
+        if self.config.best.is_some() && !self.records.is_empty() && !is_same(&from, self.folder())
+        {
+            checkpoints::bring_best(&from, self.folder())?;
+        }
+        Ok(true)
+    }
+
+    /// Trains the next epoch, if fewer than `epochs` are done, by calls of `part`
+    /// ([`train_part`](crate::train::Trainer::train_part)), and saves between them as
+    /// [`RunOptions::save_every`] says.
+    ///
+    /// # Errors
+    /// Those of `part`; [`Error::Interrupted`] after SIGINT or SIGTERM, once the run is saved.
+    pub fn train<T: Resumable + ?Sized>(
+        &mut self,
+        training: &mut T,
+        epochs: u64,
+        mut part: impl FnMut(&mut T, &mut dyn Observer) -> Result<Option<EpochReport>>,
+    ) -> Result<Option<EpochReport>> {
+        self.epochs = epochs;
+        self.progress.set_epochs(epochs);
+        if training.epoch() >= epochs {
+            return Ok(None);
+        }
+        loop {
+            let due = self.options.save_every.map(|every| self.last_save + every);
+            let mut watch = Watch {
+                progress: &mut self.progress,
+                due,
+            };
+            if let Some(report) = part(training, &mut watch)? {
+                return Ok(Some(report));
+            }
+            self.save(training)?;
+            self.end_if_interrupted(training)?;
+        }
+    }
+
+    /// Takes down an epoch and what was `measured` after it, by name: writes the metrics and the curves,
+    /// then the checkpoint, and prints a line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be written; [`Error::Interrupted`] after SIGINT or SIGTERM.
+    pub fn record<T: Resumable + ?Sized>(
+        &mut self,
+        training: &T,
+        report: &EpochReport,
+        measured: &[(&str, f64)],
+    ) -> Result<()> {
+        let mut record = Record::new(report, measured);
+        record.0.extend(
+            self.energy
+                .used()
+                .map(|joules| ("joules".to_owned(), joules)),
+        );
+        let is_best = self.config.best.is_some_and(|name| {
+            let value = |r: &Record| r.get(name).unwrap_or(f64::NEG_INFINITY);
+            self.records.iter().all(|r| value(r) < value(&record))
+        });
+        let line = results::line(&record, self.epochs);
+        self.records.push(record);
+        let mark = if is_best { ", the best" } else { "" };
+        self.progress.line(&format!("{line}{mark}"));
+        self.progress.say("saving");
+        self.write_results()?;
+        self.save(training)?;
+        if is_best {
+            checkpoints::keep_best(self.folder())?;
+        }
+        self.end_if_interrupted(training)
+    }
+
+    /// The end: writes metrics and curves once more (those of a run that was resumed at its end too), and
+    /// returns the table of the epochs.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be written.
+    pub fn finish(&self) -> Result<String> {
+        self.progress.finish();
+        self.write_results()?;
+        Ok(results::table(&self.records))
+    }
+
+    /// What sparse epochs saved, beside `dense_flops`, what all backward passes would have cost dense.
+    pub fn savings(&self, dense_flops: f64) -> String {
+        results::savings(&self.records, Some(dense_flops))
+    }
+
+    /// Where the results are, and how long the run took since it was started or resumed.
+    pub fn written(&self) -> String {
+        let best = self.config.best.map_or("", |_| ", best.safetensors");
+        format!(
+            "Written to {}: curves.svg, metrics.csv, checkpoint.safetensors{best}. {:.0} s in all.",
+            self.folder().display(),
+            self.start.elapsed().as_secs_f64(),
+        )
+    }
+
+    /// The checkpoint of the best epoch.
+    pub fn best(&self) -> PathBuf {
+        self.folder().join(BEST)
+    }
+
+    fn save<T: Resumable + ?Sized>(&mut self, training: &T) -> Result<()> {
+        checkpoints::save(self.folder(), training, &self.config, &self.records)?;
+        self.last_save = Instant::now();
+        Ok(())
+    }
+
+    fn end_if_interrupted<T: Resumable + ?Sized>(&self, training: &T) -> Result<()> {
+        let Some(signal) = signals::came() else {
+            return Ok(());
+        };
+        // A run that is done needs no more.
+        if training.epoch() >= self.epochs {
+            return Ok(());
+        }
+        self.progress.finish();
+        Err(Error::Interrupted {
+            signal,
+            epoch: training.epoch(),
+            batch: training.batches_done(),
+            path: self.folder().join(NEWEST),
+        })
+    }
+
+    fn write_results(&self) -> Result<()> {
+        let (folder, records) = (self.folder(), &self.records);
+        write_file(folder.join(METRICS), history::to_csv(records).as_bytes())?;
+        write_file(
+            folder.join("metrics.jsonl"),
+            history::to_jsonl(records).as_bytes(),
+        )?;
+        write_file(
+            folder.join(CURVES),
+            curves::svg(&self.config.title, records).as_bytes(),
+        )?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0.0, |time| time.as_secs_f64());
+        write_file(&self.events, &tensorboard::event_file(records, now))
+    }
+}
+
+/// Removes the event files of before, whose records are written again: TensorBoard reads all of a folder.
+fn remove_events(folder: &Path) -> Result<()> {
+    let failed = |err| Error::io(folder, "look for event files in", err);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(tensorboard::PREFIX)
+        {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|err| Error::io(&path, "remove", err))?;
+        }
+    }
+    Ok(())
+}
+
+/// The configuration, versions and the machine, as JSON.
+fn describe(config: &RunConfig) -> String {
+    let values: serde_json::Map<String, serde_json::Value> = config
+        .all()
+        .map(|(key, value)| (key.clone(), value.clone().into()))
+        .collect();
+    let json = serde_json::json!({
+        "title": config.title,
+        "configuration": values,
+        "ssprop": env!("CARGO_PKG_VERSION"),
+        "machine": {
+            "system": std::env::consts::OS,
+            "architecture": std::env::consts::ARCH,
+            "instructions": crate::kernels::cpu::simd::Isa::detect().name(),
+            "threads": rayon::current_num_threads(),
+        },
+    });
+    format!("{json:#}\n")
+}
+
+/// The progress, and a pause where the run is to be saved.
+struct Watch<'a> {
+    progress: &'a mut Progress,
+    due: Option<Instant>,
+}
+
+impl Observer for Watch<'_> {
+    fn batch(&mut self, report: &BatchReport) {
+        self.progress.batch(report);
+    }
+
+    fn epoch(&mut self, report: &EpochReport) {
+        self.progress.epoch(report);
+    }
+
+    fn pause(&mut self) -> bool {
+        signals::came().is_some() || self.due.is_some_and(|due| Instant::now() >= due)
+    }
+}
