@@ -13,6 +13,9 @@ const SPIN_TIME: Duration = Duration::from_millis(5);
 /// The longest that it sleeps between looks after that: a tenth of the time that it has been idle, so
 /// that a waiting program costs next to nothing.
 const MAX_SLEEP: Duration = Duration::from_millis(10);
+/// Room for a program's arrays (`tensor.array()` of a batch, with the copies that a call makes of it).
+/// A thread's own would be 2 MiB, the main thread's are 8. Only what is used takes memory.
+const STACK: usize = 64 << 20;
 
 /// Runs `f` on a pool of `threads` threads (one a core if `None`, or as many as the environment
 /// variable `RAYON_NUM_THREADS` says), and returns what it returns.
@@ -45,6 +48,7 @@ pub fn on_threads<R: Send>(threads: Option<usize>, f: impl FnOnce() -> R + Send)
     // 0 is rayon's word for its default.
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))
+        .stack_size(STACK)
         .build()
         .map_err(Error::device)?;
     Ok(pool.install(|| {

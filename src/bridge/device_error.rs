@@ -2,13 +2,12 @@
 
 use dfdx::tensor::CpuError;
 
-use crate::error::Error;
+use crate::error::{carried, Error};
 
 /// Devices whose error type can carry ours, so that our layers fit into dfdx's tuples, where every
 /// layer has the device's error type.
 ///
-/// The message is lost on the way: dfdx's errors have no room for it. Call a layer's own
-/// `try_apply` (or a model's forward) to get the whole [`Error`].
+/// dfdx's errors have no room for a message; [`Error::from`] finds it again.
 pub trait DeviceError: dfdx::tensor::HasErr {
     /// The device's nearest error.
     fn device_error(err: Error) -> Self::Err;
@@ -20,7 +19,10 @@ impl DeviceError for dfdx::tensor::Cpu {
             Error::Device(message) if message == CpuError::OutOfMemory.to_string() => {
                 CpuError::OutOfMemory
             }
-            _ => CpuError::WrongNumElements,
+            err => {
+                carried::keep(err);
+                CpuError::WrongNumElements
+            }
         }
     }
 }

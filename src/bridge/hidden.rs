@@ -2,15 +2,16 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{Gradients, HasErr, NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
-use dfdx::tensor_ops::{Device, ReshapeTo};
+use dfdx::tensor::{Gradients, HasErr, Merge, NoneTape, PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor_ops::Device;
 
 use super::buffer::Buffer;
+use super::contiguous::contiguous;
 use super::device_error::DeviceError;
 use super::grad::{Accumulate, GradSlot, GradTarget};
 use super::pool::Pooling;
 use super::pooled_tensor::PooledTensor;
-use crate::error::{Error, Result};
+use crate::error::{carried, Result};
 
 /// A tensor and the way of its gradient: in a slot, or if it is one of dfdx's through `Gradients`.
 ///
@@ -100,16 +101,30 @@ where
     ///
     /// # Errors
     /// [`Error::Device`] if memory runs out.
-    pub fn split(self) -> Result<(Input<S, E, D>, T)> {
+    pub fn split(mut self) -> Result<(Input<S, E, D>, T)> {
+        let tape = std::mem::take(&mut self.tape);
+        self.split_onto(tape)
+    }
+
+    /// [`split`](Self::split) of an operation's second input, whose tape goes onto the first one's
+    /// `tape`. (It may have none of its own, and still get a gradient.)
+    ///
+    /// # Errors
+    /// As there.
+    pub fn split_onto<To>(self, tape: To) -> Result<(Input<S, E, D>, To)>
+    where
+        To: Tape<E, D> + Merge<T>,
+    {
+        carried::forget();
+        let tape = tape.merge(self.tape);
         let inside = self.inside;
         let (tensor, grad, tape) = match self.slot {
             // An operation's output is contiguous.
-            Some(slot) => (self.tensor, GradTarget::Slot(slot), self.tape),
+            Some(slot) => (self.tensor, GradTarget::Slot(slot), tape),
             None => {
                 // On the tape: the gradient of a copy is passed on.
-                let tensor = self.tensor.into_tensor()?.put_tape(self.tape);
-                let tensor = tensor.try_contiguous().map_err(Error::device)?;
-                let (tensor, tape) = tensor.split_tape();
+                let tensor = self.tensor.into_tensor()?;
+                let (tensor, tape) = contiguous(&tensor, tape)?;
                 let grad = GradTarget::of(&tensor);
                 (PooledTensor::from_dfdx(tensor), grad, tape)
             }

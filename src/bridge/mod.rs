@@ -4,10 +4,11 @@
 //! freed tensor away, and cannot say whether a gradient has just been made. So: [`view`] and
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
-//! backward hook to that of the operation before it ([`grad`]). [`upload`] makes tensors of values.
+//! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies views. [`upload`] makes tensors of values.
 //! [`tensors`] walks through a module's tensors. `cuda` has the same for CUDA devices.
 
 pub mod buffer;
+mod contiguous;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device_error;
@@ -22,6 +23,7 @@ pub mod view;
 
 pub use crate::kernels::args::Fill;
 pub use buffer::Buffer;
+pub use contiguous::{contiguous, contiguous_option};
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_device;
 pub use device_error::DeviceError;
@@ -29,5 +31,5 @@ pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};
 pub use pool::{free_buffers, Pooling};
 pub use pooled_tensor::PooledTensor;
-pub use upload::upload;
+pub use upload::{upload, values};
 pub use view::{View, ViewMut, Views};

@@ -15,6 +15,7 @@ use dfdx::tensor::{Gradients, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use num_traits::NumCast;
 
+use super::upload::values;
 use super::view::{View, ViewMut, Views};
 use crate::error::{Error, Result};
 
@@ -90,7 +91,7 @@ impl<S: Shape, E: Dtype, D: Device<E> + Views<E>> AnyTensor<E, D> for Tensor<S, 
     }
 
     fn elements(&self) -> Vec<E> {
-        self.as_vec()
+        values(self)
     }
 
     fn view(&self, op: &'static str) -> Result<View<'_, E, D>> {

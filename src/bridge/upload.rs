@@ -1,8 +1,8 @@
-//! Host values to a tensor.
+//! Host values to a tensor, and a tensor's values to the host.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::Shape;
-use dfdx::tensor::{CopySlice, Tensor, ZerosTensor};
+use dfdx::shapes::{HasShape, Shape};
+use dfdx::tensor::{CopySlice, Storage, Tensor, ZerosTensor};
 
 use crate::error::{Error, Result};
 
@@ -27,4 +27,12 @@ pub fn upload<S: Shape, E: Dtype, D: ZerosTensor<E> + CopySlice<E>>(
         tensor.copy_from(values);
     }
     Ok(tensor)
+}
+
+/// A tensor's values in row-major order. (dfdx's `as_vec` looks at the first of none in an empty one.)
+pub fn values<S: Shape, E: Dtype, D: Storage<E>, T>(tensor: &Tensor<S, E, D, T>) -> Vec<E> {
+    match tensor.shape().num_elements() {
+        0 => Vec::new(),
+        _ => tensor.as_vec(),
+    }
 }

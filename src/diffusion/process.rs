@@ -1,13 +1,13 @@
 //! The process that turns images into noise, and the coefficients of its reversal.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::Tensor;
 use dfdx::tensor_ops::Device;
 use num_traits::Float;
 
 use super::{BetaSchedule, Parameterization};
-use crate::bridge::upload;
+use crate::bridge::{upload, values};
 use crate::error::{Error, Result};
 
 /// (B, C, H, W)
@@ -349,16 +349,6 @@ impl Diffusion {
             combine_slices(real(a)?, x, real(b)?, y);
         }
         upload(x.device(), *x.shape(), &x_values)
-    }
-}
-
-/// The elements, of which there may be none (dfdx's `as_vec` panics then).
-fn values<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype, D: Device<E>>(
-    x: &Images<B, C, H, W, E, D>,
-) -> Vec<E> {
-    match x.shape().num_elements() {
-        0 => Vec::new(),
-        _ => x.as_vec(),
     }
 }
 

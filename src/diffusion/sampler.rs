@@ -8,7 +8,7 @@ use super::model::Denoiser;
 use super::noise::{fill_normal, Draw};
 use super::process::{combine_slices, Diffusion};
 use crate::backend::Backend;
-use crate::bridge::upload;
+use crate::bridge::{upload, values};
 use crate::error::{Error, Result};
 use crate::train::Images;
 
@@ -229,7 +229,7 @@ where
     let x_t: Images<C, H, W, D, _> = upload(dev, (images, Const, Const, Const), x)?;
     let t: Tensor<(usize,), f32, D> = upload(dev, (images,), &vec![t as f32; images])?;
     let output = model.try_forward((x_t, t)).map_err(Into::<Error>::into)?;
-    let output = output.as_vec();
+    let output = values(&output);
     if output.len() != x.len() {
         let what = "elements of the network's output";
         return Err(Error::shape("sample", what, x.len(), output.len()));

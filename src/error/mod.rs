@@ -1,5 +1,6 @@
 //! The errors of this crate.
 
+pub(crate) mod carried;
 mod data;
 
 use std::fmt::{Debug, Display};
@@ -241,6 +242,9 @@ fn some_of(names: &[String]) -> String {
     }
 }
 
+/// The device's error that stands for one of ours.
+const STAND_IN: &str = "WrongNumElements";
+
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -278,9 +282,14 @@ impl Error {
         }
     }
 
-    /// Wraps an error of a dfdx device.
+    /// Wraps an error of a dfdx device. If it stands for one of ours, which a layer in a tuple of
+    /// dfdx's has just returned on this thread, it is that one.
     pub fn device(err: impl Display) -> Self {
-        Self::Device(err.to_string())
+        let text = err.to_string();
+        match text.contains(STAND_IN) {
+            true => carried::take().unwrap_or(Self::Device(text)),
+            false => Self::Device(text),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use dfdx::tensor::NoneTape;
 
 use super::statistics::FeatureStatistics;
 use crate::backend::Backend;
+use crate::bridge::values;
 use crate::data::{BatchLoader, ImageShape};
 use crate::error::{Error, Result};
 use crate::models::{modules, Halves};
@@ -39,7 +40,7 @@ where
     const DIM: usize = Self::FEATURES;
 
     fn extract(&self, images: Images<C, H, W, D, NoneTape>) -> Result<Vec<f32>> {
-        Ok(self.features(images)?.as_vec())
+        Ok(values(&self.features(images)?))
     }
 }
 

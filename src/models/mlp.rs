@@ -13,6 +13,7 @@ use rand_distr::uniform::SampleUniform;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::models::classify::classify;
 use crate::models::module::network;
 use crate::nn::modules::{Flatten, SparseLinear};
 use crate::nn::{
@@ -103,7 +104,7 @@ impl<
             x = relu_hidden(layer.apply_hidden(x)?)?;
         }
         let x = x.into_tensor()?;
-        self.linear.try_forward(x).map_err(Error::device)
+        classify(&self.linear, x)
     }
 }
 

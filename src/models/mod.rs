@@ -1,5 +1,6 @@
 //! Networks as types: named structs whose tensors have the names that PyTorch's have.
 
+mod classify;
 mod cnn;
 mod forward;
 mod mlp;

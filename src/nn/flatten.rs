@@ -2,8 +2,8 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{Module, NonMutableModule, ZeroSizedModule};
-use dfdx::shapes::{Const, Dim, HasShape};
-use dfdx::tensor::{Tape, Tensor};
+use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::tensor::{PutTape, SplitTape, Tape, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
 use super::plain_layer::plain_layer;
@@ -51,8 +51,16 @@ impl<
                 "the features are the image's elements: N = C H W"
             )
         }
-        let batch = x.shape().0;
-        x.try_reshape_like(&(batch, Const))
+        let shape = (x.shape().0, Const);
+        if shape.num_elements() > 0 {
+            return x.try_reshape_like(&shape);
+        }
+        // dfdx's copy looks at the first element.
+        let y = x.device().try_zeros_like(&shape)?;
+        let (x, mut tape) = x.split_tape();
+        let ghost = x.ghost();
+        tape.add_backward_op(move |grads| grads.get_or_alloc_mut(&ghost).map(drop));
+        Ok(y.put_tape(tape))
     }
 }
 

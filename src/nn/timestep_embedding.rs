@@ -5,7 +5,7 @@ use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::Tensor;
 use dfdx::tensor_ops::Device;
 
-use crate::bridge::upload;
+use crate::bridge::{upload, values};
 use crate::error::Result;
 
 /// The longest wavelength over 2 pi.
@@ -33,7 +33,7 @@ pub fn timestep_embedding<const DIM: usize, B: Dim, E: Dtype, D: Device<E>>(
 ) -> Result<Tensor<(B, Const<DIM>), E, D>> {
     let half = DIM / 2;
     let mut elements = Vec::with_capacity(timesteps.shape().0.size() * DIM);
-    for t in timesteps.as_vec() {
+    for t in values(timesteps) {
         let t = t.to_f64().unwrap_or(f64::NAN);
         let angle = |i: usize| t * MAX_PERIOD.powf(-(i as f64) / half as f64);
         let row = (0..half).map(|i| angle(i).cos());

@@ -50,24 +50,20 @@ where
         return Err(Error::shape("add_relu", "terms", a.shape(), b.shape()));
     }
     let (a, tape) = a.split()?;
-    let (b, other) = b.split()?;
+    let (b, tape) = b.split_onto(tape)?;
     let mut y = a.output(*a.tensor.shape())?;
     timed("sum and ReLU, forward", || {
         D::add_relu_forward(a.tensor.view()?, b.tensor.view()?, y.view_mut()?)
     })?;
     let (dev, kept) = (a.tensor.device().clone(), y.clone());
     let terms = [a.grad, b.grad];
-    Ok(Hidden::recorded(
-        y,
-        tape.merge(other),
-        move |mut dy, grads| {
-            timed("sum and ReLU, backward", || {
-                let y = kept.view().map_err(D::device_error)?;
-                D::add_relu_backward(y, dy.view_mut()).map_err(D::device_error)?;
-                give_to_both(&dev, grads, terms, dy)
-            })
-        },
-    ))
+    Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
+        timed("sum and ReLU, backward", || {
+            let y = kept.view().map_err(D::device_error)?;
+            D::add_relu_backward(y, dy.view_mut()).map_err(D::device_error)?;
+            give_to_both(&dev, grads, terms, dy)
+        })
+    }))
 }
 
 #[cfg(test)]

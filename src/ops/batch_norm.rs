@@ -2,10 +2,10 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Dim, HasShape, Shape};
-use dfdx::tensor::{Merge, Storage, Tape, Tensor};
+use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, Fill, GradTarget, Hidden, Input, PooledTensor, ViewMut};
+use crate::bridge::{contiguous, Buffer, Fill, GradTarget, Hidden, Input, PooledTensor, ViewMut};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
 use crate::kernels::args::batch_norm::Statistics;
@@ -123,8 +123,8 @@ where
     R: Tape<E, D>,
 {
     let (x, tape) = x.split()?;
-    let (residual, other) = residual.split()?;
-    apply(x, Some(residual), tape.merge(other), weight, bias, mode, op)
+    let (residual, tape) = residual.split_onto(tape)?;
+    apply(x, Some(residual), tape, weight, bias, mode, op)
 }
 
 fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
@@ -145,6 +145,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     };
 
     let dev = x.tensor.device().clone();
+    let (weight, tape) = contiguous(weight, tape)?;
+    let (bias, tape) = contiguous(bias, tape)?;
     let mut y = x.output(shape)?;
     let mut batch_mean = PooledTensor::take(&dev, (c,))?;
     let mut inv_std = PooledTensor::take(&dev, (c,))?;
@@ -152,12 +154,15 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let input = kernel::Input {
         x: x.tensor.view()?,
         residual: residual.as_ref().map(|r| r.tensor.view()).transpose()?,
-        weight: D::view(OP, weight)?,
-        bias: D::view(OP, bias)?,
+        weight: D::view(OP, &weight)?,
+        bias: D::view(OP, &bias)?,
     };
     let (to, saved_inv_std) = (y.view_mut()?, inv_std.view_mut()?);
     let (statistics, mean) = match mode {
         Mode::Train { mean, var } => {
+            for running in [&mut *mean, &mut *var] {
+                *running = contiguous(running, NoneTape)?.0;
+            }
             let running = [D::view_mut(OP, mean)?, D::view_mut(OP, var)?];
             let saved = [batch_mean.view_mut()?, saved_inv_std];
             timed("batch norm, forward", || {
@@ -166,18 +171,19 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             (Statistics::Batch, batch_mean)
         }
         Mode::Eval { mean, var } => {
-            let running = [D::view(OP, mean)?, D::view(OP, var)?];
+            let (mean, NoneTape) = contiguous(mean, NoneTape)?;
+            let (var, NoneTape) = contiguous(var, NoneTape)?;
+            let running = [D::view(OP, &mean)?, D::view(OP, &var)?];
             timed("batch norm, forward", || {
                 D::batch_norm2d_eval(&op, dims, input, running, to, saved_inv_std)
             })?;
-            (Statistics::Running, PooledTensor::from_dfdx(mean.clone()))
+            (Statistics::Running, PooledTensor::from_dfdx(mean))
         }
     };
 
     // Only the residual's gradient is needed, not its elements.
     let residual = residual.map(|residual| residual.grad);
     let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
-    let (weight, bias) = (weight.clone(), bias.clone());
     Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);

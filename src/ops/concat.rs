@@ -83,7 +83,7 @@ where
     let whole = OUT * plane;
     let parts = [0..A * plane, A * plane..whole].map(|range| Part { whole, range });
     let (a, tape) = a.split()?;
-    let (b, other) = b.split()?;
+    let (b, tape) = b.split_onto(tape)?;
     let dev = a.tensor.device().clone();
     let mut y = a.output((batch, Const, h, w))?;
     timed("concatenation, forward", || {
@@ -95,7 +95,7 @@ where
         b.tensor.shape().num_elements(),
     ];
     let inputs = [a.grad, b.grad];
-    Ok(Hidden::recorded(y, tape.merge(other), move |dy, grads| {
+    Ok(Hidden::recorded(y, tape, move |dy, grads| {
         for ((part, len), dx_to) in parts.iter().zip(lens).zip(inputs) {
             dx_to.write(&dev, grads, len, |dx, fill| {
                 timed("concatenation, backward", || {

@@ -24,7 +24,7 @@ pub use gradient::BackwardGradient;
 pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, GradSlot, Hidden};
+use crate::bridge::{contiguous, contiguous_option, Buffer, GradSlot, Hidden};
 use crate::error::{Error, Result};
 use crate::profile::timed;
 use crate::shape::ConvDim;
@@ -268,19 +268,20 @@ where
     F: FnOnce(&D, Buffer<E, D>, Option<Vec<f64>>) -> Result<BackwardGradient<N, E, D>> + 'static,
 {
     let (x, tape) = x.split()?;
+    let (weight, tape) = contiguous(weight, tape)?;
+    let (bias, tape) = contiguous_option(bias, tape)?;
     let dev = x.tensor.device().clone();
     let mut y = x.output(y)?;
     // (B, C_in, H, W) * (C_out, C_in / groups, K, K) + (C_out) -> (B, C_out, H_out, W_out)
     timed("convolution, forward", || {
-        let bias = bias.map(|bias| D::view(OP, bias)).transpose()?;
-        let (x, weight) = (x.tensor.view()?, D::view(OP, weight)?);
+        let bias = bias.as_ref().map(|b| D::view(OP, b)).transpose()?;
+        let (x, weight) = (x.tensor.view()?, D::view(OP, &weight)?);
         D::conv2d_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
     let slot = GradSlot::new(setup.wants_importance);
     let importance = slot.clone();
     let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
-    let weight = weight.clone();
     Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
         let known = importance.take_importance();
         let dy = timed("convolution, choice of channels", || {

@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{Buffer, GradTarget, Hidden, Input, PooledTensor};
+use crate::bridge::{contiguous, Buffer, GradTarget, Hidden, Input, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -153,13 +153,12 @@ where
         )
     };
     let (x, tape) = x.split()?;
-    let (shift, other) = shift.split()?;
+    let (shift, tape) = shift.split_onto(tape)?;
     let (expected, found) = (*x.tensor.shape(), *shift.tensor.shape());
     if found.0 != expected.0 {
         let expected = (expected.0, expected.1);
         return Err(Error::shape("group_norm", "shift", expected, found));
     }
-    let tape = tape.merge(other);
     apply(G, x, Some(shift), tape, weight, bias, op)
 }
 
@@ -184,7 +183,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let mut y = x.output(shape)?;
     let mut mean = PooledTensor::take(&dev, (dims.batch, groups))?;
     let mut inv_std = PooledTensor::take(&dev, (dims.batch, groups))?;
-    let (weight, bias) = (weight.clone(), bias.clone());
+    let (weight, tape) = contiguous(weight, tape)?;
+    let (bias, tape) = contiguous(bias, tape)?;
     let input = kernel::Input {
         x: x.tensor.view()?,
         shift: shift

@@ -13,7 +13,7 @@ use dfdx::tensor::{Tape, Tensor};
 pub use crate::ops::Backward;
 
 use crate::backend::Backend;
-use crate::bridge::Hidden;
+use crate::bridge::{contiguous, contiguous_option, Hidden};
 use crate::error::Result;
 use crate::kernels::args::linear::LinearShape;
 use crate::ops::conv2d::BackwardGradient;
@@ -86,17 +86,18 @@ pub(crate) fn linear_hidden<
         ..backward
     };
     let (x, tape) = x.split()?;
+    let (weight, tape) = contiguous(weight, tape)?;
+    let (bias, tape) = contiguous_option(bias, tape)?;
     let mut y = x.output((b, Const))?;
     let dev = x.tensor.device().clone();
     // (B, I) x (I, O) + (O) -> (B, O)
     timed("linear, forward", || {
-        let bias = bias.map(|bias| D::view(OP, bias)).transpose()?;
-        let (x, weight) = (x.tensor.view()?, D::view(OP, weight)?);
+        let bias = bias.as_ref().map(|b| D::view(OP, b)).transpose()?;
+        let (x, weight) = (x.tensor.view()?, D::view(OP, &weight)?);
         D::linear_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
     let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
-    let weight = weight.clone();
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
             .map_err(D::device_error)?;

@@ -31,6 +31,11 @@ where
         return Err(Error::parameter("padding", P, "at most half of the kernel"));
     }
     let shape = (b, c, h.conv()?, w.conv()?);
+    // With padding a window fits into an image of no pixels.
+    if h.size() * w.size() == 0 {
+        let found = (h.size(), w.size());
+        return Err(Error::shape("pool2d", "image (H, W)", "not empty", found));
+    }
     let op = Pool2DOp {
         kernel: K,
         stride: S,

@@ -20,6 +20,7 @@ use super::sizes::Halves;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::models::classify::classify;
 use crate::nn::modules::MaxPool2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
@@ -106,7 +107,7 @@ forward!(
     ],
     |this, x, conv, norm, norm_add, next| {
         let x = features!(this, x, next);
-        this.linear.try_forward(x).map_err(Error::device)
+        classify(&this.linear, x)
     }
 );
 

@@ -13,6 +13,7 @@ use super::bottleneck::{Bottleneck, ProjectionBottleneck};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::models::classify::classify;
 use crate::models::forward::{forward, Images};
 use crate::models::module::network;
 use crate::models::sizes::Down;
@@ -91,7 +92,7 @@ macro_rules! resnet {
                 let x = next!(this.layer3, x);
                 let x = next!(this.layer4, x);
                 let x = global_avg_pool2d_hidden(x)?.into_tensor()?;
-                this.linear.try_forward(x).map_err(Error::device)
+                classify(&this.linear, x)
             }
         );
     };
