@@ -444,6 +444,30 @@ fn a_scan_that_is_cut_off_before_an_end_marker_is_found() {
 }
 
 #[test]
+fn changed_bytes_of_a_jpeg_do_no_harm() {
+    let mut errors = 0;
+    for (name, jpeg, _) in jpegs() {
+        for at in 0..jpeg.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = jpeg.clone();
+                bytes[at] ^= mask;
+                let mut pixels = Vec::new();
+                match decode(&mut bytes, &mut pixels) {
+                    Ok(found) => {
+                        let len = found.width * found.height * found.channels;
+                        assert_eq!(found.pixels.len(), len, "{name}");
+                    }
+                    Err(_) => errors += 1,
+                }
+                // As much memory as the bytes can fill.
+                assert!(pixels.len() <= 3 * 512 * (jpeg.len() + 64), "{name}: {at}");
+            }
+        }
+    }
+    assert!(errors > 1000, "{errors}");
+}
+
+#[test]
 fn celeba_from_a_csv_and_from_zips() {
     let path = case("celeba_csv");
     let found = celeba(&path, Limits::default()).unwrap();
