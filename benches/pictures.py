@@ -25,7 +25,7 @@ def canvas(np, side=2048):
     planes = []
     for _ in range(3):
         noise = np.fft.rfft2(rng.standard_normal((side, side)))
-        plane = np.fft.irfft2(noise / f**1.2, (side, side))
+        plane = np.fft.irfft2(noise / f**1.5, (side, side))
         planes.append(plane / plane.std())
     grey = planes[0]
     rgb = np.stack([grey + 0.3 * p for p in planes], 2) * 55 + 120

@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     Ok(outcome)
 }
 
-fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
+pub fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
     let loader = BatchLoader::new(data, args.batch_size())?;
     let loader = loader.normalize(args.task.normalization())?;
     Ok(loader.skip_damaged(args.skip_damaged))

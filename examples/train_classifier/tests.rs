@@ -3,8 +3,9 @@ use ssprop::prelude::*;
 use ssprop::run::Record;
 
 use crate::args::Args;
-use crate::networks::{check, Model};
-use crate::run::{run, Outcome};
+use crate::data::{self, LeftOut};
+use crate::networks::{check, Images, Model};
+use crate::run::{loader, run, Outcome};
 
 fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
     Args::try_parse_from(["train_classifier"].iter().chain(flags))
@@ -18,6 +19,7 @@ fn error(flags: &[&str]) -> String {
     };
     let together = args.model().and_then(|model| check(args.task, model));
     let together = together.and_then(|()| args.settings().map(|_| ()));
+    let together = together.and_then(|()| args.images().map(|_| ()));
     together.expect_err(&format!("{flags:?}")).to_string()
 }
 
@@ -48,6 +50,9 @@ fn values_out_of_range_are_named_with_their_flags() {
         ("--mode", "sparse", "dense, ssprop"),
         ("--schedule", "zigzag", "dense, paper, constant"),
         ("--warm-up", "-1", "invalid digit"),
+        ("--size", "48", "32, 64 or 224"),
+        ("--augment", "turn", "crop=PIXELS, flip"),
+        ("--augment", "resized-crop=2", "at most 1"),
     ] {
         let text = error(&[&format!("{flag}={value}")]);
         for part in [flag, value, range] {
@@ -100,6 +105,12 @@ fn flags_that_do_not_go_together_are_named_with_their_values() {
             "--curve linear",
         ),
         ("--rescale", "--rescale = true", "--selection random"),
+        ("--size=64", "--size = 64", "--task folder"),
+        (
+            "--task=folder --model=cnn",
+            "--model = cnn",
+            "resnet18 with --task folder",
+        ),
         (
             "--selection=adaptive --keep-share=0.9 --selection-seed=3",
             "--selection-seed = 3",
@@ -223,6 +234,59 @@ fn the_papers_hyperparameters_are_the_defaults() {
         check(ssprop::data::Task::ImageNet, Model::ResNet50).ok(),
         Some(())
     );
+}
+
+#[test]
+fn pictures_of_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().display().to_string();
+    let args = |more: &[&str]| {
+        let flags = ["--task=folder", "--skip-damaged", "--data", &data];
+        parse(&[&flags, more].concat()).unwrap()
+    };
+    // No classes yet.
+    let e = args(&[]).images().unwrap_err().to_string();
+    assert!(e.contains(&data) && e.contains("class"), "{e}");
+    for i in 0..10u8 {
+        for class in ["cat", "dog"] {
+            std::fs::create_dir_all(dir.path().join(class)).unwrap();
+            let picture = image::RgbImage::from_pixel(9, 12, image::Rgb([i; 3]));
+            let path = dir.path().join(class).join(format!("{i}.png"));
+            picture.save(path).unwrap();
+        }
+    }
+    std::fs::write(dir.path().join("dog/x.jpg"), b"\xff\xd8\xff").unwrap();
+    let images = args(&["--size=32"]).images().unwrap();
+    assert_eq!(
+        images,
+        Images::Folder {
+            size: 32,
+            classes: 2
+        }
+    );
+    assert_eq!(images.to_string(), "folder of 2 classes at 32x32");
+
+    let splits = data::read(&args(&[])).unwrap();
+    assert_eq!(splits.train.shape().height, 64);
+    let mut left_out = LeftOut::default();
+    let mut seen = 0;
+    for part in [&splits.train, &splits.validation, &splits.test] {
+        let loader = loader(&args(&[]), part).unwrap();
+        seen += loader.epoch(0).map(|b| b.unwrap().len()).sum::<usize>();
+        for line in left_out.news(&[&loader]) {
+            assert!(line.starts_with("Left out: ") && line.contains("x.jpg"));
+        }
+        assert!(left_out.news(&[&loader]).is_empty());
+    }
+    assert_eq!((seen, left_out.count()), (20, 1));
+
+    let nowhere = parse(&["--task=folder", "--data=/nowhere"]).unwrap();
+    let e = nowhere.images().unwrap_err().to_string();
+    assert!(
+        e.contains("/nowhere") && e.contains("for each class"),
+        "{e}"
+    );
+    assert!(Images::of_folder(64, 1001).is_err() && Images::of_folder(63, 2).is_err());
 }
 
 /// A short run of the CNN; `flags` are more of them.

@@ -220,3 +220,42 @@ impl Drop for Crew {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::{BatchLoader, ImageDataset, ImageShape};
+
+    #[test]
+    fn no_more_than_the_prefetch_is_made_ahead_and_dropping_stops_it() {
+        let data = ImageDataset::new(vec![0; 100], vec![0; 100], ImageShape::new(1, 1, 1), 1);
+        let data = data.unwrap();
+        for (workers, prefetch) in [(1, 1), (2, 3), (5, 3)] {
+            let loader = BatchLoader::new(&data, 2).unwrap();
+            let mut batches = loader.workers(workers).prefetch(prefetch).epoch(0);
+            assert!(
+                batches.crew.is_none(),
+                "nothing is made before it is asked for"
+            );
+            for skipped in [0, 3, 0] {
+                batches.nth(skipped).unwrap().unwrap();
+                let shared = batches.crew.as_ref().unwrap().shared.clone();
+                let start = Instant::now();
+                let all_ready = || {
+                    let state = shared.lock();
+                    assert!(state.ready.len() <= prefetch);
+                    assert!(state.next <= batches.next + prefetch);
+                    state.ready.len() == prefetch
+                };
+                while !all_ready() {
+                    assert!(start.elapsed() < Duration::from_secs(20));
+                    std::thread::yield_now();
+                }
+            }
+            let plan = batches.plan.clone();
+            drop(batches);
+            assert_eq!(std::sync::Arc::strong_count(&plan), 1);
+        }
+    }
+}

@@ -432,12 +432,13 @@ impl ImageDataset {
             }
             Store::Pictures { files, share } => {
                 files.read(place, &mut scratch.file)?;
-                let picture = decode(&scratch.file, &mut scratch.pixels).map_err(|message| {
-                    DataError::Picture {
-                        file: files.name(place),
-                        message,
-                    }
-                })?;
+                let picture =
+                    decode(&mut scratch.file, &mut scratch.pixels).map_err(|message| {
+                        DataError::Picture {
+                            file: files.name(place),
+                            message,
+                        }
+                    })?;
                 let region = match region {
                     Some(region) => region(picture.width, picture.height),
                     None => square(picture.width, picture.height, *share),

@@ -5,10 +5,15 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 /// Channels, width and height; the pixels lie in `pixels`.
-pub(super) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<[usize; 3], String> {
-    // What follows (a film, a second picture) does not matter, and the decoder does not see it.
+pub(super) fn decode(bytes: &mut Vec<u8>, pixels: &mut Vec<u8>) -> Result<[usize; 3], String> {
     let end = end(bytes).map_err(|at| format!("ends at byte {at}, inside the picture"))?;
-    let bytes = &bytes[..end];
+    // What follows (a film, a second picture) does not matter, and the decoder does not see it.
+    bytes.truncate(end.at);
+    if end.in_scan {
+        bytes.extend(ONES);
+    }
+    bytes.extend(END);
+    let bytes = &bytes[..];
     let options = DecoderOptions::default()
         .set_strict_mode(false)
         .set_max_width(usize::from(u16::MAX))
@@ -39,13 +44,36 @@ pub(super) fn decode(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<[usize; 3], S
     Ok([channels, width, height])
 }
 
-/// Where a JPEG ends, after its end marker: found by going from segment to segment, so that the end of
+const END: [u8; 2] = [0xff, 0xd9];
+
+/// 1-bits that are put after the last scan. No code consists of them alone, so that the decoder fails if
+/// the scan ends before its last block, where it would fill the picture up with grey.
+const ONES: [u8; 48] = {
+    let mut ones = [0; 48];
+    let mut i = 0;
+    while i < 48 {
+        ones[i] = 0xff;
+        i += 2;
+    }
+    ones
+};
+
+/// Where a JPEG's end marker is.
+#[derive(Debug, PartialEq)]
+struct End {
+    at: usize,
+    /// Whether it follows the data of a scan directly.
+    in_scan: bool,
+}
+
+/// Where a JPEG ends: found by going from segment to segment, so that the end of
 /// a thumbnail in one of them is not taken for it.
 ///
 /// # Errors
 /// Where the bytes end instead.
-fn end(bytes: &[u8]) -> Result<usize, usize> {
+fn end(bytes: &[u8]) -> Result<End, usize> {
     let mut at = 2;
+    let mut in_scan = false;
     loop {
         // Up to the next marker: of a scan's data, where an ff is followed by 00 or a restart, or of what
         // lies between segments, where there should be nothing.
@@ -55,10 +83,17 @@ fn end(bytes: &[u8]) -> Result<usize, usize> {
             None => return Err(bytes.len()),
             Some(0xff) => (),
             Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
-            Some(0xd9) => return Ok(at + 1),
+            Some(0xd9) => {
+                // Before the filling, which there may be.
+                let at = bytes[..at].iter().rposition(|&b| b != 0xff).unwrap_or(0) + 1;
+                return Ok(End { at, in_scan });
+            }
             // A segment with its length.
-            Some(_) => match bytes.get(at + 1..at + 3) {
-                Some(len) => at += 1 + usize::from(u16::from_be_bytes([len[0], len[1]])).max(2),
+            Some(&marker) => match bytes.get(at + 1..at + 3) {
+                Some(len) => {
+                    in_scan = marker == 0xda;
+                    at += 1 + usize::from(u16::from_be_bytes([len[0], len[1]])).max(2);
+                }
                 None => return Err(bytes.len()),
             },
         }
@@ -80,10 +115,16 @@ mod tests {
         let scan = segment(0xda, &[1, 2, 3]);
         let data = [5, 0xff, 0, 6, 0xff, 0xd3, 7, 0xff, 0xff, 0xd9];
         let whole = [&[0xff, 0xd8][..], &thumbnail, &scan, &data].concat();
-        assert_eq!(end(&whole), Ok(whole.len()));
-        for more in [&[0u8; 9][..], &[0xff, 0xd8, 0xff, 0xd9], &[0xff, 0xda]] {
-            assert_eq!(end(&[&whole, more].concat()), Ok(whole.len()));
+        // The last ff but one is filling.
+        let at = whole.len() - 3;
+        for more in [&[][..], &[0u8; 9], &[0xff, 0xd8, 0xff, 0xd9], &[0xff, 0xda]] {
+            let found = end(&[&whole, more].concat());
+            assert_eq!(found, Ok(End { at, in_scan: true }));
         }
+        let comment = segment(0xfe, b"after the scan");
+        let later = [&whole[..at], &comment, &END].concat();
+        let at = later.len() - 2;
+        assert_eq!(end(&later), Ok(End { at, in_scan: false }));
         for len in 2..whole.len() {
             assert_eq!(end(&whole[..len]), Err(len));
         }
@@ -96,7 +137,7 @@ mod tests {
         ];
         header.extend([0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0, 0xff, 0xd9]);
         let mut pixels = Vec::new();
-        assert!(decode(&header, &mut pixels).is_err());
+        assert!(decode(&mut header, &mut pixels).is_err());
         assert!(pixels.is_empty());
     }
 }

@@ -18,12 +18,15 @@ pub(super) struct Picture<'a> {
     pub pixels: &'a [u8],
 }
 
-/// Decodes a JPEG or PNG, whichever its first bytes say, into `pixels`.
+/// Decodes a JPEG or PNG, whichever its first bytes say, into `pixels`. The bytes are changed.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn decode<'a>(bytes: &[u8], pixels: &'a mut Vec<u8>) -> Result<Picture<'a>, String> {
-    let decoded = catch_unwind(AssertUnwindSafe(|| match bytes {
+pub(super) fn decode<'a>(
+    bytes: &mut Vec<u8>,
+    pixels: &'a mut Vec<u8>,
+) -> Result<Picture<'a>, String> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| match bytes[..] {
         [0xff, 0xd8, ..] => jpeg::decode(bytes, pixels),
         [0x89, b'P', b'N', b'G', ..] => png::decode(bytes, pixels),
         _ => Err(format!("neither JPEG nor PNG, but {}", kind(bytes))),

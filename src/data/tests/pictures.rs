@@ -5,6 +5,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
+use super::super::picture::decode;
 use super::super::{celeba, folder, folder_classes, imagenet, Limits, Splits};
 use super::super::{BatchLoader, DataError, ImageDataset, ImageShape};
 use super::kept::case;
@@ -384,6 +385,86 @@ fn cmyk_pictures_come_out_in_their_colours() {
             }
         }
     }
+}
+
+/// The JPEGs in tests/fixtures/jpeg, each with the pixels that Pillow makes of it.
+fn jpegs() -> Vec<(String, Vec<u8>, RgbImage)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jpeg");
+    let mut files = Files::new();
+    files_in(&dir, "", &mut files);
+    files.retain(|(name, _)| name.ends_with(".jpg"));
+    assert_eq!(files.len(), 10);
+    let with_png = files.into_iter().map(|(name, jpeg)| {
+        let png = image::open(dir.join(name.replace(".jpg", ".png"))).unwrap();
+        (name, jpeg, png.into_rgb8())
+    });
+    with_png.collect()
+}
+
+#[test]
+fn every_kind_of_jpeg_is_as_pillow_reads_it() {
+    let mut pixels = Vec::new();
+    for (name, mut jpeg, wanted) in jpegs() {
+        let found = decode(&mut jpeg, &mut pixels).unwrap();
+        assert_eq!((found.width, found.height), (40, 24));
+        let repeat = 3 / found.channels;
+        let found = found
+            .pixels
+            .iter()
+            .flat_map(|&value| [value].repeat(repeat));
+        let apart = found.zip(wanted.as_raw()).map(|(a, b)| a.abs_diff(*b));
+        let largest = apart.max().unwrap();
+        // Half the chroma is filled in by other rules.
+        let most = if name.contains("halved") { 12 } else { 3 };
+        assert!(largest <= most, "{name}: {largest}");
+    }
+}
+
+#[test]
+fn a_scan_that_is_cut_off_before_an_end_marker_is_found() {
+    let mut pixels = Vec::new();
+    for (name, jpeg, _) in jpegs() {
+        let last_scan = jpeg
+            .windows(2)
+            .rposition(|pair| pair == [0xff, 0xda])
+            .unwrap();
+        let scan_data = last_scan + 2 + usize::from(jpeg[last_scan + 3]);
+        for end in scan_data..jpeg.len() - 4 {
+            // In the middle of an escape the ends would be another one.
+            if jpeg[end - 1] == 0xff {
+                continue;
+            }
+            for tail in [&[0xff, 0xd9][..], b"", b"\xff\xd9\xff\xda"] {
+                let mut cut = [&jpeg[..end], tail].concat();
+                let found = decode(&mut cut, &mut pixels);
+                assert!(found.is_err(), "{name} cut at {end} of {}", jpeg.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn changed_bytes_of_a_jpeg_do_no_harm() {
+    let mut errors = 0;
+    for (name, jpeg, _) in jpegs() {
+        for at in 0..jpeg.len() {
+            for mask in [0x01, 0x80, 0xff] {
+                let mut bytes = jpeg.clone();
+                bytes[at] ^= mask;
+                let mut pixels = Vec::new();
+                match decode(&mut bytes, &mut pixels) {
+                    Ok(found) => {
+                        let len = found.width * found.height * found.channels;
+                        assert_eq!(found.pixels.len(), len, "{name}");
+                    }
+                    Err(_) => errors += 1,
+                }
+                // As much memory as the bytes can fill.
+                assert!(pixels.len() <= 3 * 512 * (jpeg.len() + 64), "{name}: {at}");
+            }
+        }
+    }
+    assert!(errors > 1000, "{errors}");
 }
 
 #[test]
