@@ -43,6 +43,7 @@ pub fn all(folder: &Path) -> Vec<Target> {
     targets.push(cifar(&folder.join("cifar")));
     targets.extend(pictures(&folder.join("pictures")));
     targets.extend(celeba(&folder.join("celeba")));
+    targets.push(records(&folder.join("records")));
     targets.push(texts());
     targets
 }
@@ -265,7 +266,8 @@ fn pictures(folder: &Path) -> Vec<Target> {
         },
         parse: Box::new(move |bytes| {
             write(&path, bytes);
-            data::imagenet(&folder, limits).is_ok()
+            let found = data::imagenet(&folder, limits);
+            found.is_ok_and(|(train, _)| train.pixels().is_ok())
         }),
         share: 0.3,
     }]
@@ -276,41 +278,124 @@ fn celeba(folder: &Path) -> Vec<Target> {
     let mut attributes = "3\nBald Smiling Young\n".to_owned();
     let mut partition = String::new();
     for i in 0..3 {
-        write(&folder.join(format!("img_align_celeba/{i:06}.jpg")), &jpeg);
         attributes += &format!("{i:06}.jpg  1 -1  1\n");
         partition += &format!("{i:06}.jpg {i}\n");
     }
+    let csv = |text: &str| {
+        let lines = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(","));
+        lines.collect::<Vec<_>>().join("\n").into_bytes()
+    };
+    let header = "image_id,Bald,Smiling,Young\n".as_bytes();
+    let attributes_csv = [
+        header,
+        &csv(&attributes).split_off("3\nBald,Smiling,Young\n".len()),
+    ]
+    .concat();
+    let partition_csv = [&b"image_id,partition\n"[..], &csv(&partition)].concat();
     let lists = [
-        ("celeba attributes", "list_attr_celeba.txt", attributes),
-        ("celeba partition", "list_eval_partition.txt", partition),
+        (
+            "celeba attributes",
+            "list_attr_celeba.txt",
+            attributes.clone().into_bytes(),
+        ),
+        (
+            "celeba partition",
+            "list_eval_partition.txt",
+            partition.clone().into_bytes(),
+        ),
+        (
+            "celeba attributes, csv",
+            "list_attr_celeba.csv",
+            attributes_csv,
+        ),
+        (
+            "celeba partition, csv",
+            "list_eval_partition.csv",
+            partition_csv,
+        ),
     ];
-    for (_, file, text) in &lists {
-        write(&folder.join(file), text.as_bytes());
+    let limits = Limits {
+        train: Some(2),
+        test: Some(1),
+    };
+    let mut targets = Vec::new();
+    for (name, file, seed) in &lists {
+        // A folder with this list, and the other one as text.
+        let folder = folder.join(name.replace(' ', "-"));
+        for i in 0..3 {
+            write(&folder.join(format!("img_align_celeba/{i:06}.jpg")), &jpeg);
+        }
+        let other = match file.contains("attr") {
+            true => ("list_eval_partition.txt", &partition),
+            false => ("list_attr_celeba.txt", &attributes),
+        };
+        write(&folder.join(other.0), other.1.as_bytes());
+        let path = folder.join(file);
+        targets.push(Target {
+            name,
+            seeds: vec![seed.clone()],
+            finish: as_is,
+            parse: Box::new(move |bytes| {
+                write(&path, bytes);
+                let found = data::celeba(&folder, limits);
+                found.is_ok_and(|splits| splits.train.pixels().is_ok())
+            }),
+            share: 0.3,
+        });
     }
-    lists
-        .into_iter()
-        .map(|(name, file, text)| {
-            let (folder, path) = (folder.to_owned(), folder.join(file));
-            let right = text.clone();
-            Target {
-                name,
-                seeds: vec![text.into_bytes()],
-                finish: as_is,
-                parse: Box::new(move |bytes| {
-                    write(&path, bytes);
-                    let limits = Limits {
-                        train: Some(2),
-                        test: Some(1),
-                    };
-                    let taken = data::celeba(&folder, limits).is_ok();
-                    // For the target of the other list.
-                    write(&path, right.as_bytes());
-                    taken
-                }),
-                share: 0.3,
-            }
-        })
-        .collect()
+    // The pictures' zip, which is not unpacked; and one of everything.
+    let pictures: Vec<(&str, &[u8])> = vec![
+        ("img_align_celeba/000000.jpg", &jpeg),
+        ("img_align_celeba/000001.jpg", &jpeg),
+        ("img_align_celeba/000002.jpg", &jpeg),
+    ];
+    let mut everything = pictures.clone();
+    everything.push(("list_attr_celeba.txt", attributes.as_bytes()));
+    everything.push(("list_eval_partition.txt", partition.as_bytes()));
+    let zipped = folder.join("zipped");
+    write(&zipped.join("list_attr_celeba.txt"), attributes.as_bytes());
+    write(
+        &zipped.join("list_eval_partition.txt"),
+        partition.as_bytes(),
+    );
+    let (inner, outer) = (zipped.join("img_align_celeba.zip"), folder.join("all.zip"));
+    let zips = |files: &[_]| vec![repair::zip(files, true), repair::zip(files, false)];
+    targets.push(Target {
+        name: "celeba.zip",
+        seeds: [zips(&pictures), zips(&everything)].concat(),
+        finish: as_is,
+        parse: Box::new(move |bytes| {
+            write(&inner, bytes);
+            write(&outer, bytes);
+            [&zipped, &outer].into_iter().any(|path| {
+                let found = data::celeba(path, limits);
+                found.is_ok_and(|splits| splits.train.pixels().is_ok())
+            })
+        }),
+        share: 0.3,
+    });
+    targets
+}
+
+/// The records of a run.
+fn records(folder: &Path) -> Target {
+    let path = folder.join("metrics.csv");
+    let seeds = [
+        "epoch,loss,rate\n1,0.5,0.8\n2,0.25,\n3,NaN,0\n",
+        "epoch\n1\n",
+    ];
+    Target {
+        name: "records",
+        seeds: seeds.map(|text| text.as_bytes().to_vec()).to_vec(),
+        finish: as_is,
+        parse: Box::new(move |bytes| {
+            write(&path, bytes);
+            ssprop::run::read_records(&path).is_ok()
+        }),
+        share: 1.0,
+    }
 }
 
 /// Whether `text` is a `T`, which then reads back what it writes.
