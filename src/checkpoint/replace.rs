@@ -179,7 +179,8 @@ mod tests {
         std::fs::create_dir(path(".folder.ssprop.tmp")).unwrap();
         replace_file(&path("model.safetensors"), |file| {
             // The write in progress is not among them.
-            assert_eq!(remove_remains(folder.path()).unwrap(), [remains.clone()]);
+            let removed = remove_remains(folder.path()).unwrap();
+            assert_eq!(removed, std::slice::from_ref(&remains));
             assert!(remove_remains(folder.path()).unwrap().is_empty());
             file.write_all(b"new")
         })

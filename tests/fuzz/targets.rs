@@ -16,14 +16,16 @@ use ssprop::train::Trainer;
 
 use super::repair;
 
+/// Whether an input is taken.
+type Parse = Box<dyn FnMut(&[u8]) -> bool>;
+
 /// A parser with inputs that it takes.
 pub struct Target {
     pub name: &'static str,
     pub seeds: Vec<Vec<u8>>,
     /// Puts checksums right, or packs.
     pub finish: fn(&mut StdRng, Vec<u8>) -> Vec<u8>,
-    /// Whether the input was taken.
-    pub parse: Box<dyn FnMut(&[u8]) -> bool>,
+    pub parse: Parse,
     /// Slower ones get fewer inputs.
     pub share: f64,
 }

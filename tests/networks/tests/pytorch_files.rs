@@ -31,12 +31,16 @@ fn write_input<S: Shape>(path: &Path, x: &Tensor<S, f32, Cpu>) {
     std::fs::write(path, file).unwrap();
 }
 
+/// A network's output for its input.
+type Forward<M> = Box<dyn Fn(&M) -> Vec<f32>>;
+type Floats<S> = Tensor<S, f32, Cpu>;
+
 /// A network, its input, and what it makes of it.
 struct Case<'a, M> {
     name: &'static str,
     folder: &'a Path,
     build: fn(u64) -> M,
-    forward: Box<dyn Fn(&M) -> Vec<f32>>,
+    forward: Forward<M>,
 }
 
 impl<M: TensorCollection<f32, Cpu> + 'static> Case<'_, M> {
@@ -45,7 +49,7 @@ impl<M: TensorCollection<f32, Cpu> + 'static> Case<'_, M> {
         folder: &'a Path,
         shape: S,
         build: fn(u64) -> M,
-        forward: fn(&M, Tensor<S, f32, Cpu>) -> Tensor<T, f32, Cpu>,
+        forward: fn(&M, Floats<S>) -> Floats<T>,
     ) -> Case<'a, M> {
         let x = Cpu::seed_from_u64(3).sample_like(&shape, rand_distr::StandardNormal);
         write_input(&folder.join(format!("{name}.input.safetensors")), &x);
