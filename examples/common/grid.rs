@@ -187,7 +187,10 @@ mod tests {
             assert_eq!(to_byte(value), byte, "{value}");
         }
         let data = to_dataset(&[-1.0, 1.0, 0.0, 3.0], ImageShape::new(1, 1, 2)).unwrap();
-        assert_eq!((data.len(), data.pixels().unwrap()), (2, vec![0, 255, 128, 255]));
+        assert_eq!(
+            (data.len(), data.pixels().unwrap()),
+            (2, vec![0, 255, 128, 255])
+        );
         assert!(to_dataset(&[0.0; 3], ImageShape::new(1, 1, 2)).is_err());
         // Normalised pixels come back.
         for byte in 0..=255u8 {

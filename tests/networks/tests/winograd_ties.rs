@@ -85,7 +85,9 @@ fn tied_windows(winograd: bool) -> Vec<bool> {
     use_winograd(winograd);
     let (train, _) = bundled().unwrap();
     let loader = BatchLoader::new(&train, BATCH).unwrap();
-    let loader = loader.normalize(Normalization::of(&train).unwrap()).unwrap();
+    let loader = loader
+        .normalize(Normalization::of(&train).unwrap())
+        .unwrap();
     let batch = loader.epoch(0).next().unwrap().unwrap();
     let dev = Cpu::seed_from_u64(0);
     let net = dev.build_module::<Net, f32>();
