@@ -20,8 +20,8 @@ const SHARE: f64 = 224.0 / 256.0;
 /// `path` is a folder, or a zip, with `train` and `val`, each with a folder of JPEGs or PNGs for each
 /// class, in which they can lie deeper. Hidden files and folders are left out. The labels are the places
 /// of the classes' folders in `train` in alphabetical order. Of each picture the square in its middle
-/// with 7/8 of the shorter side is taken, as it lies in the file (an Exif orientation is not heeded). With a limit the classes' counts differ by at most one, if the
-/// files suffice.
+/// with 7/8 of the shorter side is taken, as it lies in the file (an Exif orientation is not heeded).
+/// With a limit the classes' counts differ by at most one, if the files suffice.
 ///
 /// Source: O. Russakovsky et al., *ImageNet Large Scale Visual Recognition Challenge*, 2015.
 ///

@@ -1,9 +1,9 @@
 //! Data sets of labelled images: reading them, splitting them, and their batches.
 //!
 //! [`load`] reads a data set from a folder or an archive, [`bundled`] the small one that comes with
-//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory. [`imagenet`](fn@imagenet),
-//! [`celeba`](fn@celeba) and [`folder`](fn@folder) find pictures, which are decoded as they are asked for.
-//! A [`BatchLoader`] makes normalised batches of either, in the background and with [`Augmentation`]
+//! the crate's sources. Both give `(train, test)`, two [`ImageDataset`]s in memory.
+//! [`imagenet`](fn@imagenet), [`celeba`](fn@celeba) and [`folder`](fn@folder) find pictures, which are
+//! decoded as they are asked for. A [`BatchLoader`] makes normalised batches of either, in the background and with [`Augmentation`]
 //! if wanted, and a [`Batch`] makes tensors.
 //!
 //! A [`Task`] is one of the paper's classification tasks: it knows its images' size, classes and
