@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         say!("{line}");
     }
     if left_out.count() > 0 {
-        say!("{} damaged pictures were left out.", left_out.count());
+        say!("Damaged pictures left out: {}.", left_out.count());
     }
     say!("{}", run.written());
     Ok(outcome)
