@@ -320,7 +320,7 @@ mod tests {
         for record in &mut records {
             record.0.retain(|(name, _)| !name.starts_with("test"));
         }
-        let drawn = svg("without accuracy", &records);
+        let drawn = svg("a loss only", &records);
         assert!(
             drawn.contains("0.4 T") && !drawn.contains("accuracy<"),
             "{drawn}"

@@ -46,7 +46,7 @@
 //! | `curves.svg` | loss, accuracy and time by epoch |
 //! | `config.json` | what was run: the configuration, versions, the machine |
 //!
-//! At SIGINT and SIGTERM the run is saved and ends with [`Error::Interrupted`](crate::Error::Interrupted);
+//! At SIGINT and SIGTERM the run is saved and ends with [`Error::Interrupted`];
 //! a second signal ends it at once. What cannot be printed (the terminal is gone, the log's disk is full)
 //! does not end it.
 
