@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use dfdx::nn::TensorCollection;
 
-use super::folder::folder_of_checkpoint;
 use super::history;
 use super::record::Record;
 use super::{say, RunConfig};
@@ -106,9 +105,10 @@ pub(super) fn resume<T: Resumable + ?Sized>(
     config: &RunConfig,
 ) -> Result<Vec<Record>> {
     let (path, previous) = files(path);
-    let (found, path) = match training.resume(&path) {
-        Ok(found) => (found, path),
-        Err(err) => match training.resume(&previous) {
+    let (found, path) = match (training.resume(&path), previous) {
+        (Ok(found), _) => (found, path),
+        (Err(err), None) => return Err(err),
+        (Err(err), Some(previous)) => match training.resume(&previous) {
             Ok(found) => {
                 say(format_args!("{err}: going on from {}.", previous.display()));
                 (found, previous)
@@ -145,13 +145,15 @@ pub(super) fn resume<T: Resumable + ?Sized>(
         .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))
 }
 
-/// The checkpoint that a path means, and the one before it.
-fn files(path: &Path) -> (PathBuf, PathBuf) {
-    let previous = folder_of_checkpoint(path).join(PREVIOUS);
-    match path.is_dir() {
-        true => (path.join(NEWEST), previous),
-        false => (path.to_owned(), previous),
-    }
+/// The checkpoint that a path means, and if that is a run's newest the one before it.
+fn files(path: &Path) -> (PathBuf, Option<PathBuf>) {
+    let file = match path.is_dir() {
+        true => path.join(NEWEST),
+        false => path.to_owned(),
+    };
+    let is_newest = file.file_name() == Some(NEWEST.as_ref());
+    let previous = is_newest.then(|| file.with_file_name(PREVIOUS));
+    (file, previous)
 }
 
 /// Copies the best checkpoint so far, which lies beside the one that is resumed.

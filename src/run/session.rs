@@ -27,6 +27,7 @@ pub struct Run {
     records: Vec<Record>,
     progress: Progress,
     energy: Energy,
+    _listener: signals::Listener,
     start: Instant,
     last_save: Instant,
     events: PathBuf,
@@ -48,7 +49,6 @@ impl Run {
         let seconds = since_1970.map_or(0, |time| time.as_secs());
         let events = folder.join(format!("{}{seconds}", tensorboard::PREFIX));
         write_file(folder.join("config.json"), describe(&config).as_bytes())?;
-        signals::listen();
         let now = Instant::now();
         Ok(Self {
             claim,
@@ -57,6 +57,7 @@ impl Run {
             records: Vec::new(),
             progress: Progress::new(0),
             energy: Energy::new(),
+            _listener: signals::Listener::new(),
             start: now,
             last_save: now,
             events,

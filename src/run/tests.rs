@@ -245,6 +245,9 @@ fn a_run_leaves_its_files_and_goes_on_from_them() {
         .starts_with("2 0 7"));
     let err = count(&mut new(), options(&other, Some(&out)), 7, |_| {}).unwrap_err();
     assert!(err.to_string().contains("earlier run's results"), "{err}");
+    // A name that is not there is no damaged checkpoint.
+    let typo = out.join("chekpoint.safetensors");
+    assert!(count(&mut new(), options(&out, Some(&typo)), 7, |_| {}).is_err());
     let nothing = folder.path().join("nothing");
     assert!(count(&mut new(), options(&other, Some(&nothing)), 7, |_| {}).is_err());
 }
