@@ -156,8 +156,8 @@ where
 
     say!("\n{}", run.finish()?);
     let cost = ModelCost::of::<Net<D>>([3, 32, 32])?;
-    let dense = cost.per_epoch(train.len(), args.batch_size, DropRate::DENSE);
-    say!("{}", run.savings(dense * run.records().len() as f64));
+    let dense = |images| cost.per_epoch(images, args.batch_size, DropRate::DENSE);
+    say!("{}", run.savings(dense));
     if args.profile {
         say!("{}", profile.table());
     }

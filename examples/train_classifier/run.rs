@@ -66,8 +66,8 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         best_epoch: best_epoch.unwrap_or_default(),
     };
     let cost = net.cost()?;
-    let dense = cost.per_epoch(splits.train.len(), args.batch_size(), DropRate::DENSE);
-    say!("{}", run.savings(dense * outcome.records.len() as f64));
+    let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
+    say!("{}", run.savings(dense));
     say!(
         "Test accuracy of the network after epoch {}, the best on the validation images: {:.2}% \
          (loss {:.4}, {} images).",

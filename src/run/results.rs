@@ -60,17 +60,14 @@ fn median(records: &[Record], dense: bool, part: fn(&Record) -> f64) -> Option<f
 }
 
 /// What sparse epochs saved. `dense_flops` is what all backward passes would have cost dense.
-pub(super) fn savings(records: &[Record], dense_flops: Option<f64>) -> String {
+pub(super) fn savings(records: &[Record], dense_flops: f64) -> String {
     let spent: f64 = records.iter().map(Record::backward_flops).sum();
-    let mut text = match dense_flops {
-        Some(dense) => format!(
-            "Backward FLOPs: {:.2} T instead of {:.2} T, {:.1}% saved.",
-            spent / 1e12,
-            dense / 1e12,
-            100.0 * (1.0 - spent / dense.max(1.0)),
-        ),
-        None => format!("Backward FLOPs: {:.2} T.", spent / 1e12),
-    };
+    let mut text = format!(
+        "Backward FLOPs: {:.2} T instead of {:.2} T, {:.1}% saved.",
+        spent / 1e12,
+        dense_flops / 1e12,
+        100.0 * (1.0 - spent / dense_flops.max(1.0)),
+    );
     let both = |part: fn(&Record) -> f64| {
         Some((median(records, true, part)?, median(records, false, part)?))
     };
@@ -125,13 +122,13 @@ mod tests {
         let records: Vec<Record> = (0..5)
             .map(|i| record(i as u64, rate(i), times[i]))
             .collect();
-        let text = savings(&records, Some(1e13 / 3.0));
+        let text = savings(&records, 1e13 / 3.0);
         assert!(text.contains("50.0% saved."), "{text}");
         assert!(
             text.contains("1.2 s instead of 3.0 s, 58.3% saved"),
             "{text}"
         );
-        let dense_only = savings(&records[..1], None);
+        let dense_only = savings(&records[..1], 1e12 / 3.0);
         assert!(dense_only.contains("every epoch was dense"), "{dense_only}");
         assert!(!dense_only.contains("sparse"), "{dense_only}");
     }

@@ -174,9 +174,12 @@ impl Run {
         Ok(results::table(&self.records))
     }
 
-    /// What sparse epochs saved, beside `dense_flops`, what all backward passes would have cost dense.
-    pub fn savings(&self, dense_flops: f64) -> String {
-        results::savings(&self.records, Some(dense_flops))
+    /// What sparse epochs saved. `dense` gives the backward FLOPs of a dense epoch of so many images
+    /// ([`ModelCost::per_epoch`](crate::nn::ModelCost::per_epoch)).
+    pub fn savings(&self, dense: impl Fn(usize) -> f64) -> String {
+        let images = self.records.iter().filter_map(|r| r.get("train_images"));
+        let flops: f64 = images.map(|images| dense(images as usize)).sum();
+        results::savings(&self.records, flops)
     }
 
     /// Where the results are, and how long the run took since it was started or resumed.
