@@ -108,9 +108,9 @@ where
     say!("\n{}", run.finish()?);
     // That of a run that was resumed at its end too.
     save_model(run.folder(), args, unet.name(), &trainer)?;
-    let dense =
-        ModelCost::of::<M>([C, H, W])?.per_epoch(train.len(), args.batch_size, DropRate::DENSE);
-    say!("{}", run.savings(dense * run.records().len() as f64));
+    let cost = ModelCost::of::<M>([C, H, W])?;
+    let dense = |images| cost.per_epoch(images, args.batch_size, DropRate::DENSE);
+    say!("{}", run.savings(dense));
     say!("{}", run.written());
     Ok(run.folder().to_owned())
 }
