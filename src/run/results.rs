@@ -66,7 +66,8 @@ pub(super) fn savings(records: &[Record], dense_flops: f64) -> String {
         "Backward FLOPs: {:.2} T instead of {:.2} T, {:.1}% saved.",
         spent / 1e12,
         dense_flops / 1e12,
-        100.0 * (1.0 - spent / dense_flops.max(1.0)),
+        // Not -0.0%, where rounding leaves that.
+        (1000.0 * (1.0 - spent / dense_flops.max(1.0))).round() / 10.0 + 0.0,
     );
     let both = |part: fn(&Record) -> f64| {
         Some((median(records, true, part)?, median(records, false, part)?))
