@@ -4,7 +4,8 @@
 //! freed tensor away, and cannot say whether a gradient has just been made. So: [`view`] and
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
-//! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies views. [`upload`] makes tensors of values.
+//! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies
+//! views. [`upload`] makes tensors of values.
 //! [`tensors`] walks through a module's tensors. `cuda` has the same for CUDA devices.
 
 pub mod buffer;

@@ -281,12 +281,25 @@ fn weights_that_are_not_finite_reach_no_checkpoint() {
     assert!(err.to_string().contains("`3.weight`"), "{err}");
     assert!(std::fs::read(&path).unwrap() == good);
 
-    // A gradient that overflows where the loss does not.
+    // A gradient that overflows where the loss does not: activations of 1e-30, weights of 1e25 twice.
     let (_, mut trainer) = self::trainer();
-    trainer.model.5.weight.copy_from(&[1e38; 32]);
-    trainer.model.5.bias.copy_from(&[3e38, -3e38]);
+    trainer.model.1.weight.copy_from(&[0.0; 16]);
+    trainer.model.1.bias.copy_from(&[1e-30; 16]);
+    trainer.model.3.weight.copy_from(&[1e25; 16 * 16 * 9]);
+    let rows = [[1e25; 16], [-1e25; 16]];
+    trainer.model.5.weight.copy_from(rows.as_flattened());
     let err = train_once(&dev, &mut trainer, &data).unwrap_err();
-    assert!(matches!(err, Error::Diverged { .. }), "{err}");
+    assert!(
+        matches!(
+            err,
+            Error::Diverged {
+                what: "the norm of the gradient",
+                batch: 0,
+                ..
+            }
+        ),
+        "{err}"
+    );
 }
 
 fn train_once(
