@@ -1,20 +1,31 @@
 //! Folders of pictures, one for each class.
 
+use std::collections::HashSet;
+
 use super::picture::by_name;
 use super::tree::{join, Tree};
 use crate::error::{DataError, DataResult};
 
+/// Labels are 16-bit numbers.
+const MOST: usize = 1 << 16;
 /// Deeper folders in a class's folder are taken for a mistake.
 const DEPTH: usize = 4;
 
 /// The classes: the names of the folders at a place, in alphabetical order.
 ///
 /// # Errors
-/// If there are none.
+/// If there are none, or more than labels can tell apart.
 pub(super) fn classes(tree: &Tree, at: &str) -> DataResult<Vec<String>> {
     let children = tree.list(at)?;
     let folders = children.iter().filter(|child| child.is_folder);
     let classes: Vec<String> = folders.map(|child| child.name.clone()).collect();
+    if classes.len() > MOST {
+        return Err(DataError::Layout {
+            path: tree.show(at),
+            expected: format!("a folder for each class, of which there can be {MOST}"),
+            found: format!("{} folders", classes.len()),
+        });
+    }
     if !classes.is_empty() {
         return Ok(classes);
     }
@@ -47,7 +58,7 @@ pub(super) fn pictures(
     check_folders(tree, at, classes)?;
     // (rank in the class, label, place): sorted, the classes take turns.
     let mut found: Vec<(usize, u16, String)> = Vec::new();
-    for (label, class) in (0..).zip(classes) {
+    for (label, class) in (0..=u16::MAX).zip(classes) {
         let folder = join(at, class);
         let before = found.len();
         collect(tree, &folder, DEPTH, &mut |place| {
@@ -73,11 +84,8 @@ pub(super) fn pictures(
 /// That the folders are those of the classes.
 fn check_folders(tree: &Tree, at: &str, classes: &[String]) -> DataResult<()> {
     let children = tree.list(at)?;
-    let folders: Vec<&str> = children
-        .iter()
-        .filter(|child| child.is_folder)
-        .map(|child| &*child.name)
-        .collect();
+    let folders = children.iter().filter(|child| child.is_folder);
+    let folders: Vec<&str> = folders.map(|child| &*child.name).collect();
     let pictures = children.iter().find(|child| by_name(&child.name).is_some());
     if let (true, Some(picture)) = (folders.is_empty(), pictures) {
         return Err(DataError::Layout {
@@ -90,16 +98,15 @@ fn check_folders(tree: &Tree, at: &str, classes: &[String]) -> DataResult<()> {
             found: format!("pictures directly, as {}", picture.name),
         });
     }
-    if let Some(class) = classes.iter().find(|class| !folders.contains(&&***class)) {
+    let there: HashSet<&str> = folders.iter().copied().collect();
+    if let Some(class) = classes.iter().find(|class| !there.contains(&***class)) {
         return Err(DataError::Missing {
             path: tree.show(at),
             expected: format!("or folder {class}, which is a class"),
         });
     }
-    match folders
-        .iter()
-        .find(|f| !classes.iter().any(|class| class == *f))
-    {
+    let known: HashSet<&str> = classes.iter().map(String::as_str).collect();
+    match folders.iter().find(|folder| !known.contains(*folder)) {
         Some(folder) => Err(DataError::Layout {
             path: tree.show(&join(at, folder)),
             expected: "folders of classes that there are for training only".into(),
@@ -137,4 +144,28 @@ fn collect(tree: &Tree, at: &str, depth: usize, found: &mut dyn FnMut(String)) -
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_classes_than_labels_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.zip");
+        let classes_of = |count: usize| {
+            let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
+            let options = zip::write::SimpleFileOptions::default();
+            for class in 0..count {
+                zip.add_directory(format!("{class:05}"), options).unwrap();
+            }
+            zip.finish().unwrap();
+            let tree = Tree::open(&path).unwrap();
+            classes(&tree, "").map(|classes| classes.len())
+        };
+        assert_eq!(classes_of(MOST).unwrap(), 65_536);
+        let e = classes_of(MOST + 1).unwrap_err().to_string();
+        assert!(e.contains("65537 folders") && e.contains("65536"), "{e}");
+    }
 }
