@@ -21,6 +21,8 @@ pub struct Batches {
     end: usize,
     /// An epoch without a batch still has its error to give.
     empty: bool,
+    /// Whether an error has been given.
+    failed: bool,
     workers: usize,
     prefetch: usize,
     crew: Option<Crew>,
@@ -35,6 +37,7 @@ impl Batches {
             next: 0,
             end,
             empty: end == 0,
+            failed: false,
             workers: workers.min(prefetch),
             prefetch,
             crew: None,
@@ -71,7 +74,14 @@ impl Iterator for Batches {
         }
         let number = self.next.saturating_add(n).min(self.end);
         self.next = (number + 1).min(self.end);
-        (number < self.end).then(|| self.make(number))
+        (number < self.end).then(|| match self.make(number) {
+            Err(error) if !std::mem::replace(&mut self.failed, true) => {
+                // No more batches than are begun: the threads have something else to do.
+                self.crew = None;
+                Err(self.plan.first_of(error, number))
+            }
+            made => made,
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rayon::prelude::*;
 
-use super::picture::{decode, Pictures, Region, Resizer};
+use super::picture::{decode, Picture, Pictures, Region, Resizer};
 use crate::error::{DataError, FileName};
 use crate::error::{Error, Result};
 
@@ -431,14 +431,7 @@ impl ImageDataset {
                 }
             }
             Store::Pictures { files, share } => {
-                files.read(place, &mut scratch.file)?;
-                let picture =
-                    decode(&mut scratch.file, &mut scratch.pixels).map_err(|message| {
-                        DataError::Picture {
-                            file: files.name(place),
-                            message,
-                        }
-                    })?;
+                let picture = decoded(files, place, &mut scratch.file, &mut scratch.pixels)?;
                 let region = match region {
                     Some(region) => region(picture.width, picture.height),
                     None => square(picture.width, picture.height, *share),
@@ -470,9 +463,7 @@ impl ImageDataset {
         if !self.is_lazy() {
             return Ok((self.clone(), Vec::new()));
         }
-        let read = |(scratch, image): &mut (Scratch, Vec<u8>), index| match self
-            .read(index, None, scratch, image)
-        {
+        let damage = |scratch: &mut Scratch, index| match self.check(index, scratch) {
             Ok(()) => None,
             Err(Error::Data(DataError::Picture { file, message })) => Some(Ok(DamagedPicture {
                 index,
@@ -481,14 +472,40 @@ impl ImageDataset {
             })),
             Err(error) => Some(Err(error)),
         };
-        let start = || (Scratch::default(), vec![0; self.image_len]);
         let indices = (0..self.len()).into_par_iter();
         // In the data set's order.
-        let found: Vec<_> = indices.map_init(start, read).flatten_iter().collect();
+        let found: Vec<_> = indices
+            .map_init(Scratch::default, damage)
+            .flatten_iter()
+            .collect();
         let damaged = found.into_iter().collect::<Result<Vec<_>>>()?;
         let mut bad = damaged.iter().map(|d| d.index).peekable();
         let whole = (0..self.len()).filter(|i| bad.next_if_eq(i).is_none());
         Ok((self.select(&whole.collect::<Vec<_>>()), damaged))
+    }
+
+    /// The error of the first of the first `len` images, in the data set's order, that cannot be read: the
+    /// same for any number of threads, which are the current rayon pool's.
+    pub(super) fn first_error(&self, len: usize) -> Option<Error> {
+        let len = len.min(self.len());
+        // In parts, so that little is read beyond it.
+        let parts = (0..len)
+            .step_by(1024)
+            .map(|start| start..len.min(start + 1024));
+        let check = |scratch: &mut Scratch, index| self.check(index, scratch).err();
+        parts
+            .map(|part| part.into_par_iter().map_init(Scratch::default, check))
+            .find_map(|errors| errors.find_map_first(|error| error))
+    }
+
+    /// That an image can be read and decoded.
+    fn check(&self, index: usize, scratch: &mut Scratch) -> Result<()> {
+        match (&*self.store, self.place(index)) {
+            (Store::Pictures { files, .. }, Some(place)) => {
+                decoded(files, place, &mut scratch.file, &mut scratch.pixels).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The label of one image. `None` for a multi-label data set.
@@ -644,6 +661,20 @@ impl std::fmt::Debug for ImageDataset {
             .field("is_lazy", &self.is_lazy())
             .finish_non_exhaustive()
     }
+}
+
+/// A picture file, decoded into `pixels`.
+fn decoded<'a>(
+    files: &Pictures,
+    place: usize,
+    bytes: &mut Vec<u8>,
+    pixels: &'a mut Vec<u8>,
+) -> Result<Picture<'a>> {
+    files.read(place, bytes)?;
+    Ok(decode(bytes, pixels).map_err(|message| DataError::Picture {
+        file: files.name(place),
+        message,
+    })?)
 }
 
 /// The square in the middle with `share` of the shorter side.

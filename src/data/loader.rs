@@ -202,8 +202,10 @@ impl BatchLoader {
     ///
     /// # Errors
     /// An item is that of a picture that cannot be read or decoded: of the first one in the batch, and
-    /// so in the epoch, for any number of workers. An epoch without a batch has one item,
-    /// [`DataError::NoBatch`](super::DataError::NoBatch).
+    /// so in the epoch, for any number of workers. If the order is shuffled, an epoch's first damaged picture
+    /// has it look for the first in the data set's order, which is the one named then: pictures up to
+    /// there are decoded for that, on the current rayon pool's threads. An epoch without a batch has one
+    /// item, [`DataError::NoBatch`](super::DataError::NoBatch).
     pub fn epoch(&self, epoch: u64) -> Batches {
         let order = match self.seed {
             Some(seed) => permutation(self.data.len(), seed, epoch),
@@ -212,6 +214,7 @@ impl BatchLoader {
         let (augmentation, seed) = self.augmentation;
         let plan = Plan {
             data: self.data.clone(),
+            shuffled: self.seed.is_some(),
             tables: self.normalization.tables(),
             shape: self.shape,
             batch_size: self.batch_size,

@@ -12,6 +12,7 @@ use crate::error::{DataError, Error, Result};
 /// An epoch's batches, before they are made.
 pub(super) struct Plan {
     pub data: ImageDataset,
+    pub shuffled: bool,
     pub tables: Vec<[f32; 256]>,
     pub shape: ImageShape,
     pub batch_size: usize,
@@ -58,6 +59,27 @@ impl Plan {
         .into()
     }
 
+    /// The error to give for that of a batch: if a picture is damaged in a shuffled epoch, that of the first
+    /// in the data set's order which cannot be read. Most programs end with it, and should name the same one
+    /// whatever the order.
+    pub fn first_of(&self, error: Error, number: usize) -> Error {
+        let is_damage = matches!(error, Error::Data(DataError::Picture { .. }));
+        if !is_damage || !self.shuffled || self.damaged.is_some() {
+            return error;
+        }
+        // One of the batch is damaged: none after its last one has to be looked at.
+        let last = self.indices(number).iter().max();
+        let len = last.map_or(0, |&last| last as usize + 1);
+        self.data.first_error(len).unwrap_or(error)
+    }
+
+    /// The images of a batch.
+    fn indices(&self, number: usize) -> &[u32] {
+        let start = number.saturating_mul(self.batch_size).min(self.order.len());
+        let end = start.saturating_add(self.batch_size).min(self.order.len());
+        &self.order[start..end]
+    }
+
     /// Makes batch number `number`; `None` if `stop` is set in the meantime.
     pub fn batch(
         &self,
@@ -65,9 +87,7 @@ impl Plan {
         room: &mut Room,
         stop: &AtomicBool,
     ) -> Option<Result<Batch>> {
-        let start = number.saturating_mul(self.batch_size).min(self.order.len());
-        let end = start.saturating_add(self.batch_size).min(self.order.len());
-        let indices = &self.order[start..end];
+        let indices = self.indices(number);
         let to = self.shape;
         let mut batch = Batch {
             images: Vec::with_capacity(indices.len() * to.channels * to.height * to.width),

@@ -5,6 +5,7 @@ use std::path::Path;
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
+use super::super::dataset::permutation;
 use super::super::picture::decode;
 use super::super::{celeba, folder, folder_classes, imagenet, Limits, Splits};
 use super::super::{BatchLoader, DataError, ImageDataset, ImageShape};
@@ -278,6 +279,57 @@ fn cut_off_pictures_are_named_in_the_order_of_the_data_set() {
         let one = BatchLoader::new(&train, 1).unwrap().skip_damaged(true);
         says(data_error(one.epoch(0).nth(1).unwrap()), &["n01/1.JPEG"]);
     }
+}
+
+#[test]
+fn a_shuffled_epoch_names_the_first_damaged_picture_of_the_data_set() {
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(2, 2)
+        .write_to(&mut png, image::ImageFormat::Png)
+        .unwrap();
+    let png = png.into_inner();
+    // Among them pictures of which a scan in parts looks at others first.
+    let (all, bad) = (2100, [1030, 1040, 2090]);
+    let files: Files = (0..all)
+        .map(|i| {
+            let len = if bad.contains(&i) { 20 } else { png.len() };
+            (format!("{}/{i:04}.png", i / 700), png[..len].to_vec())
+        })
+        .collect();
+    let (_dir, path) = one_file("a.zip", &zip(&files));
+    let tree = super::super::tree::Tree::open(&path).unwrap();
+    let classes = ["0", "1", "2"].map(String::from);
+    let data = super::super::imagenet::read(&tree, "", &classes, None, 2, 1.0).unwrap();
+    let mut firsts = std::collections::BTreeSet::new();
+    for seed in 0..6 {
+        let loader = BatchLoader::new(&data, 50).unwrap().shuffle(seed);
+        let order = permutation(all, seed, 0);
+        firsts.insert(
+            *order
+                .iter()
+                .find(|&&i| bad.contains(&(i as usize)))
+                .unwrap(),
+        );
+        for (workers, threads) in [(0, 1), (1, 1), (2, 2), (4, 2)] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let found = pool.build().unwrap().install(|| {
+                let mut batches = loader.clone().workers(workers).epoch(0);
+                batches.find_map(Result::err).unwrap()
+            });
+            says(found, &["1/1030.png"]);
+        }
+        let whole = loader.skip_damaged(true);
+        assert_eq!(
+            whole.epoch(0).map(|b| b.unwrap().len()).sum::<usize>(),
+            all - bad.len()
+        );
+    }
+    assert!(firsts.len() > 1, "{firsts:?}");
+    // In the data set's order nothing is looked at again.
+    let loader = BatchLoader::new(&data, 50).unwrap().workers(2);
+    let errors: Vec<_> = loader.epoch(0).filter_map(Result::err).collect();
+    assert_eq!(errors.len(), 2);
+    says(&errors[1], &["2/2090.png"]);
 }
 
 #[test]
