@@ -55,7 +55,7 @@ impl Energy {
             let now = number(&counter.file)?;
             sum += match now.checked_sub(counter.last) {
                 Some(used) => used,
-                None => (now + counter.range).checked_sub(counter.last)?,
+                None => now.checked_add(counter.range)?.checked_sub(counter.last)?,
             };
             counter.last = now;
         }
