@@ -59,6 +59,12 @@ pub use task::{Task, TaskInfo};
 
 use crate::error::{Error, Result};
 
+/// What tests of damaged inputs reach into. No part of the API.
+#[doc(hidden)]
+pub mod internals {
+    pub use super::cifar::few_records;
+}
+
 /// A data set that [`load`] can read.
 ///
 /// Each has a name, for [`FromStr`] and [`Display`](fmt::Display), so that it can be an argument of a

@@ -64,7 +64,7 @@ macro_rules! resumable {
 resumable!(Trainer, DiffusionTrainer);
 
 /// Saves a training as the newest checkpoint in a folder, where the one before stays beside it.
-pub(super) fn save<T: Resumable + ?Sized>(
+pub fn save<T: Resumable + ?Sized>(
     folder: &Path,
     training: &T,
     config: &RunConfig,
@@ -99,7 +99,7 @@ fn keep_previous(newest: &Path, previous: &Path) -> Result<()> {
 
 /// Goes back to the checkpoint at a path (or in that folder), or if it is damaged to the one before it,
 /// and returns the records of its epochs.
-pub(super) fn resume<T: Resumable + ?Sized>(
+pub fn resume<T: Resumable + ?Sized>(
     path: &Path,
     training: &mut T,
     config: &RunConfig,

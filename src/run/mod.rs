@@ -80,9 +80,10 @@ pub use progress::Progress;
 pub use record::Record;
 pub use session::Run;
 
-/// What the examples' own figures use too. No part of the API.
+/// What the examples' own figures and tests of damaged inputs use too. No part of the API.
 #[doc(hidden)]
 pub mod internals {
+    pub use super::checkpoints::{resume, save};
     pub use super::svg::{document, step, text, GRID, INK};
 }
 

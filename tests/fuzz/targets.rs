@@ -8,9 +8,10 @@ use dfdx::prelude::*;
 use rand::rngs::StdRng;
 use rand::Rng;
 use ssprop::checkpoint::{self, LoadOptions, Metadata};
-use ssprop::data::{self, DatasetKind, ImageDataset, ImageShape, Limits, Task};
-use ssprop::diffusion::{BetaSchedule, Parameterization};
-use ssprop::optim::{Adam, AdamConfig};
+use ssprop::data::{self, Augmentation, DatasetKind, ImageDataset, ImageShape, Limits, Task};
+use ssprop::diffusion::{BetaSchedule, Diffusion, DiffusionTrainer, Parameterization};
+use ssprop::optim::{Adam, AdamConfig, LrSchedule};
+use ssprop::run::{internals as run, RunConfig};
 use ssprop::sparsity::Schedule;
 use ssprop::train::Trainer;
 
@@ -45,7 +46,9 @@ pub fn all(folder: &Path) -> Vec<Target> {
     targets.push(cifar(&folder.join("cifar")));
     targets.extend(pictures(&folder.join("pictures")));
     targets.extend(celeba(&folder.join("celeba")));
+    targets.push(class_folders(&folder.join("folders")));
     targets.push(records(&folder.join("records")));
+    targets.extend(runs(&folder.join("runs")));
     targets.push(texts());
     targets
 }
@@ -53,11 +56,15 @@ pub fn all(folder: &Path) -> Vec<Target> {
 type Net = (Linear<3, 4>, BatchNorm1D<4>, Linear<4, 2>);
 type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
 
-/// The same tensors in a file without a checksum.
-fn without_checksum(file: &Path) -> Vec<u8> {
+/// The same tensors in a file without a checksum, with more metadata.
+fn without_checksum(file: &Path, more: &[(&str, &str)]) -> Vec<u8> {
     let bytes = std::fs::read(file).unwrap();
     let stored = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let metadata = checkpoint::read_metadata(file).unwrap();
+    let mut metadata = checkpoint::read_metadata(file).unwrap();
+    metadata.extend(
+        more.iter()
+            .map(|(key, text)| (key.to_string(), text.to_string())),
+    );
     let metadata = metadata.into_iter().collect();
     ::safetensors::serialize(stored.tensors(), Some(metadata)).unwrap()
 }
@@ -72,7 +79,7 @@ fn checkpoints(folder: &Path) -> Vec<Target> {
     let model: Built = dev.build_module::<Net, f32>();
     let mut keep = |path: &Path| {
         seeds.push(std::fs::read(path).unwrap());
-        seeds.push(without_checksum(path));
+        seeds.push(without_checksum(path, &[]));
     };
     checkpoint::save(&path, &model, &metadata).unwrap();
     keep(&path);
@@ -151,30 +158,26 @@ fn mnist(folder: &Path) -> Vec<Target> {
         true => repair::gz(&bytes),
         false => bytes,
     };
-    let (image_file, label_file) = (folder.join("images"), folder.join("labels"));
-    let pair = (image_file.clone(), label_file.clone());
-    let (first, second) = (images.clone(), labels.clone());
-    let both = move |bytes: &[u8]| {
-        // Once as the images and once as the labels.
-        write(&pair.0, bytes);
-        write(&pair.1, &second);
-        let as_images = data::idx_files(&pair.0, &pair.1, 10).is_ok();
-        write(&pair.0, &first);
-        write(&pair.1, bytes);
-        as_images | data::idx_files(&pair.0, &pair.1, 10).is_ok()
+    // Once as the images and once as the labels, beside whole ones.
+    let both = |name: &str, images: Vec<u8>, labels: Vec<u8>| {
+        let (first, second) = (folder.join(name), folder.join(format!("{name}-labels")));
+        move |bytes: &[u8]| {
+            write(&first, bytes);
+            write(&second, &labels);
+            let as_images = data::idx_files(&first, &second, 10).is_ok();
+            write(&first, &images);
+            write(&second, bytes);
+            as_images | data::idx_files(&first, &second, 10).is_ok()
+        }
     };
-    let (gz_images, gz_labels) = (folder.join("i.gz"), folder.join("l.gz"));
-    write(&gz_labels, &repair::gz(&labels));
-    let gz = move |bytes: &[u8]| {
-        write(&gz_images, bytes);
-        data::idx_files(&gz_images, &gz_labels, 10).is_ok()
-    };
+    let plain = both("plain", images.clone(), labels.clone());
+    let gz = both("gz", repair::gz(&images), repair::gz(&labels));
     vec![
         Target {
             name: "idx",
             seeds: vec![images.clone(), labels.clone()],
             finish: as_is,
-            parse: Box::new(both),
+            parse: Box::new(plain),
             share: 1.0,
         },
         Target {
@@ -213,24 +216,59 @@ fn mnist(folder: &Path) -> Vec<Target> {
 }
 
 fn cifar(folder: &Path) -> Target {
-    // Whole files are 30 MB each; an archive of parts of them ends in an error at its first file.
-    let record: Vec<u8> = (0..3 * 3073).map(|i| (i % 10) as u8).collect();
-    let folder_name = "cifar-10-batches-bin/data_batch_1.bin";
-    let other = "cifar-100-binary/train.bin";
-    let files: [(&str, &[u8]); 2] = [(folder_name, &record), (other, &record)];
-    let path = folder.join("cifar.tar.gz");
+    // As `few_records` reads them: two records in each file, one in the last.
+    let records = |labels: &[u8], count: usize| {
+        let pixels = (0..3072).map(|i| (i % 251) as u8);
+        let record: Vec<u8> = labels.iter().copied().chain(pixels).collect();
+        record.repeat(count)
+    };
+    let inside = |folder: &str, names: &[&str], labels: &[u8]| {
+        let last = names.len() - 1;
+        let file = |(i, name): (usize, &&str)| {
+            let count = if i == last { 1 } else { 2 };
+            (format!("{folder}/{name}"), records(labels, count))
+        };
+        names.iter().enumerate().map(file).collect::<Vec<_>>()
+    };
+    let ten = [
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+        "test_batch.bin",
+    ];
+    let ten = inside("cifar-10-batches-bin", &ten, &[9]);
+    let hundred = inside("cifar-100-binary", &["train.bin", "test.bin"], &[19, 99]);
+    let files = |files: &[(String, Vec<u8>)], pack: fn(&[(&str, &[u8])]) -> Vec<u8>| {
+        let files = files.iter().map(|(name, bytes)| (&**name, &**bytes));
+        pack(&files.collect::<Vec<(&str, &[u8])>>())
+    };
+    let stored = |files: &[(&str, &[u8])]| repair::zip(files, true);
+    let path = folder.join("cifar");
     Target {
         name: "cifar",
-        seeds: vec![repair::tar_of(&files), repair::tar_of(&files[1..])],
+        seeds: vec![
+            files(&ten, repair::tar_of),
+            files(&hundred, repair::tar_of),
+            files(&hundred, stored),
+        ],
         finish: |rng, mut bytes| {
+            if bytes.starts_with(b"PK") {
+                return bytes;
+            }
             if rng.gen_bool(0.75) {
                 repair::tar(&mut bytes);
             }
-            repair::gz(&bytes)
+            match rng.gen_bool(0.25) {
+                true => repair::gz(&bytes),
+                false => bytes,
+            }
         },
         parse: Box::new(move |bytes| {
             write(&path, bytes);
-            data::cifar10(&path).is_ok() | data::cifar100(&path).is_ok()
+            let read = |fine| data::internals::few_records(&path, fine).is_ok();
+            read(false) | read(true)
         }),
         share: 0.5,
     }
@@ -381,6 +419,41 @@ fn celeba(folder: &Path) -> Vec<Target> {
     targets
 }
 
+/// Any folder of pictures, as a zip: its table of contents, names and pictures.
+fn class_folders(folder: &Path) -> Target {
+    let (jpeg, png) = (
+        picture(image::ImageFormat::Jpeg),
+        picture(image::ImageFormat::Png),
+    );
+    let parts: [(&str, &[u8]); 5] = [
+        ("top/train/a/x.jpg", &jpeg),
+        ("top/train/b/deeper/y.png", &png),
+        ("top/val/a/x.jpeg", &jpeg),
+        ("top/val/b/y.png", &png),
+        ("top/train/a/notes.txt", b"no picture"),
+    ];
+    let plain: [(&str, &[u8]); 3] = [("a/x.png", &png), ("b/y.jpg", &jpeg), ("b/z.jpg", &jpeg)];
+    let path = folder.join("pictures.zip");
+    Target {
+        name: "class folders",
+        seeds: vec![
+            repair::zip(&parts, true),
+            repair::zip(&parts, false),
+            repair::zip(&plain, true),
+        ],
+        finish: as_is,
+        parse: Box::new(move |bytes| {
+            write(&path, bytes);
+            let found = data::folder(&path, 16, Limits::default(), 0).is_ok_and(|splits| {
+                let whole = [&splits.train, &splits.test].map(|part| part.pixels().is_ok());
+                splits.train.without_damaged().is_ok() & !whole.contains(&false)
+            });
+            found | data::folder_classes(&path).is_ok()
+        }),
+        share: 0.3,
+    }
+}
+
 /// The records of a run.
 fn records(folder: &Path) -> Target {
     let path = folder.join("metrics.csv");
@@ -398,6 +471,79 @@ fn records(folder: &Path) -> Target {
         }),
         share: 1.0,
     }
+}
+
+/// What a run goes on from: its checkpoint with records, configuration and an unfinished epoch.
+fn runs(folder: &Path) -> Vec<Target> {
+    let dev = Cpu::seed_from_u64(0);
+    std::fs::create_dir_all(folder).unwrap();
+    // By another name than a run's newest, so that none before it is looked for, which is told.
+    let (newest, path) = (
+        folder.join("checkpoint.safetensors"),
+        folder.join("given.safetensors"),
+    );
+    let config = RunConfig::new("a run").fixed("seed", 7);
+    let csv = "epoch,drop_rate,train_loss,joules\n1,0.8,0.5,\n2,0,0.25,3\n";
+    write(&folder.join("metrics.csv"), csv.as_bytes());
+    let records = ssprop::run::read_records(folder.join("metrics.csv")).unwrap();
+    let model: Built = dev.build_module::<Net, f32>();
+    let new = || Trainer::new(model.clone(), AdamConfig::adam()).unwrap();
+    let (mut trainer, mut other) = (new(), new());
+    let diffusion = Diffusion::new(BetaSchedule::Cosine, 10).unwrap();
+    let mut denoiser =
+        DiffusionTrainer::new(model.clone(), AdamConfig::adamw(), diffusion, 0).unwrap();
+    denoiser = denoiser.with_ema(0.9).unwrap();
+    let mut seeds = Vec::new();
+    // After two epochs, and in the third: what a training would have written.
+    let state = [("epoch", "2"), ("seed", "7"), ("history", csv)];
+    let unfinished = ("unfinished", "3 21 0.5 0.8 1.2 0 0.1 0.2 0.3 1e9 0.001 2.5");
+    for more in [&state[..], &[&state[..], &[unfinished]].concat()] {
+        denoiser.save(&path, &Metadata::new()).unwrap();
+        let bytes = without_checksum(&path, more);
+        write(&path, &bytes);
+        run::resume(&path, &mut denoiser, &config).unwrap();
+        // As a run writes it.
+        run::save(folder, &denoiser, &config, &records).unwrap();
+        seeds.extend([bytes, std::fs::read(&newest).unwrap()]);
+    }
+    // Its texts alone, in a file that is whole.
+    let whole = seeds[2].clone();
+    let (text_path, text_config) = (folder.join("texts.safetensors"), config.clone());
+    let texts = move |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let mut parts = text.split('|');
+        let mut more: Vec<(&str, &str)> = vec![("seed", "7")];
+        more.extend(
+            ["epoch", "unfinished", "history"]
+                .into_iter()
+                .zip(&mut parts),
+        );
+        write(&text_path, &whole);
+        let bytes = without_checksum(&text_path, &more);
+        write(&text_path, &bytes);
+        run::resume(&text_path, &mut other, &text_config).is_ok()
+    };
+    let text = format!("2|{}|{csv}", unfinished.1);
+    vec![
+        Target {
+            name: "runs",
+            seeds,
+            finish: as_is,
+            parse: Box::new(move |bytes| {
+                write(&path, bytes);
+                run::resume(&path, &mut trainer, &config).is_ok()
+                    | run::resume(&path, &mut denoiser, &config).is_ok()
+            }),
+            share: 0.5,
+        },
+        Target {
+            name: "run texts",
+            seeds: vec![text.into_bytes()],
+            finish: as_is,
+            parse: Box::new(texts),
+            share: 1.0,
+        },
+    ]
 }
 
 /// Whether `text` is a `T`, which then reads back what it writes.
@@ -424,6 +570,9 @@ fn texts() -> Target {
         "sqrt-linear",
         "fashion-mnist",
         "eps",
+        "crop=4,flip,resized-crop=0.25",
+        "resized-crop",
+        "cosine,epochs=50,warmup=3,from=0.1",
     ];
     Target {
         name: "texts",
@@ -440,6 +589,8 @@ fn texts() -> Target {
                 | round_trip::<Schedule>(&text)
                 | round_trip::<BetaSchedule>(&text)
                 | round_trip::<Parameterization>(&text)
+                | round_trip::<Augmentation>(&text)
+                | round_trip::<LrSchedule>(&text)
                 | round_trip::<DatasetKind>(&text)
                 | round_trip::<Task>(&text)
         }),
