@@ -30,7 +30,11 @@ fn main() -> ssprop::Result<()> {
     let loader = loader.workers(workers).skip_damaged(true);
     let (start, mut done, mut said) = (Instant::now(), 0, 0);
     for batch in loader.epoch(0) {
-        done += batch?.len();
+        let batch = batch?;
+        if done == 0 {
+            println!("first batch after {:.3} s", start.elapsed().as_secs_f64());
+        }
+        done += batch.len();
         if done >= said + 10_000 {
             said = done;
             println!("{done} images; {}", memory());

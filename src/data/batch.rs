@@ -6,6 +6,7 @@ use dfdx::tensor::Tensor;
 use dfdx::tensor_ops::Device;
 
 use super::dataset::ImageShape;
+use super::recycled::Recycled;
 use crate::bridge::upload;
 use crate::error::DataError;
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 /// Normalised images and their labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    pub(super) images: Vec<f32>,
+    pub(super) images: Recycled,
     pub(super) labels: Vec<usize>,
     pub(super) attributes: Vec<bool>,
     pub(super) multi_label: bool,
@@ -83,7 +84,8 @@ impl Batch {
         }
         let shape = (self.len(), Const, Const, Const);
         // As they are, if the tensor's elements are f32 too.
-        if let Some(values) = (&self.images as &dyn std::any::Any).downcast_ref::<Vec<E>>() {
+        let images: &Vec<f32> = &self.images;
+        if let Some(values) = (images as &dyn std::any::Any).downcast_ref::<Vec<E>>() {
             return upload(dev, shape, values);
         }
         let convert = |&v: &f32| {

@@ -41,10 +41,10 @@ use crate::error::{Error, Result};
 /// Batches of a [lazy](ImageDataset::is_lazy) data set are decoded, resized and normalised by
 /// [`workers`](Self::workers) in the background, up to [`prefetch`](Self::prefetch) batches ahead of the
 /// one that was taken last. So there are at most `prefetch` + 1 batches at a time, of 4 C H W bytes an
-/// image, and for each worker one picture: its file's bytes and its pixels, at most 3 bytes each. Nothing
-/// else grows with the data set but its list of files. Batches of images in memory are made on the
-/// calling thread, unless workers are asked for. The batches are the same for any number of workers and
-/// any prefetch.
+/// image (the memory of one that is dropped serves the next), and for each worker one picture: its file's
+/// bytes and its pixels, at most 3 bytes each. Nothing else grows with the data set but its list of files.
+/// Batches of images in memory are made on the calling thread, unless workers are asked for. The batches are
+/// the same for any number of workers and any prefetch.
 #[derive(Debug, Clone)]
 pub struct BatchLoader {
     data: ImageDataset,
@@ -223,6 +223,7 @@ impl BatchLoader {
             augmentation,
             seeds: (seed, epoch),
             damaged: self.damaged.clone(),
+            memory: Default::default(),
         };
         let workers = self.workers.unwrap_or_else(|| match self.data.is_lazy() {
             true => std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS)),

@@ -29,6 +29,7 @@ mod names;
 mod normalization;
 mod picture;
 mod plan;
+mod recycled;
 mod source;
 mod split;
 mod task;

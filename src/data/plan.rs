@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::augment::Augmentation;
 use super::batch::Batch;
 use super::dataset::{DamagedPicture, ImageDataset, ImageShape, Scratch};
+use super::recycled::Pool;
 use crate::error::{DataError, Error, Result};
 
 /// An epoch's batches, before they are made.
@@ -22,6 +23,7 @@ pub(super) struct Plan {
     /// Of the augmentation, and the epoch.
     pub seeds: (u64, u64),
     pub damaged: Option<Damaged>,
+    pub memory: Arc<Pool>,
 }
 
 /// The pictures that were left out, by their places in the data set.
@@ -90,7 +92,9 @@ impl Plan {
         let indices = self.indices(number);
         let to = self.shape;
         let mut batch = Batch {
-            images: Vec::with_capacity(indices.len() * to.channels * to.height * to.width),
+            images: self
+                .memory
+                .take(indices.len() * to.channels * to.height * to.width),
             labels: Vec::new(),
             attributes: Vec::new(),
             multi_label: self.data.is_multi_label(),

@@ -202,7 +202,7 @@ fn an_empty_batch_has_empty_tensors() {
     let dev = Cpu::default();
     for multi_label in [false, true] {
         let batch = Batch {
-            images: vec![],
+            images: Default::default(),
             labels: vec![],
             attributes: vec![],
             multi_label,
