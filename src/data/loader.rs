@@ -44,7 +44,8 @@ use crate::error::{Error, Result};
 /// image (the memory of one that is dropped serves the next), and for each worker one picture: its file's
 /// bytes and its pixels, at most 3 bytes each. Nothing else grows with the data set but its list of files.
 /// Batches of images in memory are made on the calling thread, unless workers are asked for. The batches are
-/// the same for any number of workers and any prefetch.
+/// the same for any number of workers and any prefetch. Nothing is made ahead across epochs: the first batch
+/// of each is waited for, as long as one worker needs for it (a few milliseconds a picture).
 #[derive(Debug, Clone)]
 pub struct BatchLoader {
     data: ImageDataset,

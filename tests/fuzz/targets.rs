@@ -240,18 +240,19 @@ fn cifar(folder: &Path) -> Target {
     ];
     let ten = inside("cifar-10-batches-bin", &ten, &[9]);
     let hundred = inside("cifar-100-binary", &["train.bin", "test.bin"], &[19, 99]);
-    let files = |files: &[(String, Vec<u8>)], pack: fn(&[(&str, &[u8])]) -> Vec<u8>| {
-        let files = files.iter().map(|(name, bytes)| (&**name, &**bytes));
-        pack(&files.collect::<Vec<(&str, &[u8])>>())
-    };
-    let stored = |files: &[(&str, &[u8])]| repair::zip(files, true);
+    fn refs(files: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
+        files
+            .iter()
+            .map(|(name, bytes)| (&**name, &**bytes))
+            .collect()
+    }
     let path = folder.join("cifar");
     Target {
         name: "cifar",
         seeds: vec![
-            files(&ten, repair::tar_of),
-            files(&hundred, repair::tar_of),
-            files(&hundred, stored),
+            repair::tar_of(&refs(&ten)),
+            repair::tar_of(&refs(&hundred)),
+            repair::zip(&refs(&hundred), true),
         ],
         finish: |rng, mut bytes| {
             if bytes.starts_with(b"PK") {
