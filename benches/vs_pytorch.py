@@ -201,7 +201,7 @@ class Ours:
     @staticmethod
     def build():
         # The dev profile is what `cargo run` uses, and is optimised.
-        command = ["cargo", "bench", "--profile", "dev", "--bench", "vs_pytorch_ours", "--no-run"]
+        command = ["cargo", "bench", "-p", "ssprop-benches", "--profile", "dev", "--bench", "vs_pytorch_ours", "--no-run"]
         command += ["--message-format=json"]
         built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         for line in built.stdout.splitlines():

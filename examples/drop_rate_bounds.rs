@@ -39,7 +39,7 @@ fn run(batch: usize) -> ssprop::Result<()> {
     say!("| layer | kernel | channels | image | FLOPs (Eq. 10) | time |");
     say!("|---|---|---|---|---:|---:|");
     for bound in time_bounds(&cost, batch)? {
-        let (shape, k) = (bound.shape, bound.shape.op.kernel);
+        let (shape, k) = (bound.shape, bound.shape.op().kernel);
         let time = match bound.time {
             Some(rate) => format!("{:.0}%", 100.0 * rate.rate()),
             None => "never".to_owned(),
@@ -47,11 +47,11 @@ fn run(batch: usize) -> ssprop::Result<()> {
         say!(
             "| {} | {k}x{k}, stride {} | {} to {} | {}x{} | {:.3}% | {time} |",
             bound.path,
-            shape.op.stride,
-            shape.c_in,
-            shape.c_out,
-            shape.input[0],
-            shape.input[1],
+            shape.op().stride,
+            shape.c_in(),
+            shape.c_out(),
+            shape.input()[0],
+            shape.input()[1],
             100.0 * bound.flops,
         );
     }

@@ -40,7 +40,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 fn all_sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     sources(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"),
         &mut found,
     );
     assert!(found.len() > 100, "{} files", found.len());

@@ -38,6 +38,10 @@ pub struct Backward {
     /// What tells a random selection's draws from each other. Each iteration needs another:
     /// [`set_iteration`](crate::nn::VisitSparse::set_iteration).
     pub draw: Draw,
+    /// Whether convolutions use Winograd's algorithm where it pays, in the forward pass too; they do at
+    /// first. [`conv2d`](crate::ops::conv2d::conv2d) says what their rounding errors are, with and
+    /// without.
+    pub winograd: bool,
 }
 
 impl Default for Backward {
@@ -52,6 +56,7 @@ impl Default for Backward {
             dense_below: DropRate::DENSE,
             only_weight_sparse: false,
             draw: Draw::default(),
+            winograd: true,
         }
     }
 }

@@ -16,7 +16,6 @@ use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape};
-pub use crate::kernels::cpu::conv2d::use_winograd;
 pub use crate::ops::Backward;
 #[doc(hidden)]
 pub use gradient::BackwardGradient;
@@ -55,7 +54,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 ///
 /// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
 /// side, use Winograd's F(4x4, 3x3) on the CPU (but for dX from four channels or fewer). What is
-/// different from a plain sum, which [`use_winograd`]`(false)` goes back to:
+/// different from a plain sum, which [`Backward::winograd`]` = false` goes back to:
 ///
 /// - Against `f64`, results are within 5e-6 of the largest element (tested with up to 2048 channels).
 ///   An element's error is a share of the largest numbers in its tile of 6x6 pixels, not of its own
@@ -69,7 +68,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 ///   the last bits, and a max pool may then choose another of them. In a small network on
 ///   Fashion-MNIST 47% of such ties stay before the second pool, 2 in 1000 of the channels kept at
 ///   80% dropped are others, and accuracies are the same: 66.8% and 66.8% dense, 64.3% (plain) and
-///   64.4% with ssProp, by `tests/networks/tests/winograd_ties.rs` with AVX2.
+///   64.4% with ssProp, by `tests/winograd_ties.rs` with AVX2.
 ///
 /// # Errors
 /// [`Error::Shape`] if a size known only at run time does not fit the window; [`Error::Parameter`] if the groups do not divide the channels; [`Error::Device`] if
@@ -182,7 +181,8 @@ pub(crate) fn conv2d_hidden<
         groups: GROUPS,
     };
     let &(b, _, h, w) = dfdx::shapes::HasShape::shape(&x);
-    let shape = Conv2DShape::new(op, [b.size(), C_IN, h.size(), w.size()], C_OUT)?;
+    let shape = Conv2DShape::new(op, [b.size(), C_IN, h.size(), w.size()], C_OUT)?
+        .with_winograd(backward.winograd);
     let group_in = dfdx::shapes::HasShape::shape(weight).1.size();
     if group_in != shape.group_in() {
         return Err(Error::shape(

@@ -92,7 +92,7 @@ fn checkpoints(folder: &Path) -> Vec<Target> {
     trainer.save(&path, &metadata).unwrap();
     keep(&path);
     for name in ["module", "bf16", "f16", "batch_norm"] {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/weights");
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/weights");
         seeds.push(std::fs::read(fixtures.join(format!("{name}.safetensors"))).unwrap());
     }
     let (mut model, mut optimizer, mut trainer) = (build(), optimizer, trainer);

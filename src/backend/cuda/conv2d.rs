@@ -189,7 +189,6 @@ impl Conv2DKernel<f32> for Cuda {
         bias: Option<Slice<f32>>,
         mut y: SliceMut<f32>,
     ) -> Result<()> {
-        shape.check()?;
         check_len("x", x.len(), &shape.x())?;
         check_len("weight", weight.len(), &shape.weight())?;
         if let Some(bias) = bias {

@@ -20,21 +20,25 @@ pub struct Conv2DOp {
 
 /// A [`Conv2DOp`] with every size of its tensors.
 ///
-/// x: (B, C_in, H, W), weight: (C_out, C_in / groups, K, K), y: (B, C_out, H_out, W_out).
+/// x: (B, C_in, H, W), weight: (C_out, C_in / groups, K, K), y: (B, C_out, H_out, W_out). Only
+/// [`Self::new`] makes one, so that the sizes belong together: kernels that write through pointers
+/// rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2DShape {
     /// Kernel, stride, padding, dilation and groups.
-    pub op: Conv2DOp,
+    pub(crate) op: Conv2DOp,
     /// Images, B.
-    pub batch: usize,
+    pub(crate) batch: usize,
     /// Input channels.
-    pub c_in: usize,
+    pub(crate) c_in: usize,
     /// Input height and width.
-    pub input: [usize; 2],
+    pub(crate) input: [usize; 2],
     /// Output channels.
-    pub c_out: usize,
+    pub(crate) c_out: usize,
     /// Output height and width.
-    pub output: [usize; 2],
+    pub(crate) output: [usize; 2],
+    /// Whether Winograd's algorithm may be used.
+    pub(crate) winograd: bool,
 }
 
 impl Conv2DShape {
@@ -69,6 +73,7 @@ impl Conv2DShape {
             input: [h, w],
             c_out,
             output: [count(h)?, count(w)?],
+            winograd: true,
         };
         // Positions inside a plane are 32 bits wide where vectors of them are needed.
         for [h, w] in [shape.input, shape.output] {
@@ -106,23 +111,40 @@ impl Conv2DShape {
         Ok(shape)
     }
 
-    /// That the sizes belong together, as those that [`Self::new`] makes do.
-    ///
-    /// # Errors
-    /// Those of [`Self::new`], and [`Error::Shape`] if the output's size is not the operation's.
-    pub fn check(&self) -> Result<()> {
-        let [h, w] = self.input;
-        let made = Self::new(self.op, [self.batch, self.c_in, h, w], self.c_out)?;
-        if made.output == self.output {
-            Ok(())
-        } else {
-            Err(Error::shape(
-                "conv2d",
-                "output size",
-                made.output,
-                self.output,
-            ))
-        }
+    /// The same convolution, with Winograd's algorithm where it pays, or without it anywhere.
+    #[must_use]
+    pub fn with_winograd(self, winograd: bool) -> Self {
+        Self { winograd, ..self }
+    }
+
+    /// Kernel, stride, padding, dilation and groups.
+    pub fn op(&self) -> Conv2DOp {
+        self.op
+    }
+
+    /// Images, B.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Input channels.
+    pub fn c_in(&self) -> usize {
+        self.c_in
+    }
+
+    /// Input height and width.
+    pub fn input(&self) -> [usize; 2] {
+        self.input
+    }
+
+    /// Output channels.
+    pub fn c_out(&self) -> usize {
+        self.c_out
+    }
+
+    /// Output height and width.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
     }
 
     /// The input's shape, (B, C_in, H, W).

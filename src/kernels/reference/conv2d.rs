@@ -1,6 +1,5 @@
-//! Plain loops, the oracle of the tests. Every gradient is added to what is there.
-
-use num_traits::Float;
+//! Plain loops in `f64`, the oracle of the tests (which are not optimised: these are compiled here).
+//! Every gradient is added to what is there.
 
 use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
 
@@ -56,8 +55,8 @@ fn for_each_plane(
 }
 
 /// y = conv(x, weight) + bias
-pub fn forward<E: Float>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&[E]>) -> Vec<E> {
-    let mut y = vec![E::zero(); shape.batch * shape.c_out * shape.output_pixels()];
+pub fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], bias: Option<&[f64]>) -> Vec<f64> {
+    let mut y = vec![0.0; shape.batch * shape.c_out * shape.output_pixels()];
     if let Some(bias) = bias {
         for (i, plane) in y.chunks_mut(shape.output_pixels()).enumerate() {
             plane.fill(bias[i % shape.c_out]);
@@ -66,44 +65,34 @@ pub fn forward<E: Float>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&[E
     let all: Vec<usize> = (0..shape.c_out).collect();
     for_each_plane(shape, &all, |x0, w0, y0, _| {
         for_each_tap(shape, |oy, ix, t| {
-            y[y0 + oy] = y[y0 + oy] + x[x0 + ix] * w[w0 + t];
+            y[y0 + oy] += x[x0 + ix] * w[w0 + t];
         });
     });
     y
 }
 
 /// dX += conv-transpose(dY, weight)
-pub fn backward_input<E: Float>(
-    shape: &Conv2DShape,
-    w: &[E],
-    dy: OutputGrad<'_, &[E]>,
-    dx: &mut [E],
-) {
+pub fn backward_input(shape: &Conv2DShape, w: &[f64], dy: OutputGrad<'_, &[f64]>, dx: &mut [f64]) {
     let all: Vec<usize> = (0..shape.c_out).collect();
     for_each_plane(shape, dy.kept.unwrap_or(&all), |x0, w0, y0, _| {
         for_each_tap(shape, |oy, ix, t| {
-            dx[x0 + ix] = dx[x0 + ix] + dy.data[y0 + oy] * w[w0 + t];
+            dx[x0 + ix] += dy.data[y0 + oy] * w[w0 + t];
         });
     });
 }
 
 /// dW += correlation(x, dY); rows of dropped channels stay as they are
-pub fn backward_weight<E: Float>(
-    shape: &Conv2DShape,
-    x: &[E],
-    dy: OutputGrad<'_, &[E]>,
-    dw: &mut [E],
-) {
+pub fn backward_weight(shape: &Conv2DShape, x: &[f64], dy: OutputGrad<'_, &[f64]>, dw: &mut [f64]) {
     let all: Vec<usize> = (0..shape.c_out).collect();
     for_each_plane(shape, dy.kept.unwrap_or(&all), |x0, w0, y0, _| {
         for_each_tap(shape, |oy, ix, t| {
-            dw[w0 + t] = dw[w0 + t] + dy.data[y0 + oy] * x[x0 + ix];
+            dw[w0 + t] += dy.data[y0 + oy] * x[x0 + ix];
         });
     });
 }
 
 /// db += sum of dY over batch, height and width; dropped channels stay as they are
-pub fn backward_bias<E: Float>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>, db: &mut [E]) {
+pub fn backward_bias(shape: &Conv2DShape, dy: OutputGrad<'_, &[f64]>, db: &mut [f64]) {
     let channels = dy.channels(shape.c_out);
     for (i, plane) in dy.data.chunks(shape.output_pixels()).enumerate() {
         let k = dy.kept.map_or(i % channels, |kept| kept[i % channels]);

@@ -8,8 +8,6 @@ mod testing;
 pub mod unfold;
 mod winograd;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use self::winograd::{Filters, Planes, Write};
 use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
 use crate::kernels::args::Fill;
@@ -64,15 +62,6 @@ enum Algorithm {
     Gemm,
 }
 
-static WINOGRAD: AtomicBool = AtomicBool::new(true);
-
-/// Whether `f32` convolutions of 3x3 windows with stride 1 use Winograd's algorithm on the CPU, in
-/// the whole process; they do at first. Without it they are slower, and their rounding errors are
-/// those of a plain sum (see [`conv2d`](crate::ops::conv2d::conv2d)).
-pub fn use_winograd(on: bool) {
-    WINOGRAD.store(on, Ordering::Relaxed);
-}
-
 /// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
 /// channels' worth of products, so thin layers (the stem) are better off without.
 fn algorithm(shape: &Conv2DShape) -> Algorithm {
@@ -81,7 +70,7 @@ fn algorithm(shape: &Conv2DShape) -> Algorithm {
         op.kernel == 3 && op.stride == 1 && op.padding == 1 && op.dilation == 1 && op.groups == 1;
     let wide = shape.c_in >= 8 && shape.c_out >= 8;
     let large = shape.input[0] >= 3 && shape.input[1] >= 3;
-    if same_3x3 && wide && large && WINOGRAD.load(Ordering::Relaxed) {
+    if same_3x3 && wide && large && shape.winograd {
         Algorithm::Winograd
     } else {
         Algorithm::Gemm

@@ -157,7 +157,7 @@ fn files_go_both_ways() {
         |net, x: Tensor<(usize, Const<3>), f32, Cpu>| net.forward(x),
     );
 
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pytorch_files.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/pytorch_files.py");
     let status = Command::new(python)
         .arg(script)
         .arg(folder)

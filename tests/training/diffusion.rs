@@ -7,7 +7,7 @@ use ssprop::Error;
 type Images = Tensor<(usize, Const<1>, Const<32>, Const<32>), f32, Cpu>;
 
 fn fixture(name: &str) -> Vec<u8> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/");
     std::fs::read(format!("{folder}{name}.safetensors")).unwrap()
 }
 

@@ -1,5 +1,4 @@
 //! Convolutions of runtime sizes for the tests: random tensors in, every gradient out.
-#![allow(dead_code)] // Each test binary uses a part.
 
 use dfdx::prelude::*;
 use dfdx::tensor_ops::Backward as _;
@@ -102,10 +101,10 @@ impl<E: Real> Case<E> {
                 .map(|_| E::from_f64(rng.gen_range(-1.0..1.0)).unwrap())
                 .collect()
         };
-        let x = uniform(shape.batch * shape.c_in * shape.input_pixels());
-        let weight = uniform(shape.c_out * shape.filter_len());
-        let bias = uniform(shape.c_out);
-        let dy = (0..shape.batch * shape.c_out * shape.output_pixels())
+        let x = uniform(shape.batch() * shape.c_in() * shape.input_pixels());
+        let weight = uniform(shape.c_out() * shape.filter_len());
+        let bias = uniform(shape.c_out());
+        let dy = (0..shape.batch() * shape.c_out() * shape.output_pixels())
             .map(|_| E::from_f64(rng.gen_range(-8..=8) as f64 / 4.0).unwrap())
             .collect();
         Self {
@@ -120,7 +119,7 @@ impl<E: Real> Case<E> {
     /// The channels of the largest sum |dY|, the lower index first among equals: a full sort, for
     /// the importances are exact.
     pub fn ranked(&self, count: usize) -> Vec<usize> {
-        let (channels, pixels) = (self.shape.c_out, self.shape.output_pixels());
+        let (channels, pixels) = (self.shape.c_out(), self.shape.output_pixels());
         let mut sums = vec![0.0; channels];
         for (i, plane) in self.dy.chunks(pixels).enumerate() {
             sums[i % channels] += plane.iter().map(|g| g.to_f64().unwrap().abs()).sum::<f64>();
@@ -135,7 +134,7 @@ impl<E: Real> Case<E> {
     /// The same with the channels of dY zeroed that are not in `kept`.
     pub fn masked(&self, kept: &[usize]) -> Self {
         let mut masked = self.clone();
-        let (channels, pixels) = (self.shape.c_out, self.shape.output_pixels());
+        let (channels, pixels) = (self.shape.c_out(), self.shape.output_pixels());
         for (i, plane) in masked.dy.chunks_mut(pixels).enumerate() {
             if !kept.contains(&(i % channels)) {
                 plane.fill(E::zero());
@@ -274,12 +273,17 @@ macro_rules! tensors {
     ($dev:ident, $case:ident => $x:ident, $weight:ident, $bias:ident, $dy:ident) => {
         let $dev = Cpu::default();
         let shape = $case.shape;
-        let image = (shape.batch, Const::<C_IN>, shape.input[0], shape.input[1]);
+        let image = (
+            shape.batch(),
+            Const::<C_IN>,
+            shape.input()[0],
+            shape.input()[1],
+        );
         let out = (
-            shape.batch,
+            shape.batch(),
             Const::<C_OUT>,
-            shape.output[0],
-            shape.output[1],
+            shape.output()[0],
+            shape.output()[1],
         );
         let $x = $dev.tensor_from_vec($case.x.clone(), image);
         let filters = (Const::<C_OUT>, Quotient::<C_IN, G>, Const::<K>, Const::<K>);

@@ -42,7 +42,7 @@ fn check_tensors<M: TensorCollection<f32, Cpu>>(net: &M, name: &str, parameters:
     .unwrap();
 
     let fixture: serde_json::Value =
-        serde_json::from_str(include_str!("../../fixtures/resnet_tensors.json")).unwrap();
+        serde_json::from_str(include_str!("../fixtures/resnet_tensors.json")).unwrap();
     let mut expected: Vec<(String, Vec<usize>)> =
         serde_json::from_value(fixture[name]["tensors"].clone()).unwrap();
     tensors.found.sort();
@@ -215,7 +215,7 @@ fn the_middle_convolution_of_a_bottleneck_has_the_stride() {
         let LayerCost::Conv2D(conv) = layer else {
             panic!("{path} is not a convolution");
         };
-        (conv.input[0], conv.output[0])
+        (conv.input()[0], conv.output()[0])
     };
     assert_eq!(sizes("layer1.0.shortcut.0"), (32, 32));
     assert_eq!(sizes("layer2.0.conv1"), (32, 32));

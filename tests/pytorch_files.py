@@ -1,6 +1,6 @@
 """PyTorch's side of pytorch_files.rs: takes files of this crate and writes files for it.
 
-    python3 tests/networks/tests/pytorch_files.py FOLDER
+    python3 tests/pytorch_files.py FOLDER
 
 For each network NAME the folder has NAME.ours.safetensors and NAME.input.safetensors. Written are
 NAME.ours_output.safetensors, and NAME.KIND.safetensors with theirs_output for other weights.

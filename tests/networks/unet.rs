@@ -11,8 +11,8 @@ use dfdx::tensor_ops::{Backward as _, Device};
 use ssprop::models::modules;
 use ssprop::prelude::*;
 
-const TENSORS: &str = include_str!("../../fixtures/unet_tensors.json");
-const MNIST: &[u8] = include_bytes!("../../fixtures/unet_mnist.safetensors");
+const TENSORS: &str = include_str!("../fixtures/unet_tensors.json");
+const MNIST: &[u8] = include_bytes!("../fixtures/unet_mnist.safetensors");
 
 /// Names and shapes.
 #[derive(Default)]

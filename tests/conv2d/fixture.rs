@@ -6,8 +6,6 @@
 //! gradients of dy with the other channels zeroed. Some cases mask positions or elements instead, or
 //! take dx from the whole of dy; linear ones rank features by the sum of |dy|.
 
-mod support;
-
 use std::path::PathBuf;
 
 use ::safetensors::{Dtype as FileDtype, SafeTensors};
@@ -23,7 +21,7 @@ use ssprop::Backend;
 use support::{assert_close, Case, Conv, Geometry, Real};
 
 fn read(name: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     std::fs::read(path.join(name)).unwrap()
 }
 
@@ -75,10 +73,10 @@ impl Fixture<'_> {
         Cpu: Backend<E>,
     {
         let shape = G::shape(self.size("batch"), self.size("h"), self.size("w"));
-        let op = shape.op;
+        let op = shape.op();
         let typed = [
-            shape.c_in,
-            shape.c_out,
+            shape.c_in(),
+            shape.c_out(),
             op.kernel,
             op.stride,
             op.padding,
@@ -95,7 +93,7 @@ impl Fixture<'_> {
             weight: self.floats("weight"),
             bias: match has_bias {
                 true => self.floats("bias"),
-                false => vec![E::zero(); shape.c_out],
+                false => vec![E::zero(); shape.c_out()],
             },
             dy: self.floats("dy"),
         };
@@ -114,7 +112,7 @@ impl Fixture<'_> {
             ..Backward::default()
         };
         if backward.masking == Masking::Channels {
-            let kept = G::kept(&case, backward).unwrap_or_else(|| (0..shape.c_out).collect());
+            let kept = G::kept(&case, backward).unwrap_or_else(|| (0..shape.c_out()).collect());
             assert_eq!(kept, self.kept(), "{}: kept channels", self.name());
         }
 

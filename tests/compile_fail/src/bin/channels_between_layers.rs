@@ -1,7 +1,11 @@
 //! 8 channels out of the first layer, 16 into the second.
 use ssprop::prelude::*;
 
-type Net = (SparseConv2D<3, 8, 3, 1, 1>, ReLU, SparseConv2D<16, 32, 3, 2, 1>);
+type Net = (
+    SparseConv2D<3, 8, 3, 1, 1>,
+    ReLU,
+    SparseConv2D<16, 32, 3, 2, 1>,
+);
 
 fn main() {
     let dev = Cpu::default();

@@ -7,11 +7,8 @@
 //!     cargo test --test winograd_ties -- --nocapture
 //!     cargo test --test winograd_ties -- --nocapture --ignored   # trains for minutes
 
-use std::sync::Mutex;
-
 use dfdx::tensor_ops::Backward as _;
 use ssprop::data::{bundled, BatchLoader, Normalization};
-use ssprop::ops::conv2d::use_winograd;
 use ssprop::prelude::*;
 
 type Block<const C_IN: usize, const C_OUT: usize, POOL> = (
@@ -27,9 +24,6 @@ type Net = (
     Block<WIDTH, WIDTH, GlobalAvgPool>,
     Linear<WIDTH, 10>,
 );
-
-/// The switch between the algorithms is the process's: one test at a time.
-static SWITCH: Mutex<()> = Mutex::new(());
 
 const STEPS: usize = 36;
 const BATCH: usize = 32;
@@ -58,7 +52,7 @@ fn train(seed: u64) -> Vec<[usize; 2]> {
     for batch in loader.epoch(0).take(STEPS) {
         let batch = batch.unwrap();
         let mut pass = |winograd| {
-            use_winograd(winograd);
+            net.visit_sparse(&mut |layer| layer.backward.winograd = winograd);
             let x = batch.image_tensor::<1, 28, 28, f32, _>(&dev).unwrap();
             let target = batch.one_hot::<10, f32, _>(&dev).unwrap();
             let logits = net.forward_mut(x.leaky_trace());
@@ -82,7 +76,6 @@ fn train(seed: u64) -> Vec<[usize; 2]> {
 /// The 2x2 windows of the second layer's output, before its pool, whose largest value is there more
 /// than once.
 fn tied_windows(winograd: bool) -> Vec<bool> {
-    use_winograd(winograd);
     let (train, _) = bundled().unwrap();
     let loader = BatchLoader::new(&train, BATCH).unwrap();
     let loader = loader
@@ -90,7 +83,8 @@ fn tied_windows(winograd: bool) -> Vec<bool> {
         .unwrap();
     let batch = loader.epoch(0).next().unwrap().unwrap();
     let dev = Cpu::seed_from_u64(0);
-    let net = dev.build_module::<Net, f32>();
+    let mut net = dev.build_module::<Net, f32>();
+    net.visit_sparse(&mut |layer| layer.backward.winograd = winograd);
     let x = batch.image_tensor::<1, 28, 28, f32, _>(&dev).unwrap();
     let y = net.1 .0.forward(net.0.forward(x)).as_vec();
     let windows = |plane: &[f32]| -> Vec<bool> {
@@ -107,7 +101,6 @@ fn tied_windows(winograd: bool) -> Vec<bool> {
 
 #[test]
 fn many_ties_of_flat_backgrounds_stay() {
-    let _switch = SWITCH.lock();
     let (plain, winograd) = (tied_windows(false), tied_windows(true));
     let all = plain.iter().filter(|&&tied| tied).count();
     let left = plain.iter().zip(&winograd).filter(|(&p, &w)| p && w);
@@ -133,7 +126,6 @@ fn many_ties_of_flat_backgrounds_stay() {
 
 /// The test accuracy after some epochs of training.
 fn accuracy(seed: u64, schedule: Schedule, winograd: bool) -> f64 {
-    use_winograd(winograd);
     let (train, test) = bundled().unwrap();
     let train = train.take_balanced(IMAGES);
     let normalization = Normalization::of(&train).unwrap();
@@ -143,7 +135,8 @@ fn accuracy(seed: u64, schedule: Schedule, winograd: bool) -> f64 {
     };
     let (train, test) = (loader(&train, BATCH).shuffle(seed), loader(&test, 100));
     let dev = Cpu::seed_from_u64(seed);
-    let net = dev.build_module::<Net, f32>();
+    let mut net = dev.build_module::<Net, f32>();
+    net.visit_sparse(&mut |layer| layer.backward.winograd = winograd);
     let trainer = Trainer::new(net, AdamConfig::adam()).unwrap();
     let mut trainer = trainer.with_schedule(schedule).unwrap();
     for _ in 0..EPOCHS {
@@ -161,7 +154,6 @@ const SEEDS: u64 = 3;
 #[test]
 #[ignore = "trains twelve networks"]
 fn accuracies_with_and_without_winograd_are_alike() {
-    let _switch = SWITCH.lock();
     for (name, schedule) in [("dense", Schedule::DENSE), ("ssprop", Schedule::paper())] {
         let mut mean = [0.0; 2];
         for seed in 0..SEEDS {

@@ -1,8 +1,6 @@
 //! The variants of the sparse backward pass: what random and adaptive selection keep, masks over
 //! positions and elements, dX from the whole of dY.
 
-mod support;
-
 use std::sync::Arc;
 
 use dfdx::prelude::*;
@@ -32,7 +30,7 @@ fn random(seed: u64) -> Selection {
 
 /// The parts of dY that `masking` drops as one, numbered, for each element of dY.
 fn parts<E: Real>(case: &Case<E>, masking: Masking) -> (usize, Vec<usize>) {
-    let (channels, pixels) = (case.shape.c_out, case.shape.output_pixels());
+    let (channels, pixels) = (case.shape.c_out(), case.shape.output_pixels());
     let part = |i: usize| {
         let (channel, pixel) = (i / pixels % channels, i % pixels);
         match masking {

@@ -1,8 +1,6 @@
 //! Sizes that the compiler works out, the same layers on sizes known only at run time, and sizes
 //! that do not fit.
 
-mod support;
-
 use dfdx::prelude::*;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};

@@ -1,9 +1,9 @@
-//! Other ways to the same gradients. (The switch is the process's: this file has one test.)
+//! Other ways to the same gradients.
 
 use dfdx::tensor::Storage;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::internals::{BackwardGradient, Buffer};
-use ssprop::ops::conv2d::{conv2d, use_winograd, Backward, Conv2DOp, Conv2DShape, Window};
+use ssprop::ops::conv2d::{conv2d, Backward, Conv2DOp, Conv2DShape, Window};
 use ssprop::prelude::*;
 
 type Pass = [Vec<f32>; 3];
@@ -78,9 +78,10 @@ fn other_algorithms_give_the_same_gradients() {
     });
     assert_eq!(found, above);
 
-    use_winograd(false);
-    let plain = pass(sparse);
-    use_winograd(true);
+    let plain = pass(Backward {
+        winograd: false,
+        ..sparse
+    });
     let differences: Vec<f32> = (0..3).map(|i| apart(&found[i], &plain[i])).collect();
     assert!(differences[0] > 0.0, "the algorithm is another");
     assert!(differences.iter().all(|&d| d < 1e-5), "{differences:?}");

@@ -1,7 +1,5 @@
 //! What holds of a convolution's two passes whatever the geometry, the sizes and the drop rate.
 
-mod support;
-
 use dfdx::prelude::Cpu;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 

@@ -14,7 +14,7 @@ use ssprop::Error;
 
 fn case(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures/weights")
+        .join("fixtures/weights")
         .join(name)
 }
 

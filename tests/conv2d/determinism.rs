@@ -1,7 +1,5 @@
 //! The same seed gives the same bits, whatever the number of threads.
 
-mod support;
-
 use std::collections::HashSet;
 
 use dfdx::prelude::*;

@@ -1,7 +1,11 @@
 //! The control: the other programs differ from this one in a number or two.
 use ssprop::prelude::*;
 
-type Net = (SparseConv2D<3, 8, 3, 1, 1>, ReLU, SparseConv2D<8, 32, 3, 2, 1, 1, 2>);
+type Net = (
+    SparseConv2D<3, 8, 3, 1, 1>,
+    ReLU,
+    SparseConv2D<8, 32, 3, 2, 1, 1, 2>,
+);
 
 fn main() {
     let dev = Cpu::default();

@@ -47,8 +47,8 @@ fn forward() {
             agree!(1e-5, |dev: D| {
                 let x = upload(&dev, &noise(count(shape.x()), 1));
                 let w = upload(&dev, &noise(count(shape.weight()), 2));
-                let bias = upload(&dev, &noise(shape.c_out, 3));
-                let mut y = room(&dev, count(shape.y(shape.c_out)));
+                let bias = upload(&dev, &noise(shape.c_out(), 3));
+                let mut y = room(&dev, count(shape.y(shape.c_out())));
                 let bias = with_bias.then(|| D::buffer(&bias));
                 let to = D::buffer_mut(&mut y);
                 D::conv2d_forward(&shape, D::buffer(&x), D::buffer(&w), bias, to).unwrap();
@@ -67,10 +67,10 @@ fn choices(c_out: usize) -> Vec<Option<Vec<usize>>> {
 #[test]
 fn backward() {
     for shape in shapes() {
-        for kept in choices(shape.c_out) {
+        for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
                 agree!(1e-5, |dev: D| {
-                    let channels = kept.as_ref().map_or(shape.c_out, Vec::len);
+                    let channels = kept.as_ref().map_or(shape.c_out(), Vec::len);
                     let x = upload(&dev, &noise(count(shape.x()), 1));
                     let w = upload(&dev, &noise(count(shape.weight()), 2));
                     let dy = upload(&dev, &noise(count(shape.y(channels)), 3));
@@ -80,7 +80,7 @@ fn backward() {
                     };
                     let mut dx = upload(&dev, &noise(count(shape.x()), 4));
                     let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
-                    let mut db = upload(&dev, &noise(shape.c_out, 6));
+                    let mut db = upload(&dev, &noise(shape.c_out(), 6));
                     let to = D::buffer_mut(&mut dx);
                     D::conv2d_backward_input(&shape, D::buffer(&w), dy, to, fill).unwrap();
                     let to = D::buffer_mut(&mut dw);

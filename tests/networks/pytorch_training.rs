@@ -7,8 +7,8 @@ use dfdx::tensor_ops::Backward as _;
 use ssprop::nn::modules;
 use ssprop::prelude::*;
 
-const FIXTURE: &[u8] = include_bytes!("../../fixtures/training.safetensors");
-const RESIDUAL: &[u8] = include_bytes!("../../fixtures/training_residual.safetensors");
+const FIXTURE: &[u8] = include_bytes!("../fixtures/training.safetensors");
+const RESIDUAL: &[u8] = include_bytes!("../fixtures/training_residual.safetensors");
 const STEPS: usize = 10;
 const TOLERANCE: f32 = 1e-4;
 

@@ -1,0 +1,10 @@
+//! The paper's networks: their tensors, shapes and cost, and PyTorch's numbers.
+
+mod cnn;
+mod determinism;
+mod dropout;
+mod mlp;
+mod multi_label;
+mod pytorch_training;
+mod resnet;
+mod unet;

@@ -1,0 +1,8 @@
+//! Trainers, optimizers and checkpoints.
+
+mod checkpoint;
+mod classifier;
+mod diffusion;
+mod diffusion_training;
+mod foreign_weights;
+mod optim;
