@@ -24,6 +24,6 @@ pub use crate::nn::builders::{
     SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear,
 };
 pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
-pub use crate::optim::{Adam, AdamConfig, Ema, LrSchedule};
+pub use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, ParameterGroups, Sgd, SgdConfig};
 pub use crate::sparsity::{AdaptiveKeep, DropRate, Masking, Schedule, Selection, Span};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

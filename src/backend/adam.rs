@@ -11,14 +11,14 @@ use crate::kernels::cpu::adam;
 
 /// Adam, and the moving average of its results.
 pub trait AdamKernel<E: Dtype>: Views<E> {
-    /// Updates the n weights `w`, and their moments `m` and `v`, with their gradient `g`:
+    /// Updates the n weights `w`, and their moments `m` and `v`, with their gradient `g`, times a scale:
     ///
     /// - decoupled decay: w = (1 - lr decay) w; otherwise g = g + decay w
     /// - m = beta1 m + (1 - beta1) g
     /// - v = beta2 v + (1 - beta2) g^2
     /// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
     ///
-    /// Returns the sum of squares of `g`, where the device has it without waiting.
+    /// Returns the sum of squares of `g` as it was given, where the device has it without waiting.
     ///
     /// # Errors
     /// [`Error::Shape`] if the lengths differ, those of the device.

@@ -12,10 +12,12 @@ mod conv2d;
 pub(crate) mod cuda;
 mod distance;
 mod dropout;
+mod gradient;
 mod group_norm;
 mod linear;
 mod pool;
 mod relu;
+mod sgd;
 mod silu;
 mod upsample;
 
@@ -32,10 +34,12 @@ pub use concat::ConcatKernel;
 pub use conv2d::Conv2DKernel;
 pub use distance::DistanceKernel;
 pub use dropout::DropoutKernel;
+pub use gradient::GradientKernel;
 pub use group_norm::GroupNormKernel;
 pub use linear::LinearKernel;
 pub use pool::Pool2DKernel;
 pub use relu::ReLUKernel;
+pub use sgd::SgdKernel;
 pub use silu::SiLUKernel;
 pub use upsample::UpsampleKernel;
 
@@ -72,10 +76,12 @@ pub trait Backend<E: Dtype>:
     + Conv2DKernel<E>
     + DistanceKernel<E>
     + DropoutKernel<E>
+    + GradientKernel<E>
     + GroupNormKernel<E>
     + LinearKernel<E>
     + Pool2DKernel<E>
     + ReLUKernel<E>
+    + SgdKernel<E>
     + SiLUKernel<E>
     + Accumulate<E>
     + UpsampleKernel<E>
@@ -95,10 +101,12 @@ impl<E: Dtype, D> Backend<E> for D where
         + Conv2DKernel<E>
         + DistanceKernel<E>
         + DropoutKernel<E>
+        + GradientKernel<E>
         + GroupNormKernel<E>
         + LinearKernel<E>
         + Pool2DKernel<E>
         + ReLUKernel<E>
+        + SgdKernel<E>
         + SiLUKernel<E>
         + Accumulate<E>
         + UpsampleKernel<E>

@@ -6,7 +6,7 @@
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies
 //! views. [`upload`] makes tensors of values.
-//! [`tensors`] walks through a module's tensors. `cuda` has the same for CUDA devices.
+//! [`tensors`] walks through a module's tensors, and [`path`] has patterns of their paths. `cuda` has the same for CUDA devices.
 
 pub mod buffer;
 mod contiguous;
@@ -15,6 +15,7 @@ mod cuda;
 mod device_error;
 pub mod grad;
 pub mod hidden;
+pub mod path;
 pub mod pool;
 pub mod pooled_tensor;
 pub mod storage;

@@ -4,13 +4,14 @@
 //! A tensor's name in the file is its path in the model as dfdx's visitors spell it
 //! (`layer1.0.conv1.weight`; a tuple's members are `0`, `1`, ...). Scalars that a model lists
 //! (the epsilon of dfdx's batch norm) are f64 tensors of no dimensions, as in dfdx's own files. A
-//! training checkpoint adds the state of [`Adam`](crate::optim::Adam):
+//! training checkpoint adds the state of the [`Optimizer`](crate::optim::Optimizer):
 //!
 //! | name | type | |
 //! |---|---|---|
 //! | `optimizer.step.<parameter>` | I64, no dimensions | updates that the parameter has had |
-//! | `optimizer.exp_avg.<parameter>` | the parameter's, its shape | first moment |
-//! | `optimizer.exp_avg_sq.<parameter>` | the parameter's, its shape | second moment |
+//! | `optimizer.exp_avg.<parameter>` | the parameter's, its shape | Adam's first moment |
+//! | `optimizer.exp_avg_sq.<parameter>` | the parameter's, its shape | Adam's second moment |
+//! | `optimizer.momentum_buffer.<parameter>` | the parameter's, its shape | the momentum of SGD |
 //! | `ema.<tensor>` | the tensor's, its shape | moving average, if the run keeps one |
 //!
 //! Model, state and metadata share a file, so that they cannot get out of step. A file is written

@@ -8,39 +8,39 @@ use dfdx::nn::TensorCollection;
 
 use super::element::StoredElement;
 use super::file::{self, Entry, Stored};
-use super::{check_all, model, Metadata, EMA};
+use super::{check_all, model, Metadata, EMA, OPTIMIZER};
 use crate::error::{Error, Result};
-use crate::optim::{Adam, AdamState, ParameterState};
+use crate::optim::{Optimizer, OptimizerState, ParameterState};
 
-const STEP: &str = "optimizer.step.";
-const EXP_AVG: &str = "optimizer.exp_avg.";
-const EXP_AVG_SQ: &str = "optimizer.exp_avg_sq.";
+/// The number of updates that a parameter has had.
+const STEP: &str = "step";
 const STEP_DTYPE: safetensors::Dtype = safetensors::Dtype::I64;
 
 /// Saves a model, the state of its optimizer and the metadata in one file, from which training can
 /// go on bit for bit. The optimizer's hyperparameters are not saved.
 ///
 /// # Errors
-/// As [`save`](super::save) and [`Adam::state`].
-pub fn save_training<M, E, D>(
+/// As [`save`](super::save) and [`Optimizer::state`].
+pub fn save_training<M, E, D, O>(
     path: impl AsRef<Path>,
     model: &M,
-    optimizer: &Adam<M, E, D>,
+    optimizer: &O,
     metadata: &Metadata,
 ) -> Result<()>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
     D: Backend<E>,
+    O: Optimizer<M, E, D> + ?Sized,
 {
     save_training_with(path, model, optimizer, None, metadata)
 }
 
 /// [`save_training`] with a moving average of the model, under names that begin with `ema.`.
-pub(crate) fn save_training_with<M, E, D>(
+pub(crate) fn save_training_with<M, E, D, O>(
     path: impl AsRef<Path>,
     model: &M,
-    optimizer: &Adam<M, E, D>,
+    optimizer: &O,
     average: Option<&M>,
     metadata: &Metadata,
 ) -> Result<()>
@@ -48,6 +48,7 @@ where
     M: TensorCollection<E, D>,
     E: StoredElement,
     D: Backend<E>,
+    O: Optimizer<M, E, D> + ?Sized,
 {
     let path = path.as_ref();
     let mut entries = model::entries(model)?;
@@ -58,24 +59,27 @@ where
         }
         entries.append(&mut averages);
     }
-    for (name, state) in optimizer.state(model)?.parameters {
-        let step = i64::try_from(state.step).map_err(|_| Error::StoredValue {
-            place: path.display().to_string(),
-            name: format!("{STEP}{name}"),
-            value: state.step.to_string(),
-            range: "at most 2^63 - 1",
-        })?;
+    for (parameter, state) in optimizer.state(model)?.parameters {
+        let name = format!("{OPTIMIZER}{STEP}.{parameter}");
+        let Ok(step) = i64::try_from(state.step) else {
+            return Err(Error::StoredValue {
+                place: path.display().to_string(),
+                name,
+                value: state.step.to_string(),
+                range: "at most 2^63 - 1",
+            });
+        };
         entries.push(Entry {
-            name: format!("{STEP}{name}"),
+            name,
             dtype: STEP_DTYPE,
             shape: Vec::new(),
             data: step.to_le_bytes().to_vec(),
         });
-        for (prefix, moment) in [(EXP_AVG, state.exp_avg), (EXP_AVG_SQ, state.exp_avg_sq)] {
+        for (buffer, values) in state.buffers {
             let mut data = Vec::new();
-            E::encode(&moment, &mut data);
+            E::encode(&values, &mut data);
             entries.push(Entry {
-                name: format!("{prefix}{name}"),
+                name: format!("{OPTIMIZER}{buffer}.{parameter}"),
                 dtype: E::DTYPE,
                 shape: state.shape.clone(),
                 data,
@@ -90,30 +94,32 @@ where
 ///
 /// # Errors
 /// As [`load`](super::load), for the tensors of the model and those of the optimizer.
-pub fn load_training<M, E, D>(
+pub fn load_training<M, E, D, O>(
     path: impl AsRef<Path>,
     model: &mut M,
-    optimizer: &mut Adam<M, E, D>,
+    optimizer: &mut O,
 ) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
     D: Backend<E>,
+    O: Optimizer<M, E, D> + ?Sized,
 {
     load_training_with(path, model, optimizer, None)
 }
 
 /// [`load_training`] with a moving average of the model, which the file has to have then.
-pub(crate) fn load_training_with<M, E, D>(
+pub(crate) fn load_training_with<M, E, D, O>(
     path: impl AsRef<Path>,
     model: &mut M,
-    optimizer: &mut Adam<M, E, D>,
+    optimizer: &mut O,
     average: Option<&mut M>,
 ) -> Result<Metadata>
 where
     M: TensorCollection<E, D>,
     E: StoredElement,
     D: Backend<E>,
+    O: Optimizer<M, E, D> + ?Sized,
 {
     let path = path.as_ref();
     let bytes = file::read(path)?;
@@ -125,14 +131,13 @@ where
         check_average(*average, &averages, &place)?;
     }
     let state = state(&stored, &names, &place)?;
-    let prepared = optimizer
-        .prepare(model, state, &place)
-        .map_err(with_stored_name)?;
+    // The last check, which is the optimizer's.
+    let restored = optimizer.restore(model, state);
+    restored.map_err(|err| in_file(err, &place))?;
     model::set(model, &stored)?;
     if let Some(average) = average {
         model::set(average, &averages)?;
     }
-    optimizer.commit(prepared);
     Ok(metadata)
 }
 
@@ -186,77 +191,74 @@ where
     })
 }
 
-/// The optimizer names parameters; a file's reader looks for the tensors that belong to them.
-fn with_stored_name(mut err: Error) -> Error {
-    if let Error::MissingTensor { name, .. } | Error::UnexpectedTensor { name, .. } = &mut err {
-        name.insert_str(0, EXP_AVG);
+/// An optimizer's error about its state, with the file and the name that the tensor has there.
+fn in_file(mut err: Error, file: &str) -> Error {
+    if let Error::MissingTensor { place, name, .. }
+    | Error::UnexpectedTensor { place, name, .. }
+    | Error::TensorShape { place, name, .. } = &mut err
+    {
+        *place = file.to_owned();
+        name.insert_str(0, OPTIMIZER);
     }
     err
 }
 
 /// The optimizer's tensors, which are those of `names` that no average has, put together by
-/// parameter. The model's own tensors
-/// in `stored` have been checked.
+/// parameter. The model's own tensors in `stored` have been checked.
 fn state<E: StoredElement>(
     stored: &BTreeMap<String, Stored>,
     names: &[String],
     place: &str,
-) -> Result<AdamState<E>> {
-    let mut parameters = BTreeMap::new();
+) -> Result<OptimizerState<E>> {
+    let mut state = OptimizerState::default();
     for full_name in names.iter().filter(|name| !name.starts_with(EMA)) {
         let found = &stored[full_name];
-        let parameter = [STEP, EXP_AVG, EXP_AVG_SQ]
-            .iter()
-            .find_map(|prefix| full_name.strip_prefix(prefix))
-            .and_then(|name| Some((name, stored.get(name)?)));
-        let Some((name, parameter)) = parameter else {
+        let parts = full_name.strip_prefix(OPTIMIZER);
+        let parts = parts.and_then(|name| name.split_once('.'));
+        let known = parts.and_then(|(kind, name)| Some((kind, name, stored.get(name)?)));
+        let Some((kind, name, parameter)) = known else {
             return Err(Error::UnexpectedTensor {
                 place: place.to_owned(),
                 name: full_name.clone(),
                 found: found.shape.clone(),
             });
         };
-        if !parameters.contains_key(name) {
-            let state = parameter_state(stored, name, &parameter.shape, place)?;
-            parameters.insert(name.to_owned(), state);
+        if !state.parameters.contains_key(name) {
+            let of_parameter = ParameterState {
+                step: step(stored, name, place)?,
+                shape: parameter.shape.clone(),
+                buffers: BTreeMap::new(),
+            };
+            state.parameters.insert(name.to_owned(), of_parameter);
+        }
+        let Some(of_parameter) = state.parameters.get_mut(name) else {
+            continue;
+        };
+        if kind != STEP {
+            model::check_stored(place, full_name, found, E::DTYPE, &parameter.shape)?;
+            let values = E::decode(&found.data);
+            of_parameter.buffers.insert(kind.to_owned(), values);
         }
     }
-    Ok(AdamState { parameters })
+    Ok(state)
 }
 
-/// The state of the parameter `name`, which has this shape.
-fn parameter_state<E: StoredElement>(
-    stored: &BTreeMap<String, Stored>,
-    name: &str,
-    shape: &[usize],
-    place: &str,
-) -> Result<ParameterState<E>> {
-    let get = |prefix: &str, dtype, shape: &[usize]| {
-        let name = format!("{prefix}{name}");
-        let Some(found) = stored.get(&name) else {
-            return Err(Error::MissingTensor {
-                place: place.to_owned(),
-                name,
-                expected: shape.to_vec(),
-            });
-        };
-        model::check_stored(place, &name, found, dtype, shape)?;
-        Ok(&found.data[..])
+/// The number of updates that the parameter `name` has had.
+fn step(stored: &BTreeMap<String, Stored>, name: &str, place: &str) -> Result<u64> {
+    let name = format!("{OPTIMIZER}{STEP}.{name}");
+    let Some(found) = stored.get(&name) else {
+        return Err(Error::MissingTensor {
+            place: place.to_owned(),
+            name,
+            expected: Vec::new(),
+        });
     };
-    let exp_avg = get(EXP_AVG, E::DTYPE, shape)?;
-    let exp_avg_sq = get(EXP_AVG_SQ, E::DTYPE, shape)?;
-    let step = get(STEP, STEP_DTYPE, &[])?;
-    let step = i64::from_le_bytes(step.try_into().unwrap_or([0xff; 8]));
-    let step = u64::try_from(step).map_err(|_| Error::StoredValue {
+    model::check_stored(place, &name, found, STEP_DTYPE, &[])?;
+    let step = i64::from_le_bytes(found.data[..].try_into().unwrap_or([0xff; 8]));
+    u64::try_from(step).map_err(|_| Error::StoredValue {
         place: place.to_owned(),
-        name: format!("{STEP}{name}"),
+        name,
         value: step.to_string(),
         range: "at least 0",
-    })?;
-    Ok(ParameterState {
-        step,
-        shape: shape.to_vec(),
-        exp_avg: E::decode(exp_avg),
-        exp_avg_sq: E::decode(exp_avg_sq),
     })
 }

@@ -15,7 +15,6 @@ use crate::bridge::upload;
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
 use crate::ops::distance::try_distance;
-use crate::optim::Ema;
 use crate::train::{Images, LossTensor, Objective, Place};
 
 /// A batch noised: the network's input and what it should answer.
@@ -52,15 +51,14 @@ fn timestep(rng: &mut StdRng, diffusion: &Diffusion) -> usize {
 }
 
 /// Denoising at random timesteps (Algorithm 1 of arXiv 2006.11239).
-pub(super) struct Denoising<'a, M, const C: usize, const H: usize, const W: usize> {
+pub(super) struct Denoising<'a, const C: usize, const H: usize, const W: usize> {
     pub(super) diffusion: &'a Diffusion,
     pub(super) loss: Loss,
     pub(super) seed: u64,
-    pub(super) ema: Option<&'a mut Ema<M>>,
 }
 
 impl<const C: usize, const H: usize, const W: usize, M, D> Objective<M, D>
-    for Denoising<'_, M, C, H, W>
+    for Denoising<'_, C, H, W>
 where
     M: TrainableDenoiser<C, H, W, D>,
     D: Backend<f32>,
@@ -90,13 +88,6 @@ where
         let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
         check_output(output.shape(), input.target.shape())?;
         try_distance(self.loss, output, input.target)
-    }
-
-    fn updated(&mut self, model: &M) -> Result<()> {
-        match &mut self.ema {
-            Some(ema) => ema.update(model),
-            None => Ok(()),
-        }
     }
 }
 

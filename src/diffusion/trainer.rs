@@ -13,11 +13,8 @@ use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::error::Result;
 use crate::nn::{SchedulePlan, VisitSparse};
-use crate::optim::{Adam, AdamConfig, Ema, LrSchedule};
-use crate::train::{stored_number, whole_epoch, EpochReport, Observer, Trainer};
-
-/// The key of the number of the average's updates in a checkpoint's metadata.
-const EMA_UPDATES: &str = "ema_updates";
+use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, Optimizer};
+use crate::train::{whole_epoch, EpochReport, Observer, Trainer};
 
 /// A denoiser, its optimizer, the number of epochs done, the diffusion that it learns to reverse,
 /// and on request the moving average of its weights.
@@ -57,12 +54,11 @@ const EMA_UPDATES: &str = "ema_updates";
 /// }
 /// ```
 #[derive(Debug)]
-pub struct DiffusionTrainer<M, D: Backend<f32>> {
-    trainer: Trainer<M, D>,
+pub struct DiffusionTrainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
+    trainer: Trainer<M, D, O>,
     diffusion: Diffusion,
     loss: Loss,
     seed: u64,
-    ema: Option<Ema<M>>,
 }
 
 impl<M, D> DiffusionTrainer<M, D>
@@ -70,18 +66,35 @@ where
     M: TensorCollection<f32, D>,
     D: Backend<f32>,
 {
-    /// A model before its first epoch, with the L2 loss. `seed` is that of timesteps and noise.
+    /// A model before its first epoch, with [`Adam`] and the L2 loss. `seed` is that of timesteps and
+    /// noise.
     ///
     /// # Errors
     /// As [`Adam::new`].
     pub fn new(model: M, config: AdamConfig, diffusion: Diffusion, seed: u64) -> Result<Self> {
-        Ok(Self {
-            trainer: Trainer::new(model, config)?,
+        Ok(Self::with_trainer(
+            Trainer::new(model, config)?,
+            diffusion,
+            seed,
+        ))
+    }
+}
+
+impl<M, D, O> DiffusionTrainer<M, D, O>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32>,
+    O: Optimizer<M, f32, D>,
+{
+    /// What [`Trainer`]'s own methods have set up (another optimizer, clipping, accumulation, ...), with
+    /// the L2 loss.
+    pub fn with_trainer(trainer: Trainer<M, D, O>, diffusion: Diffusion, seed: u64) -> Self {
+        Self {
+            trainer,
             diffusion,
             loss: Loss::default(),
             seed,
-            ema: None,
-        })
+        }
     }
 
     /// The same with another loss.
@@ -116,7 +129,7 @@ where
     where
         M: Clone,
     {
-        self.ema = Some(Ema::new(&self.trainer.model, decay)?);
+        self.trainer = self.trainer.with_ema(decay)?;
         Ok(self)
     }
 
@@ -132,21 +145,21 @@ where
 
     /// The model to draw samples with: the moving average, or without one the model itself.
     pub fn averaged_model(&self) -> &M {
-        self.ema.as_ref().map_or(self.model(), |ema| &ema.model)
+        self.trainer.averaged_model()
     }
 
     /// The moving average of the weights, if there is one.
     pub fn ema(&self) -> Option<&Ema<M>> {
-        self.ema.as_ref()
+        self.trainer.ema()
     }
 
     /// The optimizer.
-    pub fn optimizer(&self) -> &Adam<M, f32, D> {
+    pub fn optimizer(&self) -> &O {
         &self.trainer.optimizer
     }
 
     /// The optimizer, to set its learning rate.
-    pub fn optimizer_mut(&mut self) -> &mut Adam<M, f32, D> {
+    pub fn optimizer_mut(&mut self) -> &mut O {
         &mut self.trainer.optimizer
     }
 
@@ -211,14 +224,13 @@ where
     where
         M: TrainableDenoiser<C, H, W, D>,
     {
-        let mut objective = Denoising::<M, C, H, W> {
+        let mut objective = Denoising::<C, H, W> {
             diffusion: &self.diffusion,
             loss: self.loss,
             seed: self.seed,
-            ema: self.ema.as_mut(),
         };
         self.trainer
-            .train_part_on(&mut objective, [C, H, W], dev, loader, observer)
+            .train_part_on(&mut objective, dev, loader, observer)
     }
 
     /// The mean loss of [`averaged_model`](Self::averaged_model) on the images of `loader`, by
@@ -249,29 +261,15 @@ where
     /// # Errors
     /// As [`save_training`](crate::checkpoint::save_training).
     pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
-        let mut metadata = metadata.clone();
-        metadata.remove(EMA_UPDATES);
-        if let Some(ema) = &self.ema {
-            metadata.insert(EMA_UPDATES.to_owned(), ema.updates().to_string());
-        }
-        let average = self.ema.as_ref().map(|ema| &ema.model);
-        self.trainer.save_with(path, average, &metadata)
+        self.trainer.save(path, metadata)
     }
 
     /// Goes back to what [`save`](Self::save) saved, and returns the metadata. A trainer without a
     /// moving average leaves one in the file aside.
     ///
     /// # Errors
-    /// As [`Trainer::resume`]; [`Error::MissingTensor`](crate::Error::MissingTensor) if this trainer
-    /// has a moving average and the file has none.
+    /// As [`Trainer::resume`].
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Metadata> {
-        let path = path.as_ref();
-        let average = self.ema.as_mut().map(|ema| &mut ema.model);
-        let metadata = self.trainer.resume_with(path, average)?;
-        if let Some(ema) = &mut self.ema {
-            let updates = stored_number(path, &metadata, EMA_UPDATES, "a number of updates")?;
-            ema.set_updates(updates);
-        }
-        Ok(metadata)
+        self.trainer.resume(path)
     }
 }

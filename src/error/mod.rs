@@ -159,6 +159,15 @@ pub enum Error {
         paths: Vec<String>,
     },
 
+    /// A path of [`ParameterGroups`](crate::optim::ParameterGroups) holds none of a model's parameters.
+    #[error("no parameter matches `{pattern}`: the model has {}", some_of(names))]
+    UnmatchedParameters {
+        /// The path pattern.
+        pattern: String,
+        /// The names of the model's parameters.
+        names: Vec<String>,
+    },
+
     /// Training has diverged: something is infinite or not a number.
     #[error(
         "epoch {epoch}, batch {batch}: {what} is {value} (learning rate {lr}{})",

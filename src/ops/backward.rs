@@ -24,6 +24,9 @@ pub struct Backward {
     pub drop_rate: DropRate,
     /// Whether dX is computed. A network's first layer has no use for it.
     pub input_gradient: bool,
+    /// Whether dW and db are computed. A frozen layer has no use for them; a
+    /// [`Trainer`](crate::train::Trainer) sets this for each layer that is, and for each that is not.
+    pub weight_gradient: bool,
     /// How those that are kept are chosen.
     pub selection: Selection,
     /// What is kept or dropped as one.
@@ -51,6 +54,7 @@ impl Default for Backward {
         Self {
             drop_rate: DropRate::DENSE,
             input_gradient: true,
+            weight_gradient: true,
             selection: Selection::default(),
             masking: Masking::default(),
             dense_below: DropRate::DENSE,

@@ -196,6 +196,7 @@ pub(crate) fn conv2d_hidden<
     let setup = BackwardSetup {
         wants_importance: !backward.planned_drop_rate().is_dense(),
         input_gradient: backward.input_gradient,
+        weight_gradient: backward.weight_gradient,
         select: move |dev: &D, dy, known| {
             let dy = BackwardGradient::<C_OUT, E, D>::ranked(dev, &shape, dy, &backward, known)?;
             if let Some(count) = &count {
@@ -231,6 +232,7 @@ where
     let setup = BackwardSetup {
         wants_importance: false,
         input_gradient: true,
+        weight_gradient: true,
         // The number of channels is a part of the type for the sake of a choice of them. There is
         // none here, so that channel counts can be types that are no plain constants.
         select: |_: &D, dy, _| Ok(BackwardGradient::<0, E, D>::whole(dy)),
@@ -244,6 +246,8 @@ struct BackwardSetup<F> {
     wants_importance: bool,
     /// Whether dX is computed.
     input_gradient: bool,
+    /// Whether dW and db are.
+    weight_gradient: bool,
     /// What is kept of dY, which may come with the channels' importance.
     select: F,
 }
@@ -283,6 +287,9 @@ where
     let importance = slot.clone();
     let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
     Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
+        if !setup.weight_gradient && !setup.input_gradient {
+            return Ok(());
+        }
         let known = importance.take_importance();
         let dy = timed("convolution, choice of channels", || {
             (setup.select)(&dev, dy, known)
@@ -290,7 +297,7 @@ where
         .map_err(D::device_error)?;
         // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
         // db: the sum of dY over batch and pixels -> (C_out)
-        if let Some(bias) = &bias_ghost {
+        if let Some(bias) = bias_ghost.as_ref().filter(|_| setup.weight_gradient) {
             let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);
             timed("convolution, db", || {
                 D::conv2d_backward_bias(&shape, dy.view(), db)
@@ -298,11 +305,13 @@ where
             .map_err(D::device_error)?;
         }
         // dW: (B, C_in, H, W) * (B, n, H_out, W_out) -> n rows of (C_out, C_in / groups, K, K)
-        let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
-        timed("convolution, dW", || {
-            D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
-        })
-        .map_err(D::device_error)?;
+        if setup.weight_gradient {
+            let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
+            timed("convolution, dW", || {
+                D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
+            })
+            .map_err(D::device_error)?;
+        }
         if !setup.input_gradient {
             return Ok(());
         }

@@ -109,15 +109,17 @@ pub(crate) fn linear_hidden<
         // dW: (n, B) x (B, I) -> n rows of (O, I)
         // dX: (B, n) x (n, I) -> (B, I)
         timed("linear, backward", || {
-            if let Some(bias) = &bias_ghost {
+            if let Some(bias) = bias_ghost.as_ref().filter(|_| backward.weight_gradient) {
                 let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);
                 D::linear_backward_bias(&shape, dy.view(), db).map_err(D::device_error)?;
             }
-            let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
-            x.tensor
-                .view()
-                .and_then(|x| D::linear_backward_weight(&shape, x, dy.view(), dw))
-                .map_err(D::device_error)?;
+            if backward.weight_gradient {
+                let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
+                x.tensor
+                    .view()
+                    .and_then(|x| D::linear_backward_weight(&shape, x, dy.view(), dw))
+                    .map_err(D::device_error)?;
+            }
             if !backward.input_gradient {
                 return Ok(());
             }

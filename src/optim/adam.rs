@@ -1,20 +1,14 @@
 //! Adam and AdamW.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::marker::PhantomData;
-
 use dfdx::dtypes::Dtype;
-use dfdx::nn::TensorCollection;
-use dfdx::optim::{Optimizer, OptimizerUpdateError, UnusedTensors};
-use dfdx::tensor::{Gradients, Storage};
+use dfdx::tensor::Storage;
 
-use super::presence::{zeros, Presence};
-use super::state::Moments;
-use super::AdamConfig;
+use super::rule::{Update, UpdateRule};
+use super::FusedOptimizer;
 use crate::backend::Backend;
-use crate::bridge::tensors::{for_each_part, for_each_part_mut, AnyTensor, Part, PartMut};
+use crate::bridge::ViewMut;
 use crate::error::{Error, Result};
-use crate::profile::timed;
+use crate::kernels::args::adam::AdamStep;
 
 /// Adam ([arXiv 1412.6980](https://arxiv.org/abs/1412.6980), algorithm 1) or, with
 /// [`AdamConfig::adamw`], AdamW ([arXiv 1711.05101](https://arxiv.org/abs/1711.05101),
@@ -24,14 +18,6 @@ use crate::profile::timed;
 /// - m = beta1 m + (1 - beta1) g
 /// - v = beta2 v + (1 - beta2) g^2
 /// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
-///
-/// [`Adam::update_mut`] and [`Adam::update_and_zero`] work on the gradients in place. dfdx's
-/// [`Optimizer::update`] copies them first, since dfdx lends no view of a `&Gradients`.
-///
-/// A parameter that has no gradient keeps its value and its state and is reported: in the error by
-/// dfdx's ids (trait) or by name (own methods), and by name in [`Adam::unused_names`]. The
-/// parameters that have one are updated all the same. Gradients from dfdx's `alloc_grads` hold
-/// zeros for every parameter, so that none is absent there.
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -50,203 +36,190 @@ use crate::profile::timed;
 /// }
 /// assert_eq!(opt.state(&model).unwrap().parameters["0.weight"].step, 10);
 /// ```
-#[derive(Debug, Clone)]
-pub struct Adam<M, E: Dtype, D: Storage<E>> {
-    cfg: AdamConfig,
-    pub(super) moments: BTreeMap<String, Moments<D::Vec>>,
-    pub(super) unused: Vec<String>,
-    /// The sum of squares of the last gradient, where the device tells it.
-    squares: Option<f64>,
-    presence: Presence<E, D>,
-    model: PhantomData<fn(&M)>,
+pub type Adam<M, E, D> = FusedOptimizer<AdamConfig, M, E, D>;
+
+/// The hyperparameters of Adam and AdamW, with PyTorch's names and defaults.
+///
+/// [`AdamConfig::adam`] (the [`Default`]) is `torch.optim.Adam`, [`AdamConfig::adamw`] is
+/// `torch.optim.AdamW`; they differ in `weight_decay` and `decoupled` only.
+///
+/// ```
+/// use ssprop::optim::AdamConfig;
+///
+/// let cfg = AdamConfig { lr: 3e-4, ..AdamConfig::adamw() };
+/// assert!(cfg.decoupled && cfg.weight_decay == 1e-2);
+/// cfg.check().unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamConfig {
+    /// Learning rate, at least 0. Default 1e-3.
+    pub lr: f64,
+    /// Decay rates of the first and the second moment, each in [0, 1). Default [0.9, 0.999].
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment, at least 0. Default 1e-8.
+    pub eps: f64,
+    /// Weight decay, at least 0. Default 0 for Adam, 1e-2 for AdamW.
+    pub weight_decay: f64,
+    /// Whether weight decay shrinks the weight itself (AdamW,
+    /// [arXiv 1711.05101](https://arxiv.org/abs/1711.05101)) or is an L2 term of the gradient.
+    pub decoupled: bool,
 }
 
-impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
-    /// An optimizer for models like `model`, before its first step.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] if `cfg` fails [`AdamConfig::check`], [`Error::DuplicateName`] if two
-    /// parameters have one path name.
-    pub fn new(model: &M, cfg: AdamConfig) -> Result<Self> {
-        cfg.check()?;
-        let mut presence = Presence::new();
-        watch(model, &mut presence)?;
-        Ok(Self {
-            cfg,
-            moments: BTreeMap::new(),
-            unused: Vec::new(),
-            squares: None,
-            presence,
-            model: PhantomData,
-        })
+impl AdamConfig {
+    /// The defaults of `torch.optim.Adam`.
+    pub const fn adam() -> Self {
+        Self {
+            lr: 1e-3,
+            betas: [0.9, 0.999],
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+        }
     }
 
-    /// The hyperparameters.
-    pub fn config(&self) -> &AdamConfig {
-        &self.cfg
+    /// The defaults of `torch.optim.AdamW`.
+    pub const fn adamw() -> Self {
+        Self {
+            weight_decay: 1e-2,
+            decoupled: true,
+            ..Self::adam()
+        }
     }
 
-    /// Sets the learning rate of the steps to come.
+    /// Checks every field against its range.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if `lr` is negative or not finite.
-    pub fn set_lr(&mut self, lr: f64) -> Result<()> {
-        let cfg = AdamConfig { lr, ..self.cfg };
-        cfg.check()?;
-        self.cfg = cfg;
+    /// [`Error::Parameter`] for the first field outside its range.
+    pub fn check(&self) -> Result<()> {
+        positive("lr", self.lr)?;
+        positive("eps", self.eps)?;
+        positive("weight_decay", self.weight_decay)?;
+        for (name, beta) in [("betas[0]", self.betas[0]), ("betas[1]", self.betas[1])] {
+            in_zero_to_one(name, beta)?;
+        }
         Ok(())
     }
+}
 
-    /// The path names of the parameters that had no gradient in the last update.
-    pub fn unused_names(&self) -> &[String] {
-        &self.unused
+impl UpdateRule for AdamConfig {
+    fn check(&self) -> Result<()> {
+        self.check()
     }
 
-    /// The norm of the last update's gradient, over all parameters; `None` before the first update,
-    /// and on CUDA, where it would have to be waited for.
-    pub fn grad_norm(&self) -> Option<f64> {
-        self.squares.map(f64::sqrt)
+    fn lr(&self) -> f64 {
+        self.lr
     }
 
-    /// Updates the model's parameters, without a copy of the gradients.
-    ///
-    /// In gradients that were not made by `alloc_grads`, a parameter that had none has zeros
-    /// afterwards.
-    ///
-    /// # Errors
-    /// [`Error::UnusedParameters`] with the names of the parameters without a gradient, after all
-    /// others were updated. At the first parameter that fails, [`Error::Shape`] if it is not
-    /// contiguous, [`Error::Device`] if the device fails.
-    pub fn update_mut(&mut self, model: &mut M, grads: &mut Gradients<E, D>) -> Result<()> {
-        self.update_in_place(model, grads, false)?;
-        self.report_unused()
+    fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
     }
 
-    /// [`Adam::update_mut`] that leaves zeros in the parameters' gradients, in the same pass over
-    /// memory: the next backward pass can add to them without a `zero_grads`.
-    ///
-    /// # Errors
-    /// As [`Adam::update_mut`].
-    pub fn update_and_zero(&mut self, model: &mut M, grads: &mut Gradients<E, D>) -> Result<()> {
-        timed("optimizer", || self.update_in_place(model, grads, true))?;
-        self.report_unused()
+    fn buffers(&self) -> &'static [&'static str] {
+        &["exp_avg", "exp_avg_sq"]
     }
 
-    fn report_unused(&self) -> Result<()> {
-        if self.unused.is_empty() {
-            return Ok(());
-        }
-        Err(Error::UnusedParameters {
-            names: self.unused.clone(),
-        })
-    }
-
-    fn update_in_place(
-        &mut self,
-        model: &mut M,
-        grads: &mut Gradients<E, D>,
-        zero_grad: bool,
-    ) -> Result<UnusedTensors> {
-        self.unused.clear();
-        // The ids of the model's tensors may have changed since the last step.
-        watch(model, &mut self.presence)?;
-        self.presence.mark(grads)?;
-        let mut update = Update {
-            cfg: self.cfg,
-            moments: &mut self.moments,
-            unused: &mut self.unused,
-            unused_tensors: UnusedTensors::default(),
-            squares: Some(0.0),
-            grads,
-            zero_grad,
+    fn update<E: Dtype, D: Backend<E>>(
+        &self,
+        update: &Update,
+        w: ViewMut<'_, E, D>,
+        buffers: &mut [<D as Storage<E>>::Vec],
+        g: ViewMut<'_, E, D>,
+    ) -> Result<Option<f64>> {
+        let step = AdamStep {
+            lr: self.lr * update.lr_factor,
+            betas: self.betas,
+            eps: self.eps,
+            weight_decay: update.weight_decay.unwrap_or(self.weight_decay),
+            decoupled: self.decoupled,
+            step: update.number,
+            grad_scale: update.scale,
+            zero_grad: update.zero_grad,
         };
-        let done = for_each_part_mut(model, &mut |name, part| match part {
-            PartMut::Weight(param) => update.parameter(name, param),
-            PartMut::Statistic(_) | PartMut::Number(_) => Ok(()),
-        });
-        let unused = update.unused_tensors;
-        self.squares = update.squares;
-        grads.drop_non_leafs();
-        done.map(|()| unused)
-    }
-}
-
-impl<M, E, D> Optimizer<M, D, E> for Adam<M, E, D>
-where
-    M: TensorCollection<E, D>,
-    E: Dtype,
-    D: Backend<E>,
-{
-    fn update(
-        &mut self,
-        module: &mut M,
-        gradients: &Gradients<E, D>,
-    ) -> Result<(), OptimizerUpdateError<D::Err>> {
-        self.update_in_place(module, &mut gradients.clone(), false)
-            .map_err(|err| OptimizerUpdateError::DeviceError(D::device_error(err)))?
-            .into()
-    }
-}
-
-/// Shows `presence` all trainable parameters.
-fn watch<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>>(
-    model: &M,
-    presence: &mut Presence<E, D>,
-) -> Result<()> {
-    let mut names = BTreeSet::new();
-    for_each_part(model, &mut |name, part| match part {
-        Part::Weight(_) if names.contains(&name) => Err(Error::DuplicateName { name }),
-        Part::Weight(param) => {
-            names.insert(name);
-            presence.watch(param)
-        }
-        Part::Statistic(_) | Part::Number(_) => Ok(()),
-    })
-}
-
-struct Update<'a, E: Dtype, D: Storage<E>> {
-    cfg: AdamConfig,
-    moments: &'a mut BTreeMap<String, Moments<D::Vec>>,
-    unused: &'a mut Vec<String>,
-    unused_tensors: UnusedTensors,
-    squares: Option<f64>,
-    grads: &'a mut Gradients<E, D>,
-    zero_grad: bool,
-}
-
-impl<E: Dtype, D: Backend<E>> Update<'_, E, D> {
-    fn parameter(&mut self, name: String, param: &mut dyn AnyTensor<E, D>) -> Result<()> {
-        let dev = param.device().clone();
-        let len = param.len();
-        let grad = param.gradient(self.grads)?;
-        if Storage::<E>::len(&dev, grad) == 0 && len != 0 {
-            // No backward pass may find the mark.
-            *grad = zeros::<E, D>(&dev, len)?;
-            param.add_to_unused(&mut self.unused_tensors);
-            self.unused.push(name);
-            return Ok(());
-        }
-        if !self.moments.contains_key(&name) {
-            let moments = Moments {
-                step: 0,
-                exp_avg: zeros::<E, D>(&dev, len)?,
-                exp_avg_sq: zeros::<E, D>(&dev, len)?,
-            };
-            self.moments.insert(name.clone(), moments);
-        }
-        let Some(moments) = self.moments.get_mut(&name) else {
-            return Ok(());
+        let found = buffers.len();
+        let [m, v] = buffers else {
+            return Err(Error::shape("adam", "moments of a parameter", 2, found));
         };
-        let step = moments.step.saturating_add(1);
-        let squares = D::adam_update(
-            &self.cfg.step(step, self.zero_grad),
-            param.view_mut("adam")?,
-            D::buffer_mut(&mut moments.exp_avg),
-            D::buffer_mut(&mut moments.exp_avg_sq),
-            D::buffer_mut(grad),
-        )?;
-        self.squares = self.squares.zip(squares).map(|(sum, one)| sum + one);
-        moments.step = step;
-        Ok(())
+        D::adam_update(&step, w, D::buffer_mut(m), D::buffer_mut(v), g)
+    }
+}
+
+/// That a value is finite and at least 0.
+pub(super) fn positive(name: &'static str, value: f64) -> Result<()> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::parameter(name, value, "finite and at least 0")),
+    }
+}
+
+/// That a value is in [0, 1).
+pub(super) fn in_zero_to_one(name: &'static str, value: f64) -> Result<()> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(Error::parameter(name, value, "in [0, 1)")),
+    }
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        Self::adam()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_outside_their_range_are_named() {
+        let cases = [
+            (
+                AdamConfig {
+                    lr: -1.0,
+                    ..AdamConfig::adam()
+                },
+                "lr = -1",
+            ),
+            (
+                AdamConfig {
+                    lr: f64::NAN,
+                    ..AdamConfig::adam()
+                },
+                "lr = NaN",
+            ),
+            (
+                AdamConfig {
+                    eps: -1e-8,
+                    ..AdamConfig::adam()
+                },
+                "eps = -0.00000001",
+            ),
+            (
+                AdamConfig {
+                    weight_decay: f64::INFINITY,
+                    ..AdamConfig::adam()
+                },
+                "weight_decay = inf",
+            ),
+            (
+                AdamConfig {
+                    betas: [1.0, 0.9],
+                    ..AdamConfig::adam()
+                },
+                "betas[0] = 1",
+            ),
+            (
+                AdamConfig {
+                    betas: [0.9, -0.1],
+                    ..AdamConfig::adam()
+                },
+                "betas[1] = -0.1",
+            ),
+        ];
+        for (cfg, named) in cases {
+            let err = cfg.check().unwrap_err().to_string();
+            assert!(err.starts_with(named), "{err}");
+        }
+        AdamConfig::adam().check().unwrap();
+        AdamConfig::adamw().check().unwrap();
     }
 }

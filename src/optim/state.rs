@@ -1,4 +1,4 @@
-//! The state of Adam: what has to be kept for training to go on as if it had not stopped.
+//! The state of an optimizer: what has to be kept for training to go on as if it had not stopped.
 
 use std::collections::BTreeMap;
 
@@ -6,62 +6,66 @@ use dfdx::dtypes::Dtype;
 use dfdx::nn::TensorCollection;
 use dfdx::tensor::Storage;
 
-use super::Adam;
+use super::rule::UpdateRule;
+use super::FusedOptimizer;
 use crate::backend::Backend;
 use crate::bridge::tensors::{for_each_part, AnyTensor, Part};
 use crate::error::{Error, Result};
 
 /// The state of one parameter, in the host's memory.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ParameterState<E> {
     /// How many updates the parameter has had.
     pub step: u64,
-    /// The parameter's shape, and that of both moments.
+    /// The parameter's shape, and that of every buffer.
     pub shape: Vec<usize>,
-    /// m, the running mean of the gradient, in row-major order.
-    pub exp_avg: Vec<E>,
-    /// v, the running mean of the squared gradient, in row-major order.
-    pub exp_avg_sq: Vec<E>,
+    /// What is kept of the parameter, in row-major order, by PyTorch's names: Adam's `exp_avg` (the
+    /// running mean of the gradient) and `exp_avg_sq` (of its square), the `momentum_buffer` of SGD.
+    pub buffers: BTreeMap<String, Vec<E>>,
 }
 
-/// The state of [`Adam`], by the parameters' path names. The hyperparameters are not part of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AdamState<E> {
+/// The state of an [`Optimizer`](super::Optimizer), by the parameters' path names. The hyperparameters
+/// are not part of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OptimizerState<E> {
     /// One entry a trainable parameter.
     pub parameters: BTreeMap<String, ParameterState<E>>,
 }
 
-/// A parameter's moments on its device.
+/// [`OptimizerState`] by its former name.
+pub type AdamState<E> = OptimizerState<E>;
+
+/// A parameter's buffers on its device, in the order of [`UpdateRule::buffers`].
 #[derive(Debug, Clone)]
-pub(super) struct Moments<V> {
+pub(super) struct Slots<V> {
     pub(super) step: u64,
-    pub(super) exp_avg: V,
-    pub(super) exp_avg_sq: V,
+    pub(super) buffers: Vec<V>,
 }
 
-/// State that was checked against a model and copied to its device.
-pub(crate) struct PreparedState<E, D: Storage<E>>(pub(super) BTreeMap<String, Moments<D::Vec>>);
+/// Who has the state that does not fit.
+const PLACE: &str = "state of the optimizer";
 
-impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
+impl<R: UpdateRule, M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> FusedOptimizer<R, M, E, D> {
     /// A copy of the state, with one entry for each of the model's trainable parameters (zeros for
     /// those without an update so far).
     ///
     /// # Errors
     /// [`Error::Device`] if the device fails, [`Error::TensorShape`] if `model` is not of the sizes
     /// of the one that was updated.
-    pub fn state(&self, model: &M) -> Result<AdamState<E>> {
+    pub fn state(&self, model: &M) -> Result<OptimizerState<E>> {
         let mut parameters = BTreeMap::new();
         for_each_part(model, &mut |name, part| {
             let Part::Weight(param) = part else {
                 return Ok(());
             };
-            let state = read(self.moments.get(&name), &name, param)?;
+            let slots = self.slots.get(&name);
+            let state = read(slots, self.rule.buffers(), &name, param)?;
             match parameters.insert(name.clone(), state) {
                 Some(_) => Err(Error::DuplicateName { name }),
                 None => Ok(()),
             }
         })?;
-        Ok(AdamState { parameters })
+        Ok(OptimizerState { parameters })
     }
 
     /// Replaces the state by `state`, which has to have one entry for each of the model's
@@ -69,114 +73,108 @@ impl<M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> Adam<M, E, D> {
     ///
     /// # Errors
     /// [`Error::MissingTensor`], [`Error::UnexpectedTensor`], [`Error::TensorShape`], each with the
-    /// parameter's name and the shapes; [`Error::Device`] if the device fails.
-    pub fn restore(&mut self, model: &M, state: AdamState<E>) -> Result<()> {
-        let prepared = self.prepare(model, state, "state of the optimizer")?;
-        self.commit(prepared);
-        Ok(())
-    }
-
-    /// The checks and copies of [`Adam::restore`]; errors name `place`.
-    pub(crate) fn prepare(
-        &self,
-        model: &M,
-        mut state: AdamState<E>,
-        place: &str,
-    ) -> Result<PreparedState<E, D>> {
-        let mut moments = BTreeMap::new();
+    /// buffer's and the parameter's name and the shapes; [`Error::Device`] if the device fails.
+    pub fn restore(&mut self, model: &M, mut state: OptimizerState<E>) -> Result<()> {
+        let buffers = self.rule.buffers();
+        let mut slots = BTreeMap::new();
         for_each_part(model, &mut |name, part| {
             let Part::Weight(param) = part else {
                 return Ok(());
             };
             let stored = state.parameters.remove(&name);
-            moments.insert(name.clone(), write(stored, place, name, param)?);
+            let own = write(stored, buffers, &name, param)?;
+            slots.insert(name, own);
             Ok(())
         })?;
-        match state.parameters.pop_first() {
-            Some((name, state)) => Err(Error::UnexpectedTensor {
-                place: place.to_owned(),
-                name,
-                found: state.shape,
-            }),
-            None => Ok(PreparedState(moments)),
+        if let Some((name, state)) = state.parameters.pop_first() {
+            let buffer = state.buffers.keys().next().map_or("step", String::as_str);
+            return Err(unexpected(buffer, &name, state.shape));
         }
-    }
-
-    pub(crate) fn commit(&mut self, prepared: PreparedState<E, D>) {
-        self.moments = prepared.0;
+        self.slots = slots;
         self.unused.clear();
+        Ok(())
     }
 }
 
-/// A copy of a parameter's moments: zeros if it has none so far.
+fn unexpected(buffer: &str, parameter: &str, found: Vec<usize>) -> Error {
+    Error::UnexpectedTensor {
+        place: PLACE.to_owned(),
+        name: format!("{buffer}.{parameter}"),
+        found,
+    }
+}
+
+/// A copy of a parameter's buffers: zeros if it has none so far.
 fn read<E: Dtype, D: Backend<E>>(
-    moments: Option<&Moments<<D as Storage<E>>::Vec>>,
-    name: &str,
+    slots: Option<&Slots<<D as Storage<E>>::Vec>>,
+    names: &[&str],
+    parameter: &str,
     param: &dyn AnyTensor<E, D>,
 ) -> Result<ParameterState<E>> {
-    let (dev, len, shape) = (param.device(), param.len(), param.sizes());
-    let state = match moments {
-        Some(moments) => ParameterState {
-            step: moments.step,
-            exp_avg: dev.buffer_to_host(&moments.exp_avg)?,
-            exp_avg_sq: dev.buffer_to_host(&moments.exp_avg_sq)?,
-            shape,
-        },
-        None => ParameterState {
-            step: 0,
-            exp_avg: vec![E::default(); len],
-            exp_avg_sq: vec![E::default(); len],
-            shape,
-        },
-    };
-    if state.exp_avg.len() != len {
-        return Err(Error::TensorShape {
-            place: "state of the optimizer".to_owned(),
-            name: name.to_owned(),
-            expected: state.shape,
-            found: vec![state.exp_avg.len()],
-            note: "".into(),
-        });
-    }
-    Ok(state)
-}
-
-/// Moments on the parameter's device, from stored ones of its shape.
-fn write<E: Dtype, D: Backend<E>>(
-    stored: Option<ParameterState<E>>,
-    place: &str,
-    name: String,
-    param: &dyn AnyTensor<E, D>,
-) -> Result<Moments<<D as Storage<E>>::Vec>> {
-    let (place, expected) = (place.to_owned(), param.sizes());
-    let Some(state) = stored else {
-        return Err(Error::MissingTensor {
-            place,
-            name,
-            expected,
-        });
-    };
-    let of_another_length = |moment: &&Vec<E>| moment.len() != param.len();
-    let found = match [&state.exp_avg, &state.exp_avg_sq]
-        .into_iter()
-        .find(of_another_length)
-    {
-        _ if state.shape != expected => state.shape,
-        Some(moment) => vec![moment.len()],
-        None => {
-            let dev = param.device();
-            return Ok(Moments {
-                step: state.step,
-                exp_avg: dev.buffer_from_host(&state.exp_avg)?,
-                exp_avg_sq: dev.buffer_from_host(&state.exp_avg_sq)?,
+    let (dev, shape) = (param.device(), param.sizes());
+    let mut buffers = BTreeMap::new();
+    for (i, &name) in names.iter().enumerate() {
+        let values = match slots.and_then(|slots| slots.buffers.get(i)) {
+            Some(buffer) => dev.buffer_to_host(buffer)?,
+            None => vec![E::default(); param.len()],
+        };
+        if values.len() != param.len() {
+            return Err(Error::TensorShape {
+                place: PLACE.to_owned(),
+                name: format!("{name}.{parameter}"),
+                expected: shape,
+                found: vec![values.len()],
+                note: "".into(),
             });
         }
-    };
-    Err(Error::TensorShape {
-        place,
-        name,
-        expected,
-        found,
-        note: "".into(),
+        buffers.insert(name.to_owned(), values);
+    }
+    Ok(ParameterState {
+        step: slots.map_or(0, |slots| slots.step),
+        shape,
+        buffers,
     })
+}
+
+/// Buffers on the parameter's device, from stored ones of its shape.
+fn write<E: Dtype, D: Backend<E>>(
+    stored: Option<ParameterState<E>>,
+    names: &[&str],
+    parameter: &str,
+    param: &dyn AnyTensor<E, D>,
+) -> Result<Slots<<D as Storage<E>>::Vec>> {
+    let expected = param.sizes();
+    let missing = |buffer: &str| Error::MissingTensor {
+        place: PLACE.to_owned(),
+        name: format!("{buffer}.{parameter}"),
+        expected: param.sizes(),
+    };
+    let Some(mut state) = stored else {
+        return Err(missing(names.first().unwrap_or(&"step")));
+    };
+    let mut buffers = Vec::new();
+    for &name in names {
+        let values = state.buffers.remove(name).ok_or_else(|| missing(name))?;
+        let found = match values.len() == param.len() {
+            true => state.shape.clone(),
+            false => vec![values.len()],
+        };
+        if found != expected {
+            return Err(Error::TensorShape {
+                place: PLACE.to_owned(),
+                name: format!("{name}.{parameter}"),
+                expected,
+                found,
+                note: "".into(),
+            });
+        }
+        buffers.push(param.device().buffer_from_host(&values)?);
+    }
+    match state.buffers.pop_first() {
+        Some((name, _)) => Err(unexpected(&name, parameter, state.shape)),
+        None => Ok(Slots {
+            step: state.step,
+            buffers,
+        }),
+    }
 }

@@ -11,6 +11,7 @@ use crate::backend::Backend;
 use crate::checkpoint::{write_file, Metadata};
 use crate::diffusion::DiffusionTrainer;
 use crate::error::{Error, Result};
+use crate::optim::Optimizer;
 use crate::train::Trainer;
 
 pub(super) const NEWEST: &str = "checkpoint.safetensors";
@@ -42,7 +43,12 @@ pub trait Resumable {
 
 macro_rules! resumable {
     ($($Trainer:ident),*) => {$(
-        impl<M: TensorCollection<f32, D>, D: Backend<f32>> Resumable for $Trainer<M, D> {
+        impl<M, D, O> Resumable for $Trainer<M, D, O>
+        where
+            M: TensorCollection<f32, D>,
+            D: Backend<f32>,
+            O: Optimizer<M, f32, D>,
+        {
             fn epoch(&self) -> u64 {
                 self.epoch()
             }

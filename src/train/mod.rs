@@ -1,4 +1,4 @@
-//! Training of image classifiers.
+//! Training of image classifiers, and of whatever has an [`Objective`].
 //!
 //! A [`Trainer`] holds a model, its optimizer and the number of epochs done. It knows the model
 //! through the traits that [`ImageClassifier`] sums up, prints nothing, and tells an [`Observer`]
@@ -34,18 +34,20 @@
 //! same calls: the loss is then the binary cross entropy of each label, the accuracy its mean over
 //! the labels.
 
+mod classification;
 mod classifier;
 mod drop_rates;
 mod evaluate;
 mod objective;
 mod report;
+mod saved;
+mod smoothing;
 mod trainer;
 mod unfinished;
 
 pub use classifier::{ImageClassifier, Images, Logits};
 pub use evaluate::{evaluate, Evaluation};
-pub(crate) use objective::{LossTensor, Objective, Place};
+pub use objective::{LossTensor, Metrics, Objective, Place};
 pub(crate) use report::whole_epoch;
 pub use report::{BatchReport, EpochReport, Observer, Seconds};
-pub(crate) use trainer::stored_number;
 pub use trainer::Trainer;

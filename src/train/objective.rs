@@ -1,36 +1,98 @@
 //! What a training step minimises.
 
-use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
-use dfdx::nn::ModuleMut;
 use dfdx::shapes::Rank0;
-use dfdx::tensor::{Gradients, OwnedTape, Tensor, Trace};
+use dfdx::tensor::{Gradients, OwnedTape, Tensor};
 
-use super::classifier::{ImageClassifier, Images, Logits};
 use crate::backend::Backend;
 use crate::data::Batch;
 use crate::error::Result;
 
 /// A batch's place in a run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
     /// The epoch, counted from 0.
-    pub(crate) epoch: u64,
+    pub epoch: u64,
     /// The batch in the epoch, counted from 0.
-    pub(crate) batch: usize,
+    pub batch: usize,
 }
 
 /// A loss with the tape that leads to it.
-pub(crate) type LossTensor<D> = Tensor<Rank0, f32, D, OwnedTape<f32, D>>;
+pub type LossTensor<D> = Tensor<Rank0, f32, D, OwnedTape<f32, D>>;
 
-/// A loss of models `M`, in the parts that are timed apart.
-pub(crate) trait Objective<M, D: Backend<f32>> {
-    /// The tensors of a batch.
+/// Named numbers of a batch, each the mean over its images: `[("test_loss", 0.3)]`.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// A loss of models `M`, in the parts that are timed apart, and what is measured of them: for
+/// [`Trainer::train_epoch_on`](super::Trainer::train_epoch_on) and
+/// [`Trainer::evaluate_on`](super::Trainer::evaluate_on).
+///
+/// What a target is, the objective knows: the labels of the batch, the images themselves, or something
+/// of its own by the images' places in the data set ([`Batch::indices`]).
+///
+/// ```
+/// use ssprop::data::{Batch, BatchLoader, ImageDataset, ImageShape};
+/// use ssprop::prelude::*;
+/// use ssprop::train::{LossTensor, Metrics, Objective, Place};
+///
+/// type Net = (SparseConv2D<1, 8, 3, 1, 1>, ReLU, GlobalAvgPool, Linear<8, 1>);
+/// type Model = <Net as BuildOnDevice<Cpu, f32>>::Built;
+/// type Images = Tensor<(usize, Const<1>, Const<6>, Const<6>), f32, Cpu>;
+///
+/// /// How bright each image is, by its place in the data set.
+/// struct Brightness(Vec<f32>);
+///
+/// impl Objective<Model, Cpu> for Brightness {
+///     type Input = (Images, Tensor<(usize, Const<1>), f32, Cpu>);
+///
+///     fn input(&mut self, dev: &Cpu, batch: &Batch, _: Place) -> ssprop::Result<Self::Input> {
+///         let targets: Vec<f32> = batch.indices().iter().map(|&i| self.0[i]).collect();
+///         Ok((batch.image_tensor(dev)?, dev.tensor_from_vec(targets, (batch.len(), Const))))
+///     }
+///
+///     fn loss(
+///         &mut self,
+///         model: &mut Model,
+///         (x, target): Self::Input,
+///         grads: Gradients<f32, Cpu>,
+///     ) -> ssprop::Result<LossTensor<Cpu>> {
+///         Ok(mse_loss(model.try_forward_mut(x.traced(grads))?, target))
+///     }
+///
+///     fn metrics(&mut self, model: &Model, (x, target): Self::Input) -> ssprop::Result<Metrics> {
+///         let error = mse_loss(model.try_forward(x)?, target);
+///         Ok(vec![("test_loss", error.array().into())])
+///     }
+/// }
+///
+/// let brightness: Vec<f32> = (0..16).map(|i| i as f32 / 16.0).collect();
+/// let pixels = (0..16 * 36).map(|i| (i / 36 * 16) as u8).collect();
+/// let data = ImageDataset::new(pixels, vec![0; 16], ImageShape::new(1, 6, 6), 1)?;
+/// let loader = BatchLoader::new(&data, 4)?.shuffle(0);
+/// let dev = Cpu::seed_from_u64(0);
+/// let config = AdamConfig { lr: 0.02, ..AdamConfig::adam() };
+/// let mut trainer = Trainer::new(dev.build_module::<Net, f32>(), config)?;
+/// let mut objective = Brightness(brightness);
+/// for _ in 0..20 {
+///     trainer.train_epoch_on(&mut objective, &dev, &loader, &mut ())?;
+/// }
+/// let found = trainer.evaluate_on(&mut objective, &dev, &loader)?;
+/// assert!(found[0].0 == "test_loss" && found[0].1 < 0.02, "{found:?}");
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+pub trait Objective<M, D: Backend<f32>> {
+    /// The tensors of a batch: what the model takes, and its target.
     type Input;
 
-    /// Makes a batch's tensors.
+    /// Makes a batch's tensors. In evaluation the place is that of epoch 0.
+    ///
+    /// # Errors
+    /// For a batch that does not fit the model.
     fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input>;
 
-    /// The model's mean loss.
+    /// The model's mean loss over the batch, with the tape that begins with `grads`.
+    ///
+    /// # Errors
+    /// Those of the model.
     fn loss(
         &mut self,
         model: &mut M,
@@ -38,62 +100,12 @@ pub(crate) trait Objective<M, D: Backend<f32>> {
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>>;
 
-    /// Is told of the optimizer's step.
-    fn updated(&mut self, model: &M) -> Result<()> {
-        let _ = model;
-        Ok(())
-    }
-}
-
-/// The cross entropy of classes, or the binary cross entropy of several labels an image.
-pub(super) struct Classification<
-    const C: usize,
-    const H: usize,
-    const W: usize,
-    const CLASSES: usize,
->;
-
-/// The tensors of a batch, and whether its images have several labels.
-pub(super) struct Labelled<
-    const C: usize,
-    const H: usize,
-    const W: usize,
-    const CLASSES: usize,
-    D: Backend<f32>,
-> {
-    x: Images<C, H, W, D, dfdx::tensor::NoneTape>,
-    target: Logits<CLASSES, D, dfdx::tensor::NoneTape>,
-    multi_label: bool,
-}
-
-impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D> Objective<M, D>
-    for Classification<C, H, W, CLASSES>
-where
-    M: ImageClassifier<C, H, W, CLASSES, D>,
-    D: Backend<f32>,
-{
-    type Input = Labelled<C, H, W, CLASSES, D>;
-
-    fn input(&mut self, dev: &D, batch: &Batch, _: Place) -> Result<Self::Input> {
-        Ok(Labelled {
-            x: batch.image_tensor(dev)?,
-            target: batch.targets(dev)?,
-            multi_label: batch.is_multi_label(),
-        })
-    }
-
-    fn loss(
-        &mut self,
-        model: &mut M,
-        input: Self::Input,
-        grads: Gradients<f32, D>,
-    ) -> Result<LossTensor<D>> {
-        let logits =
-            ModuleMut::try_forward_mut(model, input.x.traced(grads)).map_err(Into::into)?;
-        Ok(if input.multi_label {
-            binary_cross_entropy_with_logits_loss(logits, input.target)
-        } else {
-            cross_entropy_with_logits_loss(logits, input.target)
-        })
+    /// What there is to know of the model on a batch, in evaluation mode; always the same names.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn metrics(&mut self, model: &M, input: Self::Input) -> Result<Metrics> {
+        let _ = (model, input);
+        Ok(Metrics::new())
     }
 }

@@ -1,47 +1,68 @@
 //! A model in training.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::time::Instant;
 
 use dfdx::nn::{TensorCollection, ZeroGrads};
 use dfdx::tensor::Gradients;
 use dfdx::tensor_ops::Backward;
 
+use super::classification::Classification;
 use super::classifier::ImageClassifier;
 use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, Evaluation};
-use super::objective::{Classification, Objective, Place};
+use super::objective::{Metrics, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer, Seconds};
-use super::unfinished;
 use crate::backend::Backend;
-use crate::checkpoint::{check_finite, load_training_with, save_training_with, Metadata};
+use crate::checkpoint::check_finite;
 use crate::data::{Batch, BatchLoader};
 use crate::error::{Error, Result};
-use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
-use crate::optim::{Adam, AdamConfig, LrSchedule};
+use crate::nn::{BackwardCost, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
+use crate::optim::{
+    Adam, AdamConfig, Clip, Ema, FusedOptimizer, LrSchedule, Optimizer, ParameterGroups, UpdateRule,
+};
 
-/// The key of the number of epochs done in a checkpoint's metadata.
-const EPOCH: &str = "epoch";
-/// The key of the sums of an unfinished one.
-const UNFINISHED: &str = "unfinished";
-
-/// A model, its optimizer, the number of epochs done, and the schedule of the drop rates, if it is
-/// the trainer that sets them.
+/// A model, its optimizer ([`Adam`] unless told otherwise), the number of epochs done, and the schedule of
+/// the drop rates, if it is the trainer that sets them.
+///
+/// ```
+/// use ssprop::prelude::*;
+///
+/// type Net = (SparseConv2D<1, 8, 3, 1, 1>, ReLU, GlobalAvgPool, Linear<8, 2>);
+/// let model = Cpu::default().build_module::<Net, f32>();
+/// let config = SgdConfig { lr: 0.1, momentum: 0.9, weight_decay: 5e-4, ..Default::default() };
+/// let sgd = Sgd::new(&model, config)?;
+/// let trainer = Trainer::with_optimizer(model, sgd)
+///     .with_parameter_groups(&ParameterGroups::new().without_decay_of_norms_and_biases())?
+///     .with_lr_schedule(LrSchedule::cosine(90)?)
+///     .with_clip_norm(1.0)?
+///     .with_accumulation(4)?
+///     .with_label_smoothing(0.1)?
+///     .with_ema(0.999)?;
+/// # let _ = trainer;
+/// # Ok::<(), ssprop::Error>(())
+/// ```
 #[derive(Debug)]
-pub struct Trainer<M, D: Backend<f32>> {
+pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     /// The model.
     pub model: M,
     /// Its optimizer.
-    pub optimizer: Adam<M, f32, D>,
-    epoch: u64,
+    pub optimizer: O,
+    pub(super) epoch: u64,
     schedule: Option<SchedulePlan>,
     /// The learning rate at first, and its factor.
     lr_schedule: Option<(f64, LrSchedule)>,
+    clip: Clip,
+    label_smoothing: f64,
+    /// The batches whose gradients are added for one step of the optimizer.
+    accumulation: usize,
+    pub(super) ema: Option<Ema<M>>,
     /// What the batches of an unfinished epoch add up to.
-    pending: Option<EpochReport>,
+    pub(super) pending: Option<EpochReport>,
     /// Zeros between two steps, in the memory of the last gradients.
     grads: Option<Gradients<f32, D>>,
+    /// The batches whose sum the gradients are.
+    accumulated: usize,
 }
 
 impl<M, D> Trainer<M, D>
@@ -49,21 +70,124 @@ where
     M: TensorCollection<f32, D>,
     D: Backend<f32>,
 {
-    /// A model before its first epoch.
+    /// A model before its first epoch, with [`Adam`].
     ///
     /// # Errors
     /// As [`Adam::new`].
     pub fn new(model: M, config: AdamConfig) -> Result<Self> {
         let optimizer = Adam::new(&model, config)?;
-        Ok(Self {
+        Ok(Self::with_optimizer(model, optimizer))
+    }
+}
+
+impl<M, D, R> Trainer<M, D, FusedOptimizer<R, M, f32, D>>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32>,
+    R: UpdateRule,
+{
+    /// The same with parameters that are trained otherwise than the others, or not at all.
+    ///
+    /// # Errors
+    /// As [`FusedOptimizer::with_groups`].
+    pub fn with_parameter_groups(mut self, groups: &ParameterGroups) -> Result<Self> {
+        self.optimizer = self.optimizer.with_groups(&self.model, groups)?;
+        Ok(self)
+    }
+}
+
+impl<M, D, O> Trainer<M, D, O>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32>,
+    O: Optimizer<M, f32, D>,
+{
+    /// A model before its first epoch, with any optimizer.
+    pub fn with_optimizer(model: M, optimizer: O) -> Self {
+        Self {
             model,
             optimizer,
             epoch: 0,
             schedule: None,
             lr_schedule: None,
+            clip: Clip::default(),
+            label_smoothing: 0.0,
+            accumulation: 1,
+            ema: None,
             pending: None,
             grads: None,
-        })
+            accumulated: 0,
+        }
+    }
+
+    /// The same with gradients of a norm, over all parameters together, of at most `max_norm`
+    /// (`torch.nn.utils.clip_grad_norm_`). This costs one pass that reads the gradients; the optimizer's own
+    /// pass multiplies them. Reports have the norm before it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `max_norm` is finite and greater than 0.
+    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self> {
+        self.clip = self.clip.with_norm(max_norm)?;
+        Ok(self)
+    }
+
+    /// The same with every element of the gradients in -limit..=limit
+    /// (`torch.nn.utils.clip_grad_value_`), before a norm is clipped.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `limit` is finite and greater than 0.
+    pub fn with_clip_value(mut self, limit: f64) -> Result<Self> {
+        self.clip = self.clip.with_value(limit)?;
+        Ok(self)
+    }
+
+    /// The same with the optimizer's step after every `batches` batches (and after an epoch's last), on
+    /// the mean of their gradients: as if they were one batch, but for batch norms. A learning rate
+    /// schedule then counts these steps, a schedule of drop rates counts batches.
+    /// [`train_part`](Self::train_part) pauses after such steps only.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for 0 batches.
+    pub fn with_accumulation(mut self, batches: usize) -> Result<Self> {
+        if batches == 0 {
+            return Err(Error::parameter("accumulation", batches, "at least 1"));
+        }
+        self.accumulation = batches;
+        Ok(self)
+    }
+
+    /// The same with targets of 1 - smoothing + smoothing / CLASSES for an image's class and smoothing /
+    /// CLASSES for the others, in the training of classifiers (`label_smoothing` of PyTorch's
+    /// `CrossEntropyLoss`). [`evaluate`](Self::evaluate)'s loss is without it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `smoothing` is in 0..=1; in training, for a multi-label data set.
+    pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self> {
+        self.label_smoothing = super::smoothing::checked(smoothing)?;
+        Ok(self)
+    }
+
+    /// The same with a moving average of the weights as they are now, updated after every step of the
+    /// optimizer. [`evaluate`](Self::evaluate) uses it, and checkpoints have it.
+    ///
+    /// # Errors
+    /// As [`Ema::new`].
+    pub fn with_ema(mut self, decay: f64) -> Result<Self>
+    where
+        M: Clone,
+    {
+        self.ema = Some(Ema::new(&self.model, decay)?);
+        Ok(self)
+    }
+
+    /// The moving average of the weights, if there is one.
+    pub fn ema(&self) -> Option<&Ema<M>> {
+        self.ema.as_ref()
+    }
+
+    /// The model to use: the moving average, or without one the model itself.
+    pub fn averaged_model(&self) -> &M {
+        self.ema.as_ref().map_or(&self.model, |ema| &ema.model)
     }
 
     /// The same with drop rates that [`train_epoch`](Self::train_epoch) sets itself: a
@@ -84,7 +208,7 @@ where
     /// The same with a learning rate that is changed before every step: what the optimizer has now, times
     /// the schedule's factor.
     pub fn with_lr_schedule(mut self, schedule: LrSchedule) -> Self {
-        self.lr_schedule = Some((self.optimizer.config().lr, schedule));
+        self.lr_schedule = Some((self.optimizer.lr(), schedule));
         self
     }
 
@@ -153,15 +277,38 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        let mut objective = Classification::<C, H, W, CLASSES>;
-        self.train_part_on(&mut objective, [C, H, W], dev, loader, observer)
+        let mut objective = Classification::<C, H, W, CLASSES> {
+            smoothing: self.label_smoothing,
+        };
+        self.train_part_on(&mut objective, dev, loader, observer)
     }
 
-    /// [`train_part`](Self::train_part) on any loss, for images of `size`.
-    pub(crate) fn train_part_on<O: Objective<M, D>>(
+    /// [`train_epoch`](Self::train_epoch) on a loss of your own.
+    ///
+    /// # Errors
+    /// As [`train_epoch`](Self::train_epoch), and those of the objective.
+    pub fn train_epoch_on<J: Objective<M, D>>(
         &mut self,
-        objective: &mut O,
-        size: ImageSize,
+        objective: &mut J,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<EpochReport>
+    where
+        M: VisitSparse + VisitDropout + BackwardCost,
+    {
+        whole_epoch(observer, |observer| {
+            self.train_part_on(objective, dev, loader, observer)
+        })
+    }
+
+    /// [`train_part`](Self::train_part) on a loss of your own.
+    ///
+    /// # Errors
+    /// As [`train_part`](Self::train_part), and those of the objective.
+    pub fn train_part_on<J: Objective<M, D>>(
+        &mut self,
+        objective: &mut J,
         dev: &D,
         loader: &BatchLoader,
         observer: &mut dyn Observer,
@@ -187,6 +334,13 @@ where
                 dropped.insert(layer.path.to_owned());
             }
         });
+        self.skip_frozen();
+        if self.accumulated > 0 {
+            // Left by an epoch that ended with an error.
+            (self.grads, self.accumulated) = (None, 0);
+        }
+        let image = loader.shape();
+        let size = [image.channels, image.height, image.width];
         let cost = ModelCost::of::<M>(size)?.with_dropout(|path| dropped.contains(path));
         let varies = self
             .schedule
@@ -206,10 +360,18 @@ where
             }
             self.model.set_iteration(first.wrapping_add(number as u64));
             if let Some((lr, schedule)) = self.lr_schedule {
-                let factor = schedule.factor(epoch, number as u64, loader.len() as u64);
+                let step = (number / self.accumulation) as u64;
+                let steps = loader.len().div_ceil(self.accumulation) as u64;
+                let factor = schedule.factor(epoch, step, steps);
                 self.optimizer.set_lr(lr * factor)?;
             }
-            let (loss, seconds) = self.step(objective, dev, &batch, number, &mut clock)?;
+            let is_last = number + 1 == loader.len();
+            let done = self.step(objective, dev, &batch, number, is_last, &mut clock)?;
+            let Step {
+                loss,
+                seconds,
+                update,
+            } = done;
             observer.batch(&BatchReport {
                 epoch,
                 batch: number,
@@ -228,10 +390,13 @@ where
             sums.seconds.add(&seconds);
             sums.backward_flops +=
                 cost.per_iteration_by_layer(batch.len(), |path| drop_rates.at(path));
-            sums.lr = self.optimizer.config().lr;
-            let norm = self.optimizer.grad_norm();
-            sums.grad_norm = norm.map(|norm| sums.grad_norm.unwrap_or(0.0) + norm);
-            if sums.batches < loader.len() && observer.pause() {
+            sums.lr = self.optimizer.lr();
+            let Some(Updated { norm, batches }) = update else {
+                continue;
+            };
+            let sum = norm.map(|norm| norm * batches as f64);
+            sums.grad_norm = sum.map(|sum| sums.grad_norm.unwrap_or(0.0) + sum);
+            if !is_last && observer.pause() {
                 self.pending = Some(sums);
                 return Ok(None);
             }
@@ -259,15 +424,28 @@ where
         }
     }
 
-    /// Trains on one batch; `clock` was read when its making began.
-    fn step<O: Objective<M, D>>(
+    /// Leaves out the gradients that no step would use.
+    fn skip_frozen(&mut self)
+    where
+        M: VisitSparse,
+    {
+        let optimizer = &self.optimizer;
+        self.model.visit_sparse(&mut |layer| {
+            layer.backward.weight_gradient = !optimizer.is_frozen(layer.path);
+        });
+    }
+
+    /// Trains on one batch, with a step of the optimizer if it is the last of those whose gradients are
+    /// added; `clock` was read when its making began.
+    fn step<J: Objective<M, D>>(
         &mut self,
-        objective: &mut O,
+        objective: &mut J,
         dev: &D,
         batch: &Batch,
         number: usize,
+        is_last: bool,
         clock: &mut Instant,
-    ) -> Result<(f64, Seconds)> {
+    ) -> Result<Step> {
         // A device may work on while the host goes ahead.
         let mut lap = || -> Result<f64> {
             dev.try_synchronize().map_err(Error::device)?;
@@ -298,15 +476,43 @@ where
         let mut grads = loss.try_backward().map_err(Error::device)?;
         seconds.backward = lap()?;
 
-        self.optimizer
-            .update_and_zero(&mut self.model, &mut grads)?;
-        self.grads = Some(grads);
-        if let Some(norm) = self.optimizer.grad_norm().filter(|norm| !norm.is_finite()) {
-            return Err(self.diverged(number, "the norm of the gradient", norm));
+        self.accumulated += 1;
+        let mut update = None;
+        if self.accumulated == self.accumulation || is_last {
+            update = Some(self.update(number, &mut grads)?);
         }
-        objective.updated(&self.model)?;
+        self.grads = Some(grads);
         seconds.optimizer = lap()?;
-        Ok((f64::from(value), seconds))
+        Ok(Step {
+            loss: value.into(),
+            seconds,
+            update,
+        })
+    }
+
+    /// The optimizer's step on the mean of the gradients that were added, which are zeros afterwards.
+    fn update(&mut self, number: usize, grads: &mut Gradients<f32, D>) -> Result<Updated> {
+        let batches = std::mem::take(&mut self.accumulated);
+        let optimizer = &self.optimizer;
+        let trained = |name: &str| !optimizer.is_frozen(name);
+        let mean = 1.0 / batches as f64;
+        let (scale, clipped) = self.clip.apply(&self.model, grads, mean, &trained)?;
+        // Before it spoils the weights, where it is known by then.
+        self.check_norm(number, clipped)?;
+        self.optimizer.step(&mut self.model, grads, scale)?;
+        let norm = clipped.or(self.optimizer.grad_norm());
+        self.check_norm(number, norm)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model)?;
+        }
+        Ok(Updated { norm, batches })
+    }
+
+    fn check_norm(&self, number: usize, norm: Option<f64>) -> Result<()> {
+        match norm.filter(|norm| !norm.is_finite()) {
+            Some(norm) => Err(self.diverged(number, "the norm of the gradient", norm)),
+            None => Ok(()),
+        }
     }
 
     fn diverged(&self, batch: usize, what: &'static str, value: f64) -> Error {
@@ -315,7 +521,7 @@ where
             batch,
             what,
             value,
-            lr: self.optimizer.config().lr,
+            lr: self.optimizer.lr(),
             tensor: match check_finite("", &self.model) {
                 Err(Error::NonFiniteWeight { name, .. }) => Some(name),
                 _ => None,
@@ -323,7 +529,7 @@ where
         }
     }
 
-    /// [`evaluate`]s the model.
+    /// [`evaluate`]s the [averaged model](Self::averaged_model).
     ///
     /// # Errors
     /// As [`evaluate`].
@@ -335,88 +541,56 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        evaluate(&self.model, dev, loader)
+        evaluate(self.averaged_model(), dev, loader)
     }
 
-    /// Saves the model, the optimizer's state, the number of epochs done and how far an unfinished
-    /// one is, with `metadata`, whose `epoch` and `unfinished` are replaced.
-    ///
-    /// What else decides how training goes on is the caller's: the seed of the batches, the
-    /// optimizer's hyperparameters, the schedule (whose text can be part of `metadata`), the
-    /// dropout's rate and seed. A generator of random numbers in the device (that of dfdx's own
-    /// dropout) is not saved.
+    /// What `objective` [measures](Objective::metrics) of the [averaged model](Self::averaged_model), each
+    /// number its mean over the images of `loader`.
     ///
     /// # Errors
-    /// As [`save_training`](crate::checkpoint::save_training); [`Error::NonFiniteWeight`] if a
-    /// weight is infinite or NaN.
-    pub fn save(&self, path: impl AsRef<Path>, metadata: &Metadata) -> Result<()> {
-        self.save_with(path, None, metadata)
-    }
-
-    /// [`save`](Self::save) with a moving average of the model.
-    pub(crate) fn save_with(
+    /// As [`BatchLoader::epoch`], and those of the objective.
+    pub fn evaluate_on<J: Objective<M, D>>(
         &self,
-        path: impl AsRef<Path>,
-        average: Option<&M>,
-        metadata: &Metadata,
-    ) -> Result<()> {
-        let path = path.as_ref();
-        check_finite(&path.display().to_string(), &self.model)?;
-        let mut metadata = metadata.clone();
-        metadata.insert(EPOCH.to_owned(), self.epoch.to_string());
-        metadata.remove(UNFINISHED);
-        if let Some(sums) = &self.pending {
-            metadata.insert(UNFINISHED.to_owned(), unfinished::to_text(sums));
-        }
-        save_training_with(path, &self.model, &self.optimizer, average, &metadata)
-    }
-
-    /// Goes back to what [`save`](Self::save) saved, and returns the metadata.
-    ///
-    /// # Errors
-    /// As [`load_training`](crate::checkpoint::load_training), and [`Error::StoredValue`] if the
-    /// file does not say how many epochs were done.
-    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.resume_with(path, None)
-    }
-
-    /// [`resume`](Self::resume) with a moving average of the model.
-    pub(crate) fn resume_with(
-        &mut self,
-        path: impl AsRef<Path>,
-        average: Option<&mut M>,
-    ) -> Result<Metadata> {
-        let path = path.as_ref();
-        let metadata = load_training_with(path, &mut self.model, &mut self.optimizer, average)?;
-        self.epoch = stored_number(path, &metadata, EPOCH, "a number of epochs")?;
-        self.pending =
-            match metadata.get(UNFINISHED) {
-                Some(text) => Some(unfinished::from_text(text, self.epoch).ok_or_else(|| {
-                    Error::StoredValue {
-                        place: path.display().to_string(),
-                        name: UNFINISHED.to_owned(),
-                        value: text.clone(),
-                        range: "the sums of an unfinished epoch",
-                    }
-                })?),
-                None => None,
+        objective: &mut J,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<Metrics> {
+        let (mut sums, mut images) = (Metrics::new(), 0);
+        for (number, batch) in loader.epoch(0).enumerate() {
+            let batch = batch?;
+            let place = Place {
+                epoch: 0,
+                batch: number,
             };
-        Ok(metadata)
+            let input = objective.input(dev, &batch, place)?;
+            for (name, value) in objective.metrics(self.averaged_model(), input)? {
+                let share = value * batch.len() as f64;
+                match sums.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, sum)) => *sum += share,
+                    None => sums.push((name, share)),
+                }
+            }
+            images += batch.len();
+        }
+        for (_, sum) in &mut sums {
+            *sum /= images.max(1) as f64;
+        }
+        Ok(sums)
     }
 }
 
-/// A number in a checkpoint's metadata.
-pub(crate) fn stored_number(
-    path: &Path,
-    metadata: &Metadata,
-    key: &str,
-    range: &'static str,
-) -> Result<u64> {
-    let value = metadata.get(key).map_or("(missing)", String::as_str);
-    value.parse().map_err(|_| Error::StoredValue {
-        place: path.display().to_string(),
-        name: key.to_owned(),
-        value: value.to_owned(),
-        range,
-    })
+/// One batch's training.
+struct Step {
+    loss: f64,
+    seconds: Seconds,
+    /// If the optimizer made its step.
+    update: Option<Updated>,
+}
+
+/// A step of the optimizer.
+struct Updated {
+    /// The norm of the gradient, if it is known.
+    norm: Option<f64>,
+    /// The batches whose mean gradient it was made with.
+    batches: usize,
 }

@@ -53,8 +53,7 @@ fn bits(model: &BuiltNet<f32>, opt: &Optimizer) -> Vec<u64> {
     let mut bits = vec![model.1.epsilon.to_bits(), model.1.momentum.to_bits()];
     for state in opt.state(model).unwrap().parameters.into_values() {
         bits.push(state.step);
-        floats.extend(state.exp_avg);
-        floats.extend(state.exp_avg_sq);
+        floats.extend(state.buffers.into_values().flatten());
     }
     bits.extend(floats.iter().map(|x| u64::from(x.to_bits())));
     bits

@@ -320,7 +320,7 @@ fn the_gradient_norm_is_that_of_all_parameters() {
     let squares: f64 = state
         .parameters
         .values()
-        .flat_map(|p| &p.exp_avg)
+        .flat_map(|p| &p.buffers["exp_avg"])
         .map(|&m| (f64::from(m) * 10.0).powi(2))
         .sum();
     let norm = report.grad_norm.unwrap();

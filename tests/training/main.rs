@@ -6,3 +6,5 @@ mod diffusion;
 mod diffusion_training;
 mod foreign_weights;
 mod optim;
+mod pytorch_optimizers;
+mod trainer_options;

@@ -279,7 +279,9 @@ fn state_that_does_not_fit_is_refused_and_changes_nothing() {
             s.parameters
                 .get_mut("0.bias")
                 .unwrap()
-                .exp_avg_sq
+                .buffers
+                .get_mut("exp_avg_sq")
+                .unwrap()
                 .truncate(1)
         },
         &["0.bias", "[4]", "[1]"],

@@ -96,6 +96,7 @@ fn update<E: AdamElement>(
         Arg::Double(step.eps),
         Arg::Int(decay_kind),
         Arg::Double(decay),
+        Arg::Double(step.grad_scale),
         step.zero_grad.into(),
     ];
     launch(&ADAM, E::ADAM, w.device(), Grid::elements(n), &args)

@@ -9,10 +9,12 @@ mod concat;
 mod conv2d;
 mod distance;
 mod dropout;
+mod gradient;
 mod group_norm;
 mod linear;
 mod pool;
 mod relu;
+mod sgd;
 mod silu;
 mod upsample;
 

@@ -15,6 +15,8 @@ pub struct AdamStep {
     pub decoupled: bool,
     /// t, the number of updates that the parameter will have had after this one, from 1.
     pub step: u64,
+    /// What the gradient is multiplied by before it is used.
+    pub grad_scale: f64,
     /// Whether to leave zeros in the gradient.
     pub zero_grad: bool,
 }

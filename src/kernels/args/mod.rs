@@ -13,6 +13,7 @@ pub mod group_norm;
 mod images;
 pub mod linear;
 pub mod pool;
+pub mod sgd;
 mod window;
 
 pub use fill::Fill;

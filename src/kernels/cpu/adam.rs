@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::gradient::block_sum_of_squares;
 use crate::error::{Error, Result};
 use crate::kernels::args::adam::AdamStep;
 use crate::kernels::cpu::element::Element;
@@ -25,6 +26,7 @@ struct Constants<E> {
     /// 1 / sqrt(1 - beta2^t)
     inv_sqrt_correction2: E,
     eps: E,
+    grad_scale: E,
     /// The decay itself (L2), or 1 - lr decay (decoupled).
     decay: E,
 }
@@ -38,7 +40,7 @@ fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
     g: &mut [E],
 ) {
     for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-        let mut grad = *g;
+        let mut grad = c.grad_scale * *g;
         if DECAY == L2_DECAY {
             grad += c.decay * *w;
         }
@@ -79,6 +81,7 @@ pub fn update<E: Element>(
         step_size: cast("lr", step.lr / correction1)?,
         inv_sqrt_correction2: cast("betas[1]", correction2.sqrt().recip())?,
         eps: cast("eps", step.eps)?,
+        grad_scale: cast("grad_scale", step.grad_scale)?,
         decay: cast(
             "weight_decay",
             if step.decoupled {
@@ -98,7 +101,7 @@ pub fn update<E: Element>(
     };
     let update = |w: &mut [E], m: &mut [E], v: &mut [E], g: &mut [E]| {
         // The block's gradient is in the cache for the update then.
-        let squares = sum_of_squares(g);
+        let squares = block_sum_of_squares(g);
         block(c, w, m, v, g);
         squares
     };
@@ -113,20 +116,6 @@ pub fn update<E: Element>(
         .map(|(((w, m), v), g)| update(w, m, v, g))
         .collect();
     Ok(squares.into_iter().sum())
-}
-
-/// In f64, in which no square of an f32 overflows.
-fn sum_of_squares<E: Element>(g: &[E]) -> f64 {
-    let mut sums = [0.0; 8];
-    let square = |x: &E| x.to_f64().map_or(f64::NAN, |x| x * x);
-    let chunks = g.chunks_exact(sums.len());
-    let rest: f64 = chunks.remainder().iter().map(square).sum();
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += square(x);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 /// average += rate (w - average)

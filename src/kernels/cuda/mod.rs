@@ -48,10 +48,12 @@ sources! {
     CONV2D = "conv2d";
     DISTANCE = "distance";
     DROPOUT = "dropout";
+    GRADIENT = "gradient";
     GROUP_NORM = "group_norm";
     POOL = "pool";
     RELU = "relu";
     ROWS = "rows";
+    SGD = "sgd";
     SILU = "silu";
     UPSAMPLE = "upsample";
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::bridge::path;
 use crate::error::{Error, Result};
 
 /// What tells one sparse layer of a model from the others.
@@ -75,11 +76,7 @@ impl LayerSelector {
     /// Whether a layer is one of them.
     pub fn contains(&self, layer: &LayerInfo<'_>) -> bool {
         match &self.0 {
-            Kind::At(pattern) => {
-                let pattern: Vec<&str> = pattern.split('.').collect();
-                let path: Vec<&str> = layer.path.split('.').collect();
-                path_matches(&pattern, &path)
-            }
+            Kind::At(pattern) => path::matches(pattern, layer.path),
             Kind::Stem => layer.index == 0,
             Kind::Shortcuts => {
                 let mut parts = layer.path.split('.');
@@ -130,60 +127,5 @@ impl fmt::Display for LayerSelector {
 impl fmt::Debug for LayerSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LayerSelector({self})")
-    }
-}
-
-/// Whether the pattern's parts fit the path's first parts; the rest of the path lies below.
-fn path_matches(pattern: &[&str], path: &[&str]) -> bool {
-    match pattern {
-        [] => true,
-        ["**", rest @ ..] => (0..=path.len()).any(|skipped| path_matches(rest, &path[skipped..])),
-        [part, rest @ ..] => path
-            .split_first()
-            .is_some_and(|(first, below)| part_matches(part, first) && path_matches(rest, below)),
-    }
-}
-
-/// Whether one part of a pattern, in which `*` stands for any characters, fits all of `text`.
-fn part_matches(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return pattern == text;
-    };
-    text.strip_prefix(head).is_some_and(|tail| {
-        let ends = tail.char_indices().map(|(i, _)| i).chain([tail.len()]);
-        ends.into_iter().any(|i| part_matches(rest, &tail[i..]))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, path, expected) in [
-            ("layer1", "layer1.0.conv1", true),
-            ("layer1", "layer1", true),
-            ("layer1", "layer10.0.conv1", false),
-            ("layer1.0.conv1", "layer1.0", false),
-            ("layer*", "layer10.0", true),
-            ("*", "conv1", true),
-            ("*.0.conv1", "layer1.0.conv1", true),
-            ("*.conv1", "layer1.0.conv1", false),
-            ("**.conv1", "layer1.0.conv1", true),
-            ("**.conv1", "conv1", true),
-            ("**.conv2", "layer1.0.conv1", false),
-            ("layer1.**.conv1", "layer1.0.0.conv1", true),
-            ("l*1.0.c*v*", "layer1.0.conv1", true),
-            ("l*2.0", "layer1.0.conv1", false),
-            ("", "", true),
-            ("", "conv1", false),
-            ("l\u{e4}*", "l\u{e4}\u{f6}", true),
-        ] {
-            let pattern: Vec<_> = pattern.split('.').collect();
-            let path: Vec<_> = path.split('.').collect();
-            let found = path_matches(&pattern, &path);
-            assert_eq!(found, expected, "{pattern:?} {path:?}");
-        }
     }
 }

@@ -1,0 +1,79 @@
+//! The loss of image classifiers.
+
+use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
+use dfdx::nn::ModuleMut;
+use dfdx::shapes::Const;
+use dfdx::tensor::{Gradients, NoneTape, Trace};
+
+use super::classifier::{ImageClassifier, Images, Logits};
+use super::objective::{LossTensor, Objective, Place};
+use super::smoothing;
+use crate::backend::Backend;
+use crate::bridge::upload;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+
+/// The cross entropy of classes, or the binary cross entropy of several labels an image.
+pub(super) struct Classification<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+> {
+    /// Of the labels, in 0..=1.
+    pub(super) smoothing: f64,
+}
+
+/// The tensors of a batch, and whether its images have several labels.
+pub(super) struct Labelled<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+    D: Backend<f32>,
+> {
+    x: Images<C, H, W, D, NoneTape>,
+    target: Logits<CLASSES, D, NoneTape>,
+    multi_label: bool,
+}
+
+impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D> Objective<M, D>
+    for Classification<C, H, W, CLASSES>
+where
+    M: ImageClassifier<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
+{
+    type Input = Labelled<C, H, W, CLASSES, D>;
+
+    fn input(&mut self, dev: &D, batch: &Batch, _: Place) -> Result<Self::Input> {
+        let mut target = batch.targets(dev)?;
+        if self.smoothing > 0.0 {
+            if batch.is_multi_label() {
+                let range = "0 for a multi-label data set";
+                return Err(Error::parameter("label_smoothing", self.smoothing, range));
+            }
+            let values = smoothing::targets(batch.labels(), CLASSES, self.smoothing);
+            target = upload(dev, (batch.len(), Const), &values)?;
+        }
+        Ok(Labelled {
+            x: batch.image_tensor(dev)?,
+            target,
+            multi_label: batch.is_multi_label(),
+        })
+    }
+
+    fn loss(
+        &mut self,
+        model: &mut M,
+        input: Self::Input,
+        grads: Gradients<f32, D>,
+    ) -> Result<LossTensor<D>> {
+        let logits =
+            ModuleMut::try_forward_mut(model, input.x.traced(grads)).map_err(Into::into)?;
+        Ok(if input.multi_label {
+            binary_cross_entropy_with_logits_loss(logits, input.target)
+        } else {
+            cross_entropy_with_logits_loss(logits, input.target)
+        })
+    }
+}

@@ -1,0 +1,311 @@
+//! A trainer's options: resumed bit for bit, the same for any number of threads, and clear about bad
+//! values.
+
+use dfdx::optim::RMSprop;
+use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::optim::{Optimizer as _, OptimizerState};
+use ssprop::prelude::*;
+
+type Net = (
+    BiasedSparseConv2D<1, 16, 3, 1, 1>,
+    BatchNorm2D<16>,
+    ReLU,
+    BiasedSparseConv2D<16, 16, 3, 2, 1>,
+    GlobalAvgPool,
+    Linear<16, 2>,
+);
+type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
+type WithSgd = Trainer<Built, Cpu, Sgd<Built, f32, Cpu>>;
+
+/// Vertical and horizontal stripes with some noise, in turn.
+fn stripes(n: usize) -> ImageDataset {
+    let pixel = |i: usize, y: usize, x: usize| {
+        let line = if i.is_multiple_of(2) { x } else { y } + i / 2;
+        let noise = (i * 7919 + y * 104_729 + x * 1_299_709) % 61;
+        (line % 2 * 190 + noise) as u8
+    };
+    let images = (0..n * 64).map(|k| pixel(k / 64, k / 8 % 8, k % 8));
+    let labels = (0..n).map(|i| (i % 2) as u16);
+    let shape = ImageShape::new(1, 8, 8);
+    ImageDataset::new(images.collect(), labels.collect(), shape, 2).unwrap()
+}
+
+fn loader() -> BatchLoader {
+    BatchLoader::new(&stripes(40), 6).unwrap().shuffle(9)
+}
+
+fn model(seed: u64) -> Built {
+    Cpu::seed_from_u64(seed).build_module::<Net, f32>()
+}
+
+/// All that training keeps from step to step.
+fn trainer(seed: u64) -> WithSgd {
+    let model = model(seed);
+    let config = SgdConfig {
+        lr: 0.05,
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 1e-3,
+        ..SgdConfig::default()
+    };
+    let groups = ParameterGroups::new()
+        .without_decay_of_norms_and_biases()
+        .with_lr_factor("5", 2.0)
+        .unwrap();
+    let sgd = Sgd::new(&model, config).unwrap();
+    Trainer::with_optimizer(model, sgd)
+        .with_schedule(Schedule::alternating(DropRate::new(0.75).unwrap()))
+        .and_then(|t| t.with_parameter_groups(&groups))
+        .and_then(|t| t.with_clip_norm(0.5))
+        .and_then(|t| t.with_label_smoothing(0.1))
+        .and_then(|t| t.with_accumulation(2))
+        .and_then(|t| t.with_ema(0.9))
+        .unwrap()
+        .with_lr_schedule(LrSchedule::cosine(2).unwrap())
+}
+
+fn train_epoch<O>(trainer: &mut Trainer<Built, Cpu, O>) -> EpochReport
+where
+    O: ssprop::optim::Optimizer<Built, f32, Cpu>,
+{
+    let dev = Cpu::default();
+    let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader(), &mut ());
+    done.unwrap()
+}
+
+/// The bits of everything that a checkpoint has.
+fn saved<O>(trainer: &Trainer<Built, Cpu, O>) -> Vec<u8>
+where
+    O: ssprop::optim::Optimizer<Built, f32, Cpu>,
+{
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint");
+    trainer.save(&path, &Default::default()).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+/// Pauses wherever it can.
+struct Stop;
+
+impl Observer for Stop {
+    fn pause(&mut self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_run_resumed_within_epochs_goes_on_bit_for_bit() {
+    let mut whole = trainer(1);
+    let reports = [train_epoch(&mut whole), train_epoch(&mut whole)];
+    assert!(reports[1].loss < reports[0].loss);
+
+    let dev = Cpu::default();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let (mut parts, mut pauses) = (trainer(1), Vec::new());
+    while parts.epoch() < 2 {
+        let part = parts.train_part::<1, 8, 8, 2>(&dev, &loader(), &mut Stop);
+        if let Some(report) = part.unwrap() {
+            let whole = &reports[report.epoch as usize];
+            assert_eq!((report.loss, report.lr), (whole.loss, whole.lr));
+            assert_eq!(report.grad_norm, whole.grad_norm);
+            continue;
+        }
+        pauses.push(parts.batches_done());
+        parts.save(&path, &Default::default()).unwrap();
+        // Another initialisation, so that nothing but the file can make it the same.
+        parts = trainer(77);
+        parts.resume(&path).unwrap();
+    }
+    // Never within the batches of one step: 7 batches, two a step.
+    assert_eq!(pauses, [2, 4, 6, 2, 4, 6]);
+    assert!(saved(&parts) == saved(&whole));
+    let average = |t: &WithSgd| t.evaluate::<1, 8, 8, 2>(&dev, &loader()).unwrap();
+    assert_eq!(average(&parts), average(&whole));
+    // It is the average that is evaluated.
+    let own = evaluate::<1, 8, 8, 2, _, _>(&whole.model, &dev, &loader()).unwrap();
+    assert_ne!(own.loss, average(&whole).loss);
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let mut trainer = trainer(1);
+            train_epoch(&mut trainer);
+            saved(&trainer)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(4));
+}
+
+#[test]
+fn frozen_layers_stay_as_they_are() {
+    let groups = ParameterGroups::new().freeze("**").unfreeze("5");
+    let mut trainer = trainer(1).with_parameter_groups(&groups).unwrap();
+    let before = trainer.model.clone();
+    train_epoch(&mut trainer);
+    let after = &trainer.model;
+    assert_eq!(after.0.weight.as_vec(), before.0.weight.as_vec());
+    assert_eq!(after.0.bias.as_vec(), before.0.bias.as_vec());
+    assert_eq!(after.1.weight.as_vec(), before.1.weight.as_vec());
+    assert_eq!(after.3.weight.as_vec(), before.3.weight.as_vec());
+    assert_ne!(after.5.weight.as_vec(), before.5.weight.as_vec());
+    // Their gradients are not computed.
+    assert!(!after.0.backward.weight_gradient && !after.3.backward.weight_gradient);
+
+    // A bias alone: the gradient of the layer is computed, the bias stays.
+    let groups = ParameterGroups::new().freeze("3.bias");
+    let mut trainer = self::trainer(1).with_parameter_groups(&groups).unwrap();
+    train_epoch(&mut trainer);
+    assert!(trainer.model.3.backward.weight_gradient);
+    assert_eq!(trainer.model.3.bias.as_vec(), before.3.bias.as_vec());
+    assert_ne!(trainer.model.3.weight.as_vec(), before.3.weight.as_vec());
+    assert_ne!(trainer.model.0.weight.as_vec(), before.0.weight.as_vec());
+}
+
+#[test]
+fn what_is_trained_with_frozen_layers_is_the_same_as_by_hand() {
+    // Freezing the last layer leaves out its dW only: the gradients below it are the same.
+    let step = |groups: &ParameterGroups| {
+        let config = SgdConfig {
+            lr: 0.1,
+            ..SgdConfig::default()
+        };
+        let sgd = Sgd::new(&model(1), config).unwrap();
+        let trainer = Trainer::with_optimizer(model(1), sgd);
+        let mut trainer = trainer.with_parameter_groups(groups).unwrap();
+        let loader = BatchLoader::new(&stripes(6), 6).unwrap();
+        let dev = Cpu::default();
+        let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ());
+        done.unwrap();
+        trainer.model
+    };
+    let (all, frozen) = (
+        step(&ParameterGroups::new()),
+        step(&ParameterGroups::new().freeze("3")),
+    );
+    assert_eq!(all.0.weight.as_vec(), frozen.0.weight.as_vec());
+    assert_ne!(all.3.weight.as_vec(), frozen.3.weight.as_vec());
+    assert_eq!(model(1).3.weight.as_vec(), frozen.3.weight.as_vec());
+}
+
+#[test]
+fn bad_values_are_errors_that_name_them() {
+    let message = |result: ssprop::Result<WithSgd>| result.unwrap_err().to_string();
+    for value in [-1.0, 0.0, f64::NAN, f64::INFINITY] {
+        let err = message(trainer(1).with_clip_norm(value));
+        assert_eq!(
+            err,
+            format!("clip_norm = {value}: must be finite and greater than 0")
+        );
+        let err = message(trainer(1).with_clip_value(value));
+        assert!(err.starts_with(&format!("clip_value = {value}")), "{err}");
+    }
+    let err = message(trainer(1).with_label_smoothing(1.2));
+    assert_eq!(err, "label_smoothing = 1.2: must be in 0..=1");
+    let err = message(trainer(1).with_accumulation(0));
+    assert_eq!(err, "accumulation = 0: must be at least 1");
+    let err = message(trainer(1).with_ema(1.0));
+    assert!(err.starts_with("decay = 1"), "{err}");
+    let err = message(trainer(1).with_parameter_groups(&ParameterGroups::new().freeze("5.wieght")));
+    assert!(
+        err.contains("`5.wieght`") && err.contains("0.weight"),
+        "{err}"
+    );
+    for value in [-0.5, f64::NAN] {
+        let err = ParameterGroups::new().with_lr_factor("0", value);
+        let err = err.unwrap_err().to_string();
+        assert!(err.starts_with(&format!("lr_factor = {value}")), "{err}");
+    }
+    let config = SgdConfig {
+        momentum: 1.5,
+        ..SgdConfig::default()
+    };
+    let err = Sgd::<Built, f32, Cpu>::new(&model(1), config).unwrap_err();
+    assert!(err.to_string().starts_with("momentum = 1.5"), "{err}");
+}
+
+#[test]
+fn a_checkpoint_of_another_optimizer_names_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adam.safetensors");
+    let adam = Trainer::new(model(1), AdamConfig::adam()).unwrap();
+    adam.save(&path, &Default::default()).unwrap();
+    let err = trainer(1).resume(&path).unwrap_err().to_string();
+    // No average either.
+    assert!(err.contains("no tensor `ema.0.weight`"), "{err}");
+    let sgd = SgdConfig {
+        momentum: 0.9,
+        ..SgdConfig::default()
+    };
+    let sgd = Sgd::new(&model(1), sgd).unwrap();
+    let mut sgd = Trainer::with_optimizer(model(2), sgd);
+    let before = sgd.model.clone();
+    let err = sgd.resume(&path).unwrap_err().to_string();
+    let missing = "no tensor `optimizer.momentum_buffer.0.weight`";
+    assert!(
+        err.contains("adam.safetensors") && err.contains(missing),
+        "{err}"
+    );
+    assert_eq!(sgd.model.0.weight.as_vec(), before.0.weight.as_vec());
+    // SGD without momentum has nothing of the file's.
+    let plain = Sgd::new(&model(1), SgdConfig::default()).unwrap();
+    let mut plain = Trainer::with_optimizer(model(2), plain);
+    let err = plain.resume(&path).unwrap_err().to_string();
+    assert!(err.contains("`optimizer.exp_avg.0.weight`"), "{err}");
+}
+
+/// dfdx's RMSprop, which keeps its state to itself.
+struct Rms(RMSprop<Built, f32, Cpu>);
+
+impl ssprop::optim::Optimizer<Built, f32, Cpu> for Rms {
+    fn step(
+        &mut self,
+        model: &mut Built,
+        grads: &mut Gradients<f32, Cpu>,
+        scale: f64,
+    ) -> ssprop::Result<()> {
+        ssprop::optim::scale_gradients(model, grads, scale)?;
+        dfdx::optim::Optimizer::update(&mut self.0, model, grads).unwrap();
+        model.zero_grads(grads);
+        Ok(())
+    }
+    fn lr(&self) -> f64 {
+        self.0.cfg.lr
+    }
+    fn set_lr(&mut self, lr: f64) -> ssprop::Result<()> {
+        self.0.cfg.lr = lr;
+        Ok(())
+    }
+    fn state(&self, _: &Built) -> ssprop::Result<OptimizerState<f32>> {
+        Ok(OptimizerState::default())
+    }
+    fn restore(&mut self, _: &Built, _: OptimizerState<f32>) -> ssprop::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_optimizer_of_ones_own_trains_clipped_and_accumulated() {
+    let model = model(1);
+    let rms = Rms(RMSprop::new(&model, Default::default()));
+    let trainer = Trainer::with_optimizer(model, rms);
+    let trainer = trainer.with_accumulation(2).unwrap();
+    let mut trainer = trainer.with_clip_norm(1.0).unwrap();
+    let first = train_epoch(&mut trainer);
+    for _ in 0..3 {
+        train_epoch(&mut trainer);
+    }
+    let last = train_epoch(&mut trainer);
+    assert!(last.loss < 0.8 * first.loss, "{first:?} {last:?}");
+    assert!(last.grad_norm.unwrap() > 0.0);
+    // It can be saved and resumed like any other.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rms.safetensors");
+    trainer.save(&path, &Default::default()).unwrap();
+    trainer.resume(&path).unwrap();
+    assert_eq!((trainer.epoch(), trainer.optimizer.lr()), (5, 1e-2));
+}
