@@ -9,6 +9,7 @@ use ssprop::prelude::*;
 use ssprop::Error;
 
 use crate::networks::{Images, Model, Settings, DEPTHS, SIZES};
+use crate::optimization::Optimization;
 use crate::paper;
 use common::args::{count, drop_rate, lr, threads, RunArgs};
 
@@ -56,7 +57,7 @@ pub struct Args {
     /// the next smaller ResNet that has one]
     #[arg(long, value_parser = count)]
     pub batch_size: Option<usize>,
-    /// Learning rate of Adam; the default is ours, as in the program of the paper's authors
+    /// Learning rate; the default is ours, as in the program of the paper's authors
     #[arg(long, default_value = "0.001", value_parser = lr)]
     pub lr: f64,
     /// How it changes: constant, "step,every=30,by=0.1", "cosine,epochs=50" or "one-cycle,epochs=50",
@@ -70,9 +71,14 @@ pub struct Args {
     /// Test images, balanced over the classes [default: all]
     #[arg(long, value_parser = count)]
     pub test_limit: Option<usize>,
+    /// Stop after so many epochs without a better accuracy on the validation images [default: never]
+    #[arg(long, value_parser = count)]
+    pub patience: Option<usize>,
     /// Threads [default: one a core]
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
+    #[command(flatten, next_help_heading = "How to update the weights")]
+    pub optimization: Optimization,
 
     /// Whether the backward pass is ever sparse
     #[arg(long, value_enum, default_value = "ssprop")]
@@ -441,8 +447,10 @@ impl Args {
             plan = plan.dense(layers);
         }
         plan.check_run(epochs)?;
+        self.optimization.check(self.lr)?;
         Ok(Settings {
             lr: self.lr,
+            optimization: self.optimization.clone(),
             lr_schedule: self.lr_schedule,
             seed: self.seed,
             dropout: self.dropout,

@@ -12,6 +12,7 @@ mod args;
 mod data;
 mod kept;
 mod networks;
+mod optimization;
 mod paper;
 mod run;
 #[cfg(test)]

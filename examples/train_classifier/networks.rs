@@ -5,17 +5,18 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use dfdx::nn::BuildOnDevice;
-use ssprop::checkpoint::{self, Metadata};
+use ssprop::checkpoint::Metadata;
 use ssprop::data::{BatchLoader, Task};
 use ssprop::models::builders;
 use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
 use ssprop::run::Resumable;
-use ssprop::train::ImageClassifier;
+use ssprop::train::{ConfusionMatrix, ImageClassifier};
 use ssprop::Error;
 
 use crate::any_size::AnySize;
 use crate::kept::Kept;
+use crate::optimization::{BoxedTrainer, Optimization};
 
 /// A network in training.
 pub trait Network: Resumable {
@@ -26,8 +27,11 @@ pub trait Network: Resumable {
         observer: &mut dyn Observer,
     ) -> ssprop::Result<Option<EpochReport>>;
     fn evaluate(&self, loader: &BatchLoader) -> ssprop::Result<Evaluation>;
-    /// The network alone, from any checkpoint of it.
-    fn load(&mut self, path: &Path) -> ssprop::Result<Metadata>;
+    /// [`Trainer::evaluate_by_class`].
+    fn evaluate_by_class(
+        &self,
+        loader: &BatchLoader,
+    ) -> ssprop::Result<(Evaluation, ConfusionMatrix)>;
     /// What its backward pass costs.
     fn cost(&mut self) -> ssprop::Result<ModelCost>;
 }
@@ -130,6 +134,7 @@ impl fmt::Display for Images {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub lr: f64,
+    pub optimization: Optimization,
     pub lr_schedule: LrSchedule,
     /// Of the initialisation and of dropout.
     pub seed: u64,
@@ -151,7 +156,7 @@ struct Typed<
     const CLASSES: usize,
 > {
     dev: Cpu,
-    trainer: Trainer<M, Cpu>,
+    trainer: BoxedTrainer<M>,
     /// What the epoch under way has kept, since it was begun or resumed.
     kept: Option<Kept>,
 }
@@ -213,8 +218,12 @@ impl<
         self.trainer.evaluate::<C, H, W, CLASSES>(&self.dev, loader)
     }
 
-    fn load(&mut self, path: &Path) -> ssprop::Result<Metadata> {
-        checkpoint::load(path, &mut self.trainer.model)
+    fn evaluate_by_class(
+        &self,
+        loader: &BatchLoader,
+    ) -> ssprop::Result<(Evaluation, ConfusionMatrix)> {
+        self.trainer
+            .evaluate_by_class::<C, H, W, CLASSES>(&self.dev, loader)
     }
 
     fn cost(&mut self) -> ssprop::Result<ModelCost> {
@@ -232,17 +241,14 @@ fn build<B, const C: usize, const H: usize, const W: usize, const CLASSES: usize
 ) -> ssprop::Result<Box<dyn Network>>
 where
     B: BuildOnDevice<Cpu, f32>,
-    B::Built: ImageClassifier<C, H, W, CLASSES, Cpu> + 'static,
+    B::Built: ImageClassifier<C, H, W, CLASSES, Cpu> + Clone + 'static,
 {
     let dev = Cpu::seed_from_u64(settings.seed);
     let mut model = dev.build_module::<B, f32>();
     settings.apply(&mut model);
     model.set_dropout(settings.dropout, settings.seed)?;
-    let config = AdamConfig {
-        lr: settings.lr,
-        ..AdamConfig::adam()
-    };
-    let trainer = Trainer::new(model, config)?
+    let trainer = settings.optimization.trainer(model, settings.lr)?;
+    let trainer = trainer
         .with_schedule(settings.plan.clone())?
         .with_lr_schedule(settings.lr_schedule);
     Ok(Box::new(Typed::<_, C, H, W, CLASSES> {

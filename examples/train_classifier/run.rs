@@ -5,11 +5,12 @@ use ssprop::data::{BatchLoader, ImageDataset, Splits};
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
 use ssprop::run::{Record, Run, RunConfig};
-use ssprop::train::Evaluation;
+use ssprop::train::{ConfusionMatrix, Evaluation};
 
 use crate::args::Args;
 use crate::data;
 use crate::networks::{network, Images, Model, Network, Settings};
+use crate::optimization::Optimization;
 
 /// What came out.
 #[derive(Debug)]
@@ -59,9 +60,16 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     }
     say!("\n{}", run.finish()?);
 
-    let best_epoch = net.load(&run.best())?.get("epoch").cloned();
+    let best_epoch = net.resume(&run.best())?.get("epoch").cloned();
+    let (found, confusion) = match splits.test.is_multi_label() {
+        true => (net.evaluate(&test)?, None),
+        false => {
+            let (found, confusion) = net.evaluate_by_class(&test)?;
+            (found, Some(confusion))
+        }
+    };
     let outcome = Outcome {
-        test: net.evaluate(&test)?,
+        test: found,
         records: run.records().to_vec(),
         best_epoch: best_epoch.unwrap_or_default(),
     };
@@ -76,6 +84,9 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         outcome.test.loss,
         outcome.test.images,
     );
+    if let Some(confusion) = confusion {
+        say!("{}", by_class(&outcome.test, &confusion));
+    }
     for line in left_out.news(&[&test]) {
         say!("{line}");
     }
@@ -84,6 +95,21 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     }
     say!("{}", run.written());
     Ok(outcome)
+}
+
+/// The accuracy among five guesses, and what is most often taken for what.
+fn by_class(found: &Evaluation, confusion: &ConfusionMatrix) -> String {
+    let confusions = confusion.confusions();
+    let most = confusions.iter().take(3).map(|(label, taken, images)| {
+        let recall = confusion.recall(*label).unwrap_or(0.0);
+        let known = format!("{:.1}% of {label} known", 100.0 * recall);
+        format!("{label} for {taken} ({images} images, {known})")
+    });
+    format!(
+        "Top-5 accuracy: {:.2}%. Classes most often taken for others: {}.",
+        100.0 * found.top5_accuracy(),
+        most.collect::<Vec<_>>().join(", "),
+    )
 }
 
 pub fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
@@ -109,7 +135,7 @@ fn config(
         splits.train.len(),
         splits.validation.len(),
     );
-    RunConfig::new(title)
+    let mut config = RunConfig::new(title)
         .fixed("task", images)
         .fixed("model", model)
         .fixed("seed", args.seed)
@@ -127,7 +153,15 @@ fn config(
                 settings.selection, settings.masking
             ),
         )
-        .keep_best_by("validation_accuracy")
+        .keep_best_by("validation_accuracy");
+    // Runs of before have no such values.
+    if settings.optimization != Optimization::default() {
+        config = config.changeable("optimization", format!("{:?}", settings.optimization));
+    }
+    match args.patience {
+        Some(patience) => config.stop_after(patience as u64),
+        None => config,
+    }
 }
 
 /// Says what is trained, and what its backward passes are going to cost.

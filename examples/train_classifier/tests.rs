@@ -52,6 +52,11 @@ fn values_out_of_range_are_named_with_their_flags() {
         ("--warm-up", "-1", "invalid digit"),
         ("--size", "48", "32, 64 or 224"),
         ("--augment", "turn", "crop=PIXELS, flip"),
+        ("--optimizer", "lion", "adam, adamw, sgd"),
+        ("--lr-factor", "layer1", "path, = and a factor"),
+        ("--lr-factor", "layer1=x", "end with a number"),
+        ("--accumulate", "0", "at least 1"),
+        ("--patience", "0", "at least 1"),
         ("--augment", "resized-crop=2", "at most 1"),
     ] {
         let text = error(&[&format!("{flag}={value}")]);
@@ -143,6 +148,19 @@ fn flags_that_do_not_go_together_are_named_with_their_values() {
             "--dropout = 0.2",
             "--model mlp",
         ),
+        ("--momentum=0.9", "--momentum = 0.9", "--optimizer sgd"),
+        (
+            "--optimizer=adamw --nesterov",
+            "--nesterov = true",
+            "--optimizer sgd",
+        ),
+        (
+            "--optimizer=sgd --momentum=1.5",
+            "momentum = 1.5",
+            "in [0, 1)",
+        ),
+        ("--optimizer=sgd --nesterov", "nesterov = true", "momentum"),
+        ("--weight-decay=-1", "weight_decay = -1", "at least 0"),
         ("--task=celeba --model=mlp", "--model = mlp", "celeba"),
         (
             "--task=imagenet --model=resnet34",
@@ -355,6 +373,39 @@ fn a_resumed_run_is_the_same_to_the_bit() {
         .unwrap_err()
         .to_string();
     assert!(err.contains("seed = 0, now 1"), "{err}");
+}
+
+#[test]
+fn a_run_with_every_option_is_resumed_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, part, other] = ["whole", "part", "other"].map(|name| folder.path().join(name));
+    let flags = [
+        "--optimizer=sgd",
+        "--lr=0.05",
+        "--momentum=0.9",
+        "--nesterov",
+        "--weight-decay=0.001",
+        "--no-norm-decay",
+        "--lr-factor=layer1=0.5",
+        "--clip-norm=1",
+        "--label-smoothing=0.1",
+        "--ema=0.9",
+        "--accumulate=2",
+        "--patience=3",
+    ];
+    // A path that the network has not.
+    let err = train(&whole, &[&flags[..], &["--freeze=stem"]].concat()).unwrap_err();
+    assert!(err.to_string().contains("`stem`"), "{err}");
+    let with =
+        |more: &[&str], out: &std::path::Path| train(out, &[&flags[..], more].concat()).unwrap();
+    let expected = with(&["--epochs=2"], &whole);
+    with(&["--epochs=1"], &part);
+    let last = format!("--resume={}", part.display());
+    let found = with(&["--epochs=2", &last], &other);
+    assert_eq!(found.test, expected.test);
+    assert!(found.test.correct_top5 >= found.test.correct);
+    let file = "checkpoint.safetensors";
+    assert!(state(&other.join(file)) == state(&whole.join(file)));
 }
 
 #[test]

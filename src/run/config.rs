@@ -4,6 +4,9 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+use crate::train::EarlyStopping;
+
 /// Where a run's files go, and what it begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOptions {
@@ -23,7 +26,15 @@ pub struct RunConfig {
     pub(super) title: String,
     pub(super) fixed: Vec<(String, String)>,
     pub(super) changeable: Vec<(String, String)>,
-    pub(super) best: Option<&'static str>,
+    pub(super) best: Option<Best>,
+    pub(super) patience: Option<u64>,
+}
+
+/// By which an epoch is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Best {
+    pub(super) name: &'static str,
+    pub(super) smallest: bool,
 }
 
 impl RunConfig {
@@ -34,6 +45,7 @@ impl RunConfig {
             fixed: Vec::new(),
             changeable: Vec::new(),
             best: None,
+            patience: None,
         }
     }
 
@@ -51,8 +63,43 @@ impl RunConfig {
 
     /// Keeps the checkpoint of the epoch with the largest value of this name, the first of equals.
     pub fn keep_best_by(mut self, name: &'static str) -> Self {
-        self.best = Some(name);
+        self.best = Some(Best {
+            name,
+            smallest: false,
+        });
         self
+    }
+
+    /// Keeps the checkpoint of the epoch with the smallest value of this name, the first of equals.
+    pub fn keep_best_by_least(mut self, name: &'static str) -> Self {
+        self.best = Some(Best {
+            name,
+            smallest: true,
+        });
+        self
+    }
+
+    /// Ends the run after `patience` epochs in a row of which none was the best.
+    pub fn stop_after(mut self, patience: u64) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
+    /// Nothing seen yet of what tells the best epoch, if anything does.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a patience of 0, or one without a value to follow.
+    pub(super) fn follow(&self) -> Result<Option<EarlyStopping>> {
+        let patience = self.patience.unwrap_or(u64::MAX);
+        match (self.best, self.patience) {
+            (Some(best), _) if best.smallest => EarlyStopping::smallest(patience).map(Some),
+            (Some(_), _) => EarlyStopping::largest(patience).map(Some),
+            (None, Some(patience)) => {
+                let range = "left out, or go with keep_best_by";
+                Err(Error::parameter("stop_after", patience, range))
+            }
+            (None, None) => Ok(None),
+        }
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &(String, String)> {

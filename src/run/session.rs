@@ -11,7 +11,7 @@ use super::{curves, history, results, say, signals, tensorboard};
 use super::{Progress, RunConfig, RunOptions};
 use crate::checkpoint::write_file;
 use crate::error::{Error, Result};
-use crate::train::{BatchReport, EpochReport, Observer};
+use crate::train::{BatchReport, EarlyStopping, EpochReport, Observer};
 
 const METRICS: &str = "metrics.csv";
 const CURVES: &str = "curves.svg";
@@ -39,8 +39,10 @@ impl Run {
     /// ..., and listens to signals.
     ///
     /// # Errors
-    /// As [`Claim::new`].
+    /// As [`Claim::new`]; [`Error::Parameter`] for a patience of 0 epochs, or without a value that tells
+    /// the best.
     pub fn start(base: impl AsRef<Path>, options: RunOptions, config: RunConfig) -> Result<Self> {
+        config.follow()?;
         let claim = Claim::new(base.as_ref(), &options, &RESULTS)?;
         let folder = claim.path();
         say(format_args!("Results go to {}.", folder.display()));
@@ -98,7 +100,8 @@ impl Run {
         Ok(true)
     }
 
-    /// Trains the next epoch, if fewer than `epochs` are done, by calls of `part`
+    /// Trains the next epoch, if fewer than `epochs` are done and the run's
+    /// [patience](RunConfig::stop_after) is not at its end, by calls of `part`
     /// ([`train_part`](crate::train::Trainer::train_part)), and saves between them as
     /// [`RunOptions::save_every`] says.
     ///
@@ -112,7 +115,7 @@ impl Run {
     ) -> Result<Option<EpochReport>> {
         self.epochs = epochs;
         self.progress.set_epochs(epochs);
-        if training.epoch() >= epochs {
+        if training.epoch() >= epochs || self.is_over()? {
             return Ok(None);
         }
         loop {
@@ -146,12 +149,9 @@ impl Run {
                 .used()
                 .map(|joules| ("joules".to_owned(), joules)),
         );
-        let is_best = self.config.best.is_some_and(|name| {
-            let value = |r: &Record| r.get(name).unwrap_or(f64::NEG_INFINITY);
-            self.records.iter().all(|r| value(r) < value(&record))
-        });
         let line = results::line(&record, self.epochs);
         self.records.push(record);
+        let is_best = self.followed()?.is_some_and(|(_, is_best)| is_best);
         let mark = if is_best { ", the best" } else { "" };
         self.progress.line(&format!("{line}{mark}"));
         self.progress.say("saving");
@@ -161,6 +161,35 @@ impl Run {
             checkpoints::keep_best(self.folder())?;
         }
         self.end_if_interrupted(training)
+    }
+
+    /// What tells the best epoch, after all epochs so far, and whether the last one is the best. The first
+    /// is, whatever its value.
+    fn followed(&self) -> Result<Option<(EarlyStopping, bool)>> {
+        let Some((mut values, best)) = self.config.follow()?.zip(self.config.best) else {
+            return Ok(None);
+        };
+        let mut is_best = false;
+        for (i, record) in self.records.iter().enumerate() {
+            let value = record.get(best.name).unwrap_or(f64::NAN);
+            is_best = values.is_better(value) || i == 0;
+        }
+        Ok(Some((values, is_best)))
+    }
+
+    /// Whether no epoch was the best for as long as the run's patience lasts; says so.
+    fn is_over(&self) -> Result<bool> {
+        let over = self.followed()?.filter(|(values, _)| values.is_over());
+        if let Some(((values, _), best)) = over.zip(self.config.best) {
+            self.progress.line(&format!(
+                "Stopped early: no better {} than {} in {} epochs.",
+                best.name,
+                values.best().unwrap_or(f64::NAN),
+                self.config.patience.unwrap_or(0),
+            ));
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// The end: writes metrics and curves once more (those of a run that was resumed at its end too), and

@@ -188,6 +188,53 @@ fn count(
     run.finish()
 }
 
+#[test]
+fn a_run_without_progress_is_stopped_also_when_it_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = [0.9, 0.7, f64::NAN, 0.7, 0.8, 0.1];
+    // Trains up to `most` epochs; how many were done.
+    let train = |out: &Path, resume: Option<&Path>, most: u64| {
+        let config = RunConfig::new("stopping").fixed("seed", 7);
+        let config = config.keep_best_by_least("test_loss");
+        let mut run = Run::start("unused", options(out, resume), config.stop_after(3)).unwrap();
+        let mut counter = new();
+        run.resume(&mut counter).unwrap();
+        while let Some(report) = run
+            .train(&mut counter, most, |counter, _| {
+                counter.epoch += 1;
+                Ok(Some(EpochReport {
+                    epoch: counter.epoch - 1,
+                    ..Default::default()
+                }))
+            })
+            .unwrap()
+        {
+            let loss = losses[report.epoch as usize];
+            run.record(&counter, &report, &[("test_loss", loss)])
+                .unwrap();
+        }
+        counter.epoch
+    };
+    let [whole, part, resumed] = ["whole", "part", "resumed"].map(|name| folder.path().join(name));
+    assert_eq!(train(&whole, None, 6), 5);
+    let best = std::fs::read_to_string(whole.join("best.safetensors")).unwrap();
+    assert!(best.starts_with("2 0"), "{best}");
+    assert_eq!(train(&part, None, 4), 4);
+    assert_eq!(train(&resumed, Some(&part), 6), 5);
+
+    for (config, named) in [
+        (RunConfig::new("x").stop_after(3), "stop_after = 3"),
+        (
+            RunConfig::new("x").keep_best_by("test_loss").stop_after(0),
+            "patience = 0",
+        ),
+    ] {
+        let out = folder.path().join("x");
+        let err = Run::start("unused", options(&out, None), config).unwrap_err();
+        assert!(err.to_string().starts_with(named), "{err}");
+    }
+}
+
 fn new() -> Counter {
     Counter { epoch: 0, batch: 0 }
 }

@@ -3,6 +3,7 @@
 use dfdx::nn::Module;
 
 use super::classifier::{ImageClassifier, Images};
+use super::ConfusionMatrix;
 use crate::backend::Backend;
 use crate::data::BatchLoader;
 use crate::error::{Error, Result};
@@ -18,6 +19,8 @@ pub struct Evaluation {
     /// first is taken. Of a multi-label data set: labels that the image has with a logit above 0,
     /// and labels that it has not with another (but not NaN).
     pub correct: usize,
+    /// Images whose label is among the five largest logits. 0 of a multi-label data set.
+    pub correct_top5: usize,
     /// The mean cross entropy of the images, or of a multi-label data set the mean binary cross
     /// entropy of images and labels. 0 without images.
     pub loss: f64,
@@ -28,6 +31,12 @@ impl Evaluation {
     /// the labels. 0 without images.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.decisions.max(1) as f64
+    }
+
+    /// The share of the images whose label is among the five largest logits. 0 without images, and of a
+    /// multi-label data set.
+    pub fn top5_accuracy(&self) -> f64 {
+        self.correct_top5 as f64 / self.decisions.max(1) as f64
     }
 }
 
@@ -40,6 +49,52 @@ pub fn evaluate<const C: usize, const H: usize, const W: usize, const CLASSES: u
     model: &M,
     dev: &D,
     loader: &BatchLoader,
+) -> Result<Evaluation>
+where
+    M: ImageClassifier<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
+{
+    evaluate_with(model, dev, loader, |_, _| {})
+}
+
+/// [`evaluate`], and which classes were taken for which. An image whose logits are all NaN is taken for
+/// none.
+///
+/// # Errors
+/// As [`evaluate`]; [`Error::Parameter`] for a multi-label data set.
+pub fn evaluate_by_class<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+    M,
+    D,
+>(
+    model: &M,
+    dev: &D,
+    loader: &BatchLoader,
+) -> Result<(Evaluation, ConfusionMatrix)>
+where
+    M: ImageClassifier<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
+{
+    let mut matrix = ConfusionMatrix::new(CLASSES);
+    let done = evaluate_with(model, dev, loader, |label, predicted| {
+        matrix.add(label, predicted);
+    })?;
+    if done.decisions > done.images {
+        let range = "one class an image, not several labels";
+        return Err(Error::parameter("data set", "multi-label", range));
+    }
+    Ok((done, matrix))
+}
+
+/// Tells `decided` each image's label and the class that it was taken for.
+fn evaluate_with<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D>(
+    model: &M,
+    dev: &D,
+    loader: &BatchLoader,
+    mut decided: impl FnMut(usize, usize),
 ) -> Result<Evaluation>
 where
     M: ImageClassifier<C, H, W, CLASSES, D>,
@@ -72,7 +127,12 @@ where
                 return Err(Error::parameter("label", label, "below CLASSES"));
             };
             loss += log_sum_exp(logits) - f64::from(own);
-            done.correct += usize::from(largest(logits) == Some(label));
+            let predicted = largest(logits);
+            done.correct += usize::from(predicted == Some(label));
+            done.correct_top5 += usize::from(rank(logits, label).is_some_and(|rank| rank < 5));
+            if let Some(predicted) = predicted {
+                decided(label, predicted);
+            }
             done.decisions += 1;
         }
         done.images += batch.len();
@@ -105,6 +165,14 @@ fn largest(x: &[f32]) -> Option<usize> {
     best
 }
 
+/// How many logits come before the one at `i`: larger ones, and equal ones of earlier classes. `None` for
+/// NaN.
+fn rank(x: &[f32], i: usize) -> Option<usize> {
+    let own = *x.get(i).filter(|own| !own.is_nan())?;
+    let before = |&(j, &v): &(usize, &f32)| v > own || (v == own && j < i);
+    Some(x.iter().enumerate().filter(before).count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +194,12 @@ mod tests {
         assert_eq!(largest(&[1.0, 3.0, 3.0]), Some(1));
         assert_eq!(largest(&[f32::NAN, -1.0]), Some(1));
         assert_eq!(largest(&[f32::NAN]), None);
+        let x = [1.0, f32::NAN, 3.0, 3.0, -1.0];
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|i| rank(&x, i)),
+            [Some(2), None, Some(0), Some(1), Some(3)]
+        );
+        assert_eq!(rank(&x, 9), None);
         assert!((log_sum_exp(&[0.0, 0.0]) - 2f64.ln()).abs() < 1e-12);
         assert_eq!(log_sum_exp(&[1000.0, -1000.0]), 1000.0);
         assert!(log_sum_exp(&[f32::NAN, 1.0]).is_nan());

@@ -36,7 +36,9 @@
 
 mod classification;
 mod classifier;
+mod confusion;
 mod drop_rates;
+mod early_stopping;
 mod evaluate;
 mod objective;
 mod report;
@@ -46,7 +48,9 @@ mod trainer;
 mod unfinished;
 
 pub use classifier::{ImageClassifier, Images, Logits};
-pub use evaluate::{evaluate, Evaluation};
+pub use confusion::ConfusionMatrix;
+pub use early_stopping::EarlyStopping;
+pub use evaluate::{evaluate, evaluate_by_class, Evaluation};
 pub use objective::{LossTensor, Metrics, Objective, Place};
 pub(crate) use report::whole_epoch;
 pub use report::{BatchReport, EpochReport, Observer, Seconds};

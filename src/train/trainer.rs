@@ -9,8 +9,9 @@ use dfdx::tensor_ops::Backward;
 
 use super::classification::Classification;
 use super::classifier::ImageClassifier;
+use super::confusion::ConfusionMatrix;
 use super::drop_rates::{larger, DropRates};
-use super::evaluate::{evaluate, Evaluation};
+use super::evaluate::{evaluate, evaluate_by_class, Evaluation};
 use super::objective::{Metrics, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer, Seconds};
 use crate::backend::Backend;
@@ -542,6 +543,21 @@ where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
         evaluate(self.averaged_model(), dev, loader)
+    }
+
+    /// [`evaluate_by_class`]s the [averaged model](Self::averaged_model).
+    ///
+    /// # Errors
+    /// As [`evaluate_by_class`].
+    pub fn evaluate_by_class<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &self,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<(Evaluation, ConfusionMatrix)>
+    where
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+    {
+        evaluate_by_class(self.averaged_model(), dev, loader)
     }
 
     /// What `objective` [measures](Objective::metrics) of the [averaged model](Self::averaged_model), each

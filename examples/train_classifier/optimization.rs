@@ -1,0 +1,168 @@
+//! How the weights are updated.
+
+use clap::ValueEnum;
+use ssprop::optim::Optimizer;
+use ssprop::prelude::{Adam, AdamConfig, Cpu, ParameterGroups, Sgd, SgdConfig};
+use ssprop::prelude::{TensorCollection, Trainer};
+use ssprop::Error;
+
+use common::args::count;
+
+/// How the weights are updated.
+#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
+pub struct Optimization {
+    /// The optimizer [default: adam]
+    #[arg(long, value_enum)]
+    pub optimizer: Option<OptimizerName>,
+    /// Momentum of sgd [default: 0]
+    #[arg(long)]
+    pub momentum: Option<f64>,
+    /// Nesterov's momentum, of sgd
+    #[arg(long)]
+    pub nesterov: bool,
+    /// Weight decay [default: 0, of adamw 0.01]
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
+    /// No weight decay of norms and biases
+    #[arg(long)]
+    pub no_norm_decay: bool,
+    /// Factors of the learning rate by layer: layer1=0.1,linear=2
+    #[arg(long, value_delimiter = ',', value_parser = lr_factor, value_name = "PATH=FACTOR")]
+    pub lr_factor: Vec<(String, f64)>,
+    /// Layers that stay as they are: path patterns (conv1, layer1, layer*.0.conv1)
+    #[arg(long, value_delimiter = ',')]
+    pub freeze: Vec<String>,
+    /// Largest norm of the gradient of all weights [default: any]
+    #[arg(long)]
+    pub clip_norm: Option<f64>,
+    /// Largest element of the gradient [default: any]
+    #[arg(long)]
+    pub clip_value: Option<f64>,
+    /// Share of the labels that all classes get alike [default: 0]
+    #[arg(long)]
+    pub label_smoothing: Option<f64>,
+    /// Decay of a moving average of the weights, which is then what is validated and tested, 0.999 say
+    /// [default: none]
+    #[arg(long)]
+    pub ema: Option<f64>,
+    /// Batches whose gradients are added for one update [default: 1]
+    #[arg(long, value_parser = count)]
+    pub accumulate: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptimizerName {
+    Adam,
+    /// Weight decay apart from the gradient
+    #[value(name = "adamw")]
+    AdamW,
+    Sgd,
+}
+
+/// A path and its factor.
+fn lr_factor(text: &str) -> Result<(String, f64), String> {
+    let (path, factor) = text
+        .split_once('=')
+        .ok_or("must be a layer's path, = and a factor")?;
+    let factor = factor.parse().map_err(|_| "must end with a number")?;
+    Ok((path.to_owned(), factor))
+}
+
+impl Optimization {
+    fn name(&self) -> OptimizerName {
+        self.optimizer.unwrap_or(OptimizerName::Adam)
+    }
+
+    /// That the flags go together.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with the first that does not, or that is out of its range.
+    pub fn check(&self, lr: f64) -> ssprop::Result<()> {
+        if self.name() == OptimizerName::Sgd {
+            return self.sgd(lr).check();
+        }
+        let range = "left out, or go with --optimizer sgd";
+        if let Some(momentum) = self.momentum {
+            return Err(Error::parameter("--momentum", momentum, range));
+        }
+        if self.nesterov {
+            return Err(Error::parameter("--nesterov", true, range));
+        }
+        self.adam(lr).check()
+    }
+
+    fn sgd(&self, lr: f64) -> SgdConfig {
+        SgdConfig {
+            lr,
+            momentum: self.momentum.unwrap_or(0.0),
+            nesterov: self.nesterov,
+            weight_decay: self.weight_decay.unwrap_or(0.0),
+            ..SgdConfig::default()
+        }
+    }
+
+    fn adam(&self, lr: f64) -> AdamConfig {
+        let config = match self.name() {
+            OptimizerName::AdamW => AdamConfig::adamw(),
+            _ => AdamConfig::adam(),
+        };
+        AdamConfig {
+            lr,
+            weight_decay: self.weight_decay.unwrap_or(config.weight_decay),
+            ..config
+        }
+    }
+
+    fn groups(&self) -> ssprop::Result<ParameterGroups> {
+        let mut groups = ParameterGroups::new();
+        if self.no_norm_decay {
+            groups = groups.without_decay_of_norms_and_biases();
+        }
+        for (path, factor) in &self.lr_factor {
+            groups = groups.with_lr_factor(path, *factor)?;
+        }
+        for path in &self.freeze {
+            groups = groups.freeze(path);
+        }
+        Ok(groups)
+    }
+
+    /// A trainer of `model` with all of this.
+    ///
+    /// # Errors
+    /// Those of values out of their range, and of paths that the model has not.
+    pub fn trainer<M>(&self, model: M, lr: f64) -> ssprop::Result<BoxedTrainer<M>>
+    where
+        M: TensorCollection<f32, Cpu> + Clone + 'static,
+    {
+        let groups = self.groups()?;
+        let optimizer: Box<dyn Optimizer<M, f32, Cpu>> = match self.name() {
+            OptimizerName::Sgd => {
+                Box::new(Sgd::new(&model, self.sgd(lr))?.with_groups(&model, &groups)?)
+            }
+            OptimizerName::Adam | OptimizerName::AdamW => {
+                Box::new(Adam::new(&model, self.adam(lr))?.with_groups(&model, &groups)?)
+            }
+        };
+        let mut trainer = Trainer::with_optimizer(model, optimizer);
+        if let Some(norm) = self.clip_norm {
+            trainer = trainer.with_clip_norm(norm)?;
+        }
+        if let Some(limit) = self.clip_value {
+            trainer = trainer.with_clip_value(limit)?;
+        }
+        if let Some(smoothing) = self.label_smoothing {
+            trainer = trainer.with_label_smoothing(smoothing)?;
+        }
+        if let Some(batches) = self.accumulate {
+            trainer = trainer.with_accumulation(batches)?;
+        }
+        match self.ema {
+            Some(decay) => trainer.with_ema(decay),
+            None => Ok(trainer),
+        }
+    }
+}
+
+/// A trainer whose optimizer is chosen at run time, so that each network is compiled once.
+pub type BoxedTrainer<M> = Trainer<M, Cpu, Box<dyn Optimizer<M, f32, Cpu>>>;
