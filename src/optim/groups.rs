@@ -19,7 +19,8 @@ use crate::error::{Error, Result};
 ///
 /// A frozen parameter is not updated and not decayed, and its gradient is no part of the norm. Where both
 /// weight and bias of a sparse layer are frozen, the [`Trainer`](crate::train::Trainer) leaves their
-/// gradients out of its backward pass. A frozen batch norm's running statistics still follow the batches,
+/// gradients out of its backward pass (its reports count their FLOPs all the same; the gradients of
+/// activations are computed as far down as ever). A frozen batch norm's running statistics still follow the batches,
 /// as in PyTorch.
 ///
 /// ```

@@ -19,4 +19,5 @@ mod optim;
 mod pool;
 mod relu;
 mod resnet;
+mod sgd;
 mod training;

@@ -309,3 +309,49 @@ fn an_optimizer_of_ones_own_trains_clipped_and_accumulated() {
     trainer.resume(&path).unwrap();
     assert_eq!((trainer.epoch(), trainer.optimizer.lr()), (5, 1e-2));
 }
+
+#[test]
+fn large_parameters_are_updated_alike_in_every_block_by_any_number_of_threads() {
+    use ssprop::optim::{clip_grad_norm, clip_grad_value};
+    // Several blocks and a rest.
+    const N: usize = 5 * 16 * 1024 + 77;
+    type Big = Tensor<Rank1<N>, f32, Cpu>;
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let dev = Cpu::seed_from_u64(3);
+            let mut w: Big = dev.sample_normal();
+            let config = SgdConfig {
+                lr: 0.1,
+                momentum: 0.9,
+                ..SgdConfig::default()
+            };
+            let mut sgd = Sgd::new(&w, config).unwrap();
+            let mut grads = w.alloc_grads();
+            let mut bits = Vec::new();
+            for step in 0..3 {
+                let (before, g): (Big, Big) = (w.clone(), dev.sample_normal());
+                let own = grads.get_or_alloc_mut(&w).unwrap();
+                own.copy_from_slice(&g.as_vec());
+                clip_grad_value(&w, &mut grads, 2.0).unwrap();
+                let norm = clip_grad_norm(&w, &mut grads, 1e9).unwrap();
+                sgd.step(&mut w, &mut grads, 0.5).unwrap();
+                bits.push(norm.to_bits());
+                if step > 0 {
+                    continue;
+                }
+                // The first momentum is the gradient.
+                let clipped = g.as_vec().into_iter().map(|g| g.clamp(-2.0, 2.0));
+                let squares: f64 = clipped.clone().map(|g| f64::from(g).powi(2)).sum();
+                assert!((norm / squares.sqrt() - 1.0).abs() < 1e-12);
+                for ((after, before), g) in w.as_vec().iter().zip(before.as_vec()).zip(clipped) {
+                    assert_eq!(*after, before - 0.1 * (0.5 * g));
+                }
+            }
+            bits.extend(w.as_vec().iter().map(|x| u64::from(x.to_bits())));
+            bits
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(4));
+}
