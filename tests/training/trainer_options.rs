@@ -355,3 +355,31 @@ fn large_parameters_are_updated_alike_in_every_block_by_any_number_of_threads() 
     let one = run(1);
     assert!(one == run(2) && one == run(4));
 }
+
+#[test]
+fn evaluation_by_class_is_the_same_evaluation() {
+    let mut trainer = trainer(1);
+    train_epoch(&mut trainer);
+    let dev = Cpu::default();
+    let found = trainer.evaluate::<1, 8, 8, 2>(&dev, &loader()).unwrap();
+    let by_class = trainer.evaluate_by_class::<1, 8, 8, 2>(&dev, &loader());
+    let (same, matrix) = by_class.unwrap();
+    assert_eq!(found, same);
+    // Two classes: each is among the five.
+    assert_eq!((found.images, found.correct_top5), (40, 40));
+    assert_eq!(found.top5_accuracy(), 1.0);
+    let count = |label, predicted| matrix.count(label, predicted) as usize;
+    assert_eq!(count(0, 0) + count(1, 1), found.correct);
+    assert_eq!((count(0, 0) + count(0, 1), matrix.classes()), (20, 2));
+
+    let labels = (0..12).map(|i| i % 3 == 0).collect();
+    let shape = ImageShape::new(1, 8, 8);
+    let data = ImageDataset::multi_label(vec![9; 6 * 64], labels, shape, 2).unwrap();
+    let loader = BatchLoader::new(&data, 6).unwrap();
+    let err = trainer.evaluate_by_class::<1, 8, 8, 2>(&dev, &loader);
+    assert!(err.unwrap_err().to_string().contains("multi-label"));
+    // Such labels are not smoothed.
+    let err = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ());
+    let err = err.unwrap_err().to_string();
+    assert!(err.starts_with("label_smoothing = 0.1"), "{err}");
+}
