@@ -74,6 +74,7 @@
 //! | count FLOPs and time | [`sparsity::flops`], [`nn::ModelCost`], [`nn::time_bounds`], [`profile`] |
 //! | read images | [`data`] |
 //! | train and evaluate a classifier | [`train`], [`optim`] |
+//! | train on a loss or with an optimizer of your own | [`train::Objective`], [`optim::Optimizer`] |
 //! | train a denoiser and draw with it | [`diffusion`], [`eval`] for the FID |
 //! | save and load | [`checkpoint`] |
 //! | give a run a folder, records, progress and resume | `run` (a feature, on by default) |

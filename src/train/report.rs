@@ -91,7 +91,7 @@ pub trait Observer {
     }
 
     /// Whether [`Trainer::train_part`](super::Trainer::train_part) should stop here: asked after
-    /// every step but an epoch's last.
+    /// every step of the optimizer but an epoch's last.
     fn pause(&mut self) -> bool {
         false
     }
