@@ -41,9 +41,11 @@ mod drop_rates;
 mod early_stopping;
 mod evaluate;
 mod objective;
+mod options;
 mod report;
 mod saved;
 mod smoothing;
+mod step;
 mod trainer;
 mod unfinished;
 

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use dfdx::nn::{TensorCollection, ZeroGrads};
+use dfdx::nn::TensorCollection;
 use dfdx::tensor::Gradients;
-use dfdx::tensor_ops::Backward;
 
 use super::classification::Classification;
 use super::classifier::ImageClassifier;
@@ -13,15 +12,13 @@ use super::confusion::ConfusionMatrix;
 use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, evaluate_by_class, Evaluation};
 use super::objective::{Metrics, Objective, Place};
-use super::report::{whole_epoch, BatchReport, EpochReport, Observer, Seconds};
+use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
+use super::step::{Step, Updated};
 use crate::backend::Backend;
-use crate::checkpoint::check_finite;
-use crate::data::{Batch, BatchLoader};
+use crate::data::BatchLoader;
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
-use crate::optim::{
-    Adam, AdamConfig, Clip, Ema, FusedOptimizer, LrSchedule, Optimizer, ParameterGroups, UpdateRule,
-};
+use crate::optim::{Adam, AdamConfig, Clip, Ema, LrSchedule, Optimizer};
 
 /// A model, its optimizer ([`Adam`] unless told otherwise), the number of epochs done, and the schedule of
 /// the drop rates, if it is the trainer that sets them.
@@ -50,20 +47,20 @@ pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     /// Its optimizer.
     pub optimizer: O,
     pub(super) epoch: u64,
-    schedule: Option<SchedulePlan>,
+    pub(super) schedule: Option<SchedulePlan>,
     /// The learning rate at first, and its factor.
-    lr_schedule: Option<(f64, LrSchedule)>,
-    clip: Clip,
-    label_smoothing: f64,
+    pub(super) lr_schedule: Option<(f64, LrSchedule)>,
+    pub(super) clip: Clip,
+    pub(super) label_smoothing: f64,
     /// The batches whose gradients are added for one step of the optimizer.
-    accumulation: usize,
+    pub(super) accumulation: usize,
     pub(super) ema: Option<Ema<M>>,
     /// What the batches of an unfinished epoch add up to.
     pub(super) pending: Option<EpochReport>,
     /// Zeros between two steps, in the memory of the last gradients.
-    grads: Option<Gradients<f32, D>>,
+    pub(super) grads: Option<Gradients<f32, D>>,
     /// The batches whose sum the gradients are.
-    accumulated: usize,
+    pub(super) accumulated: usize,
 }
 
 impl<M, D> Trainer<M, D>
@@ -78,22 +75,6 @@ where
     pub fn new(model: M, config: AdamConfig) -> Result<Self> {
         let optimizer = Adam::new(&model, config)?;
         Ok(Self::with_optimizer(model, optimizer))
-    }
-}
-
-impl<M, D, R> Trainer<M, D, FusedOptimizer<R, M, f32, D>>
-where
-    M: TensorCollection<f32, D>,
-    D: Backend<f32>,
-    R: UpdateRule,
-{
-    /// The same with parameters that are trained otherwise than the others, or not at all.
-    ///
-    /// # Errors
-    /// As [`FusedOptimizer::with_groups`].
-    pub fn with_parameter_groups(mut self, groups: &ParameterGroups) -> Result<Self> {
-        self.optimizer = self.optimizer.with_groups(&self.model, groups)?;
-        Ok(self)
     }
 }
 
@@ -119,98 +100,6 @@ where
             grads: None,
             accumulated: 0,
         }
-    }
-
-    /// The same with gradients of a norm, over all parameters together, of at most `max_norm`
-    /// (`torch.nn.utils.clip_grad_norm_`). This costs one pass that reads the gradients; the optimizer's own
-    /// pass multiplies them. Reports have the norm before it.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] unless `max_norm` is finite and greater than 0.
-    pub fn with_clip_norm(mut self, max_norm: f64) -> Result<Self> {
-        self.clip = self.clip.with_norm(max_norm)?;
-        Ok(self)
-    }
-
-    /// The same with every element of the gradients in -limit..=limit
-    /// (`torch.nn.utils.clip_grad_value_`), before a norm is clipped.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] unless `limit` is finite and greater than 0.
-    pub fn with_clip_value(mut self, limit: f64) -> Result<Self> {
-        self.clip = self.clip.with_value(limit)?;
-        Ok(self)
-    }
-
-    /// The same with the optimizer's step after every `batches` batches (and after an epoch's last), on
-    /// the mean of their gradients: as if they were one batch, but for batch norms. A learning rate
-    /// schedule then counts these steps, a schedule of drop rates counts batches.
-    /// [`train_part`](Self::train_part) pauses after such steps only.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] for 0 batches.
-    pub fn with_accumulation(mut self, batches: usize) -> Result<Self> {
-        if batches == 0 {
-            return Err(Error::parameter("accumulation", batches, "at least 1"));
-        }
-        self.accumulation = batches;
-        Ok(self)
-    }
-
-    /// The same with targets of 1 - smoothing + smoothing / CLASSES for an image's class and smoothing /
-    /// CLASSES for the others, in the training of classifiers (`label_smoothing` of PyTorch's
-    /// `CrossEntropyLoss`). [`evaluate`](Self::evaluate)'s loss is without it.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] unless `smoothing` is in 0..=1; in training, for a multi-label data set.
-    pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self> {
-        self.label_smoothing = super::smoothing::checked(smoothing)?;
-        Ok(self)
-    }
-
-    /// The same with a moving average of the weights as they are now, updated after every step of the
-    /// optimizer. [`evaluate`](Self::evaluate) uses it, and checkpoints have it.
-    ///
-    /// # Errors
-    /// As [`Ema::new`].
-    pub fn with_ema(mut self, decay: f64) -> Result<Self>
-    where
-        M: Clone,
-    {
-        self.ema = Some(Ema::new(&self.model, decay)?);
-        Ok(self)
-    }
-
-    /// The moving average of the weights, if there is one.
-    pub fn ema(&self) -> Option<&Ema<M>> {
-        self.ema.as_ref()
-    }
-
-    /// The model to use: the moving average, or without one the model itself.
-    pub fn averaged_model(&self) -> &M {
-        self.ema.as_ref().map_or(&self.model, |ema| &ema.model)
-    }
-
-    /// The same with drop rates that [`train_epoch`](Self::train_epoch) sets itself: a
-    /// [`Schedule`](crate::sparsity::Schedule) for all sparse layers, or a [`SchedulePlan`].
-    ///
-    /// # Errors
-    /// [`Error::UnmatchedLayers`] if a part of the plan holds none of the model's sparse layers.
-    pub fn with_schedule(mut self, schedule: impl Into<SchedulePlan>) -> Result<Self>
-    where
-        M: VisitSparse,
-    {
-        let schedule = schedule.into();
-        schedule.resolve_for(&mut self.model)?;
-        self.schedule = Some(schedule);
-        Ok(self)
-    }
-
-    /// The same with a learning rate that is changed before every step: what the optimizer has now, times
-    /// the schedule's factor.
-    pub fn with_lr_schedule(mut self, schedule: LrSchedule) -> Self {
-        self.lr_schedule = Some((self.optimizer.lr(), schedule));
-        self
     }
 
     /// The schedule of the drop rates; `None` if the caller sets them.
@@ -436,100 +325,6 @@ where
         });
     }
 
-    /// Trains on one batch, with a step of the optimizer if it is the last of those whose gradients are
-    /// added; `clock` was read when its making began.
-    fn step<J: Objective<M, D>>(
-        &mut self,
-        objective: &mut J,
-        dev: &D,
-        batch: &Batch,
-        number: usize,
-        is_last: bool,
-        clock: &mut Instant,
-    ) -> Result<Step> {
-        // A device may work on while the host goes ahead.
-        let mut lap = || -> Result<f64> {
-            dev.try_synchronize().map_err(Error::device)?;
-            let now = Instant::now();
-            Ok(now
-                .duration_since(std::mem::replace(clock, now))
-                .as_secs_f64())
-        };
-        let mut seconds = Seconds::default();
-        let place = Place {
-            epoch: self.epoch,
-            batch: number,
-        };
-        let input = objective.input(dev, batch, place)?;
-        let grads = match self.grads.take() {
-            Some(grads) => grads,
-            None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
-        };
-        seconds.data = lap()?;
-
-        let loss = objective.loss(&mut self.model, input, grads)?;
-        let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
-        seconds.forward = lap()?;
-        if !value.is_finite() {
-            return Err(self.diverged(number, "the loss", value.into()));
-        }
-
-        let mut grads = loss.try_backward().map_err(Error::device)?;
-        seconds.backward = lap()?;
-
-        self.accumulated += 1;
-        let mut update = None;
-        if self.accumulated == self.accumulation || is_last {
-            update = Some(self.update(number, &mut grads)?);
-        }
-        self.grads = Some(grads);
-        seconds.optimizer = lap()?;
-        Ok(Step {
-            loss: value.into(),
-            seconds,
-            update,
-        })
-    }
-
-    /// The optimizer's step on the mean of the gradients that were added, which are zeros afterwards.
-    fn update(&mut self, number: usize, grads: &mut Gradients<f32, D>) -> Result<Updated> {
-        let batches = std::mem::take(&mut self.accumulated);
-        let optimizer = &self.optimizer;
-        let trained = |name: &str| !optimizer.is_frozen(name);
-        let mean = 1.0 / batches as f64;
-        let (scale, clipped) = self.clip.apply(&self.model, grads, mean, &trained)?;
-        // Before it spoils the weights, where it is known by then.
-        self.check_norm(number, clipped)?;
-        self.optimizer.step(&mut self.model, grads, scale)?;
-        let norm = clipped.or(self.optimizer.grad_norm());
-        self.check_norm(number, norm)?;
-        if let Some(ema) = &mut self.ema {
-            ema.update(&self.model)?;
-        }
-        Ok(Updated { norm, batches })
-    }
-
-    fn check_norm(&self, number: usize, norm: Option<f64>) -> Result<()> {
-        match norm.filter(|norm| !norm.is_finite()) {
-            Some(norm) => Err(self.diverged(number, "the norm of the gradient", norm)),
-            None => Ok(()),
-        }
-    }
-
-    fn diverged(&self, batch: usize, what: &'static str, value: f64) -> Error {
-        Error::Diverged {
-            epoch: self.epoch,
-            batch,
-            what,
-            value,
-            lr: self.optimizer.lr(),
-            tensor: match check_finite("", &self.model) {
-                Err(Error::NonFiniteWeight { name, .. }) => Some(name),
-                _ => None,
-            },
-        }
-    }
-
     /// [`evaluate`]s the [averaged model](Self::averaged_model).
     ///
     /// # Errors
@@ -593,20 +388,4 @@ where
         }
         Ok(sums)
     }
-}
-
-/// One batch's training.
-struct Step {
-    loss: f64,
-    seconds: Seconds,
-    /// If the optimizer made its step.
-    update: Option<Updated>,
-}
-
-/// A step of the optimizer.
-struct Updated {
-    /// The norm of the gradient, if it is known.
-    norm: Option<f64>,
-    /// The batches whose mean gradient it was made with.
-    batches: usize,
 }

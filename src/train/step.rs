@@ -1,0 +1,133 @@
+//! One batch's training.
+
+use std::time::Instant;
+
+use dfdx::nn::{TensorCollection, ZeroGrads};
+use dfdx::tensor::Gradients;
+use dfdx::tensor_ops::Backward;
+
+use super::objective::{Objective, Place};
+use super::report::Seconds;
+use super::Trainer;
+use crate::backend::Backend;
+use crate::checkpoint::check_finite;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::optim::Optimizer;
+
+/// One batch's training.
+pub(super) struct Step {
+    pub(super) loss: f64,
+    pub(super) seconds: Seconds,
+    /// If the optimizer made its step.
+    pub(super) update: Option<Updated>,
+}
+
+/// A step of the optimizer.
+pub(super) struct Updated {
+    /// The norm of the gradient, if it is known.
+    pub(super) norm: Option<f64>,
+    /// The batches whose mean gradient it was made with.
+    pub(super) batches: usize,
+}
+
+impl<M, D, O> Trainer<M, D, O>
+where
+    M: TensorCollection<f32, D>,
+    D: Backend<f32>,
+    O: Optimizer<M, f32, D>,
+{
+    /// Trains on one batch, with a step of the optimizer if it is the last of those whose gradients are
+    /// added; `clock` was read when its making began.
+    pub(super) fn step<J: Objective<M, D>>(
+        &mut self,
+        objective: &mut J,
+        dev: &D,
+        batch: &Batch,
+        number: usize,
+        is_last: bool,
+        clock: &mut Instant,
+    ) -> Result<Step> {
+        // A device may work on while the host goes ahead.
+        let mut lap = || -> Result<f64> {
+            dev.try_synchronize().map_err(Error::device)?;
+            let now = Instant::now();
+            Ok(now
+                .duration_since(std::mem::replace(clock, now))
+                .as_secs_f64())
+        };
+        let mut seconds = Seconds::default();
+        let place = Place {
+            epoch: self.epoch,
+            batch: number,
+        };
+        let input = objective.input(dev, batch, place)?;
+        let grads = match self.grads.take() {
+            Some(grads) => grads,
+            None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
+        };
+        seconds.data = lap()?;
+
+        let loss = objective.loss(&mut self.model, input, grads)?;
+        let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
+        seconds.forward = lap()?;
+        if !value.is_finite() {
+            return Err(self.diverged(number, "the loss", value.into()));
+        }
+
+        let mut grads = loss.try_backward().map_err(Error::device)?;
+        seconds.backward = lap()?;
+
+        self.accumulated += 1;
+        let mut update = None;
+        if self.accumulated == self.accumulation || is_last {
+            update = Some(self.update(number, &mut grads)?);
+        }
+        self.grads = Some(grads);
+        seconds.optimizer = lap()?;
+        Ok(Step {
+            loss: value.into(),
+            seconds,
+            update,
+        })
+    }
+
+    /// The optimizer's step on the mean of the gradients that were added, which are zeros afterwards.
+    fn update(&mut self, number: usize, grads: &mut Gradients<f32, D>) -> Result<Updated> {
+        let batches = std::mem::take(&mut self.accumulated);
+        let optimizer = &self.optimizer;
+        let trained = |name: &str| !optimizer.is_frozen(name);
+        let mean = 1.0 / batches as f64;
+        let (scale, clipped) = self.clip.apply(&self.model, grads, mean, &trained)?;
+        // Before it spoils the weights, where it is known by then.
+        self.check_norm(number, clipped)?;
+        self.optimizer.step(&mut self.model, grads, scale)?;
+        let norm = clipped.or(self.optimizer.grad_norm());
+        self.check_norm(number, norm)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.model)?;
+        }
+        Ok(Updated { norm, batches })
+    }
+
+    fn check_norm(&self, number: usize, norm: Option<f64>) -> Result<()> {
+        match norm.filter(|norm| !norm.is_finite()) {
+            Some(norm) => Err(self.diverged(number, "the norm of the gradient", norm)),
+            None => Ok(()),
+        }
+    }
+
+    fn diverged(&self, batch: usize, what: &'static str, value: f64) -> Error {
+        Error::Diverged {
+            epoch: self.epoch,
+            batch,
+            what,
+            value,
+            lr: self.optimizer.lr(),
+            tensor: match check_finite("", &self.model) {
+                Err(Error::NonFiniteWeight { name, .. }) => Some(name),
+                _ => None,
+            },
+        }
+    }
+}
