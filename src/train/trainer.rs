@@ -135,7 +135,8 @@ where
     /// # Errors
     /// [`Error::Diverged`] for the first batch whose loss or gradient is infinite or NaN; as
     /// [`BatchLoader::epoch`] for a picture that cannot be read, and for an epoch without a batch; as
-    /// [`Batch::image_tensor`] and [`Batch::targets`] if the data do not fit the model; those of
+    /// [`Batch::image_tensor`](crate::data::Batch::image_tensor) and
+    /// [`Batch::targets`](crate::data::Batch::targets) if the data do not fit the model; those of
     /// the model and the optimizer. The epoch then counts as not done, though the batches before
     /// have changed the model.
     pub fn train_epoch<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
