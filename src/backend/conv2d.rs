@@ -115,9 +115,9 @@ on_cpu!(Conv2DKernel {
         check_len("x", x.len(), &shape.x())?;
         check_len("weight", weight.len(), &shape.weight())?;
         if let Some(bias) = bias {
-            check_len("bias", bias.len(), &[shape.c_out])?;
+            check_len("bias", bias.len(), &[shape.c_out()])?;
         }
-        check_len("y", y.len(), &shape.y(shape.c_out))?;
+        check_len("y", y.len(), &shape.y(shape.c_out()))?;
         E::forward(shape, x, weight, bias, y);
         Ok(())
     }
@@ -155,7 +155,7 @@ on_cpu!(Conv2DKernel {
         db: &mut [E],
     ) -> Result<()> {
         check_grad(shape, dy.data.len(), dy.kept)?;
-        check_len("db", db.len(), &[shape.c_out])?;
+        check_len("db", db.len(), &[shape.c_out()])?;
         channels::backward_bias(shape, dy, db);
         Ok(())
     }
@@ -211,15 +211,19 @@ pub(super) fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Re
 /// That `dy` elements are as many as `shape` says, and the kept channels are ascending, unique and below
 /// C_out.
 pub(super) fn check_grad(shape: &Conv2DShape, dy: usize, kept: Option<&[usize]>) -> Result<()> {
-    check_len("dy", dy, &shape.y(kept.map_or(shape.c_out, <[usize]>::len)))?;
+    check_len(
+        "dy",
+        dy,
+        &shape.y(kept.map_or(shape.c_out(), <[usize]>::len)),
+    )?;
     let kept = kept.unwrap_or_default();
     let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
-    if ascending && kept.last().is_none_or(|&last| last < shape.c_out) {
+    if ascending && kept.last().is_none_or(|&last| last < shape.c_out()) {
         return Ok(());
     }
     Err(Error::parameter(
         "kept channels",
-        format_args!("{kept:?} of {}", shape.c_out),
+        format_args!("{kept:?} of {}", shape.c_out()),
         "ascending, unique and less than the number of channels",
     ))
 }

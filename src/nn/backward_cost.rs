@@ -36,7 +36,7 @@ impl LayerCost {
         match self {
             Self::Conv2D(conv) => Some(flops::least_useful_drop_rate(
                 batch * conv.output_pixels(),
-                conv.group_in() * conv.op.kernel * conv.op.kernel,
+                conv.group_in() * conv.op().kernel * conv.op().kernel,
             )),
             _ => None,
         }
@@ -48,8 +48,8 @@ impl LayerCost {
         match self {
             Self::Conv2D(conv) => flops::conv2d(
                 batch * conv.output_pixels(),
-                conv.group_in() * conv.op.kernel * conv.op.kernel,
-                conv.c_out,
+                conv.group_in() * conv.op().kernel * conv.op().kernel,
+                conv.c_out(),
                 drop_rate,
             ),
             &Self::Linear { inputs, outputs } => flops::linear(batch, inputs, outputs, drop_rate),
@@ -208,8 +208,8 @@ mod tests {
             panic!("not a convolution");
         };
         // Beside the block's other layers: its input is the block's.
-        assert_eq!((shortcut.c_in, shortcut.input), (128, [16, 16]));
-        assert_eq!((shortcut.c_out, shortcut.output), (256, [8, 8]));
+        assert_eq!((shortcut.c_in(), shortcut.input()), (128, [16, 16]));
+        assert_eq!((shortcut.c_out(), shortcut.output()), (256, [8, 8]));
         assert_eq!(find("layer4.1.bn2"), LayerCost::BatchNorm2D([512, 4, 4]));
         assert!(ModelCost::of::<ResNet18<10, 3, f32, Cpu>>([1, 28, 28]).is_err());
     }

@@ -110,7 +110,9 @@ impl ModelCost {
     /// The layers whose backward pass can be sparse.
     fn sparse_layers(&self) -> impl Iterator<Item = LayerInfo<'_>> {
         let sparse = self.layers.iter().filter_map(|(path, layer)| match layer {
-            LayerCost::Conv2D(conv) => Some((path, conv.c_in, conv.c_out, Some(conv.op.kernel))),
+            LayerCost::Conv2D(conv) => {
+                Some((path, conv.c_in(), conv.c_out(), Some(conv.op().kernel)))
+            }
             &LayerCost::Linear { inputs, outputs } => Some((path, inputs, outputs, None)),
             _ => None,
         });

@@ -329,7 +329,7 @@ macro_rules! sparse_conv2d {
                 };
                 let conv = Conv2DShape::new(op, [1, C_IN, h, w], C_OUT)?;
                 f(path, LayerCost::Conv2D(conv));
-                Ok([C_OUT, conv.output[0], conv.output[1]])
+                Ok([C_OUT, conv.output()[0], conv.output()[1]])
             }
         }
     };

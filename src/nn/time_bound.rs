@@ -60,13 +60,13 @@ pub fn time_bounds(cost: &ModelCost, batch: usize) -> Result<Vec<LayerBound>> {
             continue;
         };
         let [_, c, h, w] = one.x();
-        let shape = Conv2DShape::new(one.op, [batch, c, h, w], one.c_out)?;
-        let op = shape.op;
+        let shape = Conv2DShape::new(one.op(), [batch, c, h, w], one.c_out())?;
+        let op = shape.op();
         let sizes = [
             c,
             h,
             w,
-            shape.c_out,
+            shape.c_out(),
             op.kernel,
             op.stride,
             op.padding,
@@ -104,7 +104,7 @@ struct Layer {
 
 fn time_bound(shape: &Conv2DShape) -> Result<Option<DropRate>> {
     let zeros = |sizes: [usize; 4]| vec![0.0; sizes.iter().product()];
-    let c_out = shape.c_out;
+    let c_out = shape.c_out();
     let mut layer = Layer {
         shape: *shape,
         x: zeros(shape.x()),
@@ -147,12 +147,12 @@ impl Layer {
 
     fn pass(&mut self, count: usize) -> Result<()> {
         let (dev, shape) = (&self.dev, &self.shape);
-        let (c_out, pixels) = (shape.c_out, shape.output_pixels());
+        let (c_out, pixels) = (shape.c_out(), shape.output_pixels());
         // Which ones does not matter to the time.
         let chosen: Vec<usize> = (0..count).collect();
         let mut shrunk = None;
         if count < c_out {
-            let mut buffer = Buffer::<f32, Cpu>::take(dev, shape.batch * count * pixels)?;
+            let mut buffer = Buffer::<f32, Cpu>::take(dev, shape.batch() * count * pixels)?;
             Cpu::channel_importance(&self.dy[..], c_out, pixels)?;
             Cpu::gather_channels(&self.dy[..], c_out, pixels, &chosen, buffer.view_mut())?;
             shrunk = Some(buffer);

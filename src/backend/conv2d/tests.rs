@@ -45,9 +45,6 @@ fn buffers_of_the_wrong_size_are_errors() {
         };
         assert!(forward(&shape, &short, 9).is_err());
         assert!(forward(&shape, &x, 9).is_err());
-        let mut torn = shape;
-        torn.output = [100, 100];
-        assert!(forward(&torn, &x, 180_000).is_err());
     }
 }
 
@@ -69,7 +66,7 @@ fn kept_channels_out_of_order_or_range_are_errors() {
 
 #[test]
 fn sizes_beyond_memory_are_errors() {
-    let op = shapes()[0].op;
+    let op = shapes()[0].op();
     for dims in [[usize::MAX, 8, 6, 6], [2, 8, 1 << 40, 1 << 40]] {
         assert!(Conv2DShape::new(op, dims, 9).is_err());
     }

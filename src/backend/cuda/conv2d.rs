@@ -49,19 +49,19 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn new(shape: &'a Conv2DShape, channels: usize) -> Self {
-        let rows = shape.c_in * shape.op.kernel * shape.op.kernel;
+        let rows = shape.c_in() * shape.op().kernel * shape.op().kernel;
         let image = (rows + channels) * shape.output_pixels();
         Self {
             shape,
             rows,
             channels,
-            images: (PART / image.max(1)).clamp(1, shape.batch.max(1)),
+            images: (PART / image.max(1)).clamp(1, shape.batch().max(1)),
         }
     }
 
     fn iter(&self) -> impl Iterator<Item = Part> + '_ {
-        (0..self.shape.batch).step_by(self.images).map(|start| {
-            let images = start..self.shape.batch.min(start + self.images);
+        (0..self.shape.batch()).step_by(self.images).map(|start| {
+            let images = start..self.shape.batch().min(start + self.images);
             let columns = images.len() * self.shape.output_pixels();
             Part { images, columns }
         })
@@ -74,7 +74,8 @@ impl<'a> Parts<'a> {
     }
 
     fn window(&self) -> [Arg; 8] {
-        let (op, [h, w], [h_out, w_out]) = (self.shape.op, self.shape.input, self.shape.output);
+        let (op, [h, w], [h_out, w_out]) =
+            (self.shape.op(), self.shape.input(), self.shape.output());
         [
             op.kernel,
             op.stride,
@@ -91,8 +92,8 @@ impl<'a> Parts<'a> {
     /// columns (C_in K K, images P) of x (images, C_in, H, W)
     fn unfold(&self, part: &Part, x: Slice<f32>, columns: &SliceMut<f32>) -> Result<()> {
         let n = self.rows * part.columns;
-        let x = x.part(part.of(self.shape.c_in * self.shape.input_pixels()));
-        let sizes = [n, self.shape.c_in, part.images.len()].map(Arg::Size);
+        let x = x.part(part.of(self.shape.c_in() * self.shape.input_pixels()));
+        let sizes = [n, self.shape.c_in(), part.images.len()].map(Arg::Size);
         let args = [&[x.into(), columns.into()][..], &sizes, &self.window()].concat();
         launch(
             &CONV2D,
@@ -111,9 +112,9 @@ impl<'a> Parts<'a> {
         dx: &mut SliceMut<f32>,
         fill: Fill,
     ) -> Result<()> {
-        let dx = dx.part_mut(part.of(self.shape.c_in * self.shape.input_pixels()));
+        let dx = dx.part_mut(part.of(self.shape.c_in() * self.shape.input_pixels()));
         let n = dx.len();
-        let sizes = [n, self.shape.c_in, part.images.len()].map(Arg::Size);
+        let sizes = [n, self.shape.c_in(), part.images.len()].map(Arg::Size);
         let memory = [columns.into(), (&dx).into()];
         let args = [&memory[..], &sizes, &[fill.into()], &self.window()].concat();
         launch(&CONV2D, "fold", dx.device(), Grid::elements(n), &args)
@@ -138,7 +139,7 @@ impl<'a> Parts<'a> {
     /// by itself. For each batch its first group, its first row of the gradient, the gradient's rows of a
     /// group, and the number of groups.
     fn batches(&self, kept: Option<&[usize]>) -> Vec<[usize; 4]> {
-        let groups = self.shape.op.groups;
+        let groups = self.shape.op().groups;
         if kept.is_none() {
             return vec![[0, 0, self.shape.group_out(), groups]];
         }
@@ -192,10 +193,10 @@ impl Conv2DKernel<f32> for Cuda {
         check_len("x", x.len(), &shape.x())?;
         check_len("weight", weight.len(), &shape.weight())?;
         if let Some(bias) = bias {
-            check_len("bias", bias.len(), &[shape.c_out])?;
+            check_len("bias", bias.len(), &[shape.c_out()])?;
         }
-        check_len("y", y.len(), &shape.y(shape.c_out))?;
-        let parts = Parts::new(shape, shape.c_out);
+        check_len("y", y.len(), &shape.y(shape.c_out()))?;
+        let parts = Parts::new(shape, shape.c_out());
         let (filter, height, pixels) =
             (shape.filter_len(), shape.group_out(), shape.output_pixels());
         let [columns, outputs] = parts.workspace();
@@ -204,13 +205,13 @@ impl Conv2DKernel<f32> for Cuda {
             for part in parts.iter() {
                 parts.unfold(&part, x, &columns)?;
                 multiply(
-                    products([height, filter, part.columns], shape.op.groups, false),
+                    products([height, filter, part.columns], shape.op().groups, false),
                     groups(weight, filter, height),
                     groups(columns.shared(), part.columns, filter),
                     &outputs,
                 )?;
-                let y = y.part_mut(part.of(shape.c_out * pixels));
-                let sizes = [y.len(), shape.c_out, part.images.len(), pixels].map(Arg::Size);
+                let y = y.part_mut(part.of(shape.c_out() * pixels));
+                let sizes = [y.len(), shape.c_out(), part.images.len(), pixels].map(Arg::Size);
                 let memory = [(&outputs).into(), bias.into(), (&y).into()];
                 let args = [&memory[..], &sizes].concat();
                 launch(
@@ -237,7 +238,7 @@ impl Conv2DKernel<f32> for Cuda {
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
         let device = dx.device();
-        let channels = dy.channels(shape.c_out);
+        let channels = dy.channels(shape.c_out());
         let parts = Parts::new(shape, channels);
         let filter = shape.filter_len();
         let [columns, rows] = parts.workspace();
@@ -291,7 +292,7 @@ impl Conv2DKernel<f32> for Cuda {
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
         let device = dw.device();
-        let parts = Parts::new(shape, dy.channels(shape.c_out));
+        let parts = Parts::new(shape, dy.channels(shape.c_out()));
         let filter = shape.filter_len();
         let [columns, rows] = parts.workspace();
         let filters = dy.kept.map_or(0, |kept| kept.len() * filter);
@@ -324,7 +325,7 @@ impl Conv2DKernel<f32> for Cuda {
                     )?;
                 }
             }
-            let (Some(kept), true) = (dy.kept, shape.batch > 0) else {
+            let (Some(kept), true) = (dy.kept, shape.batch() > 0) else {
                 return Ok(());
             };
             indices(device, kept, |kept| {
@@ -348,10 +349,10 @@ impl Conv2DKernel<f32> for Cuda {
         db: SliceMut<f32>,
     ) -> Result<()> {
         check_grad(shape, dy.data.len(), dy.kept)?;
-        check_len("db", db.len(), &[shape.c_out])?;
-        let channels = dy.channels(shape.c_out);
+        check_len("db", db.len(), &[shape.c_out()])?;
+        let channels = dy.channels(shape.c_out());
         with_kept(db.device(), dy.kept, |kept| {
-            let sizes = [shape.batch, channels, shape.output_pixels()].map(Arg::Size);
+            let sizes = [shape.batch(), channels, shape.output_pixels()].map(Arg::Size);
             let memory = [dy.data.into(), kept.into(), (&db).into()];
             let args = [&memory[..], &sizes].concat();
             launch(

@@ -26,19 +26,19 @@ pub struct Conv2DOp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2DShape {
     /// Kernel, stride, padding, dilation and groups.
-    pub(crate) op: Conv2DOp,
+    op: Conv2DOp,
     /// Images, B.
-    pub(crate) batch: usize,
+    batch: usize,
     /// Input channels.
-    pub(crate) c_in: usize,
+    c_in: usize,
     /// Input height and width.
-    pub(crate) input: [usize; 2],
+    input: [usize; 2],
     /// Output channels.
-    pub(crate) c_out: usize,
+    c_out: usize,
     /// Output height and width.
-    pub(crate) output: [usize; 2],
+    output: [usize; 2],
     /// Whether Winograd's algorithm may be used.
-    pub(crate) winograd: bool,
+    winograd: bool,
 }
 
 impl Conv2DShape {
@@ -109,6 +109,11 @@ impl Conv2DShape {
             }
         }
         Ok(shape)
+    }
+
+    /// Whether Winograd's algorithm may be used.
+    pub(crate) fn winograd(&self) -> bool {
+        self.winograd
     }
 
     /// The same convolution, with Winograd's algorithm where it pays, or without it anywhere.

@@ -34,16 +34,16 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
         D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
-        if shape.c_out != C_OUT {
+        if shape.c_out() != C_OUT {
             return Err(Error::shape(
                 "shrunk gradient",
                 "output channels",
                 C_OUT,
-                shape.c_out,
+                shape.c_out(),
             ));
         }
         check_len(dy.len(dev), shape, C_OUT)?;
-        let mut data = Buffer::take(dev, shape.batch * kept.len() * pixels)?;
+        let mut data = Buffer::take(dev, shape.batch() * kept.len() * pixels)?;
         D::gather_channels(dy.view(), C_OUT, pixels, kept.indices(), data.view_mut())?;
         Ok(Self { data, kept })
     }
@@ -74,7 +74,12 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
 }
 
 fn check_len(found: usize, shape: &Conv2DShape, channels: usize) -> Result<()> {
-    let expected = [shape.batch, channels, shape.output[0], shape.output[1]];
+    let expected = [
+        shape.batch(),
+        channels,
+        shape.output()[0],
+        shape.output()[1],
+    ];
     if found == expected.iter().product::<usize>() {
         Ok(())
     } else {

@@ -56,7 +56,7 @@ pub fn importance<E: Element>(dy: &[E], channels: usize, pixels: usize) -> Vec<f
 
 /// db += sum of dY over batch, height and width; dropped channels stay as they are
 pub fn backward_bias<E: Element>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>, db: &mut [E]) {
-    let channels = dy.channels(shape.c_out);
+    let channels = dy.channels(shape.c_out());
     let sums = per_channel(dy.data, channels, shape.output_pixels(), false);
     for (slot, sum) in sums.into_iter().enumerate() {
         db[dy.kept.map_or(slot, |kept| kept[slot])] += from_f64::<E>(sum);

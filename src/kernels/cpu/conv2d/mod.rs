@@ -65,12 +65,12 @@ enum Algorithm {
 /// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
 /// channels' worth of products, so thin layers (the stem) are better off without.
 fn algorithm(shape: &Conv2DShape) -> Algorithm {
-    let op = &shape.op;
+    let op = &shape.op();
     let same_3x3 =
         op.kernel == 3 && op.stride == 1 && op.padding == 1 && op.dilation == 1 && op.groups == 1;
-    let wide = shape.c_in >= 8 && shape.c_out >= 8;
-    let large = shape.input[0] >= 3 && shape.input[1] >= 3;
-    if same_3x3 && wide && large && shape.winograd {
+    let wide = shape.c_in() >= 8 && shape.c_out() >= 8;
+    let large = shape.input()[0] >= 3 && shape.input()[1] >= 3;
+    if same_3x3 && wide && large && shape.winograd() {
         Algorithm::Winograd
     } else {
         Algorithm::Gemm
@@ -93,14 +93,14 @@ impl CpuConv2D for f32 {
         match algorithm(shape) {
             Algorithm::Winograd => {
                 let planes = Planes {
-                    batch: shape.batch,
-                    size: shape.input,
-                    from: shape.c_in,
-                    to: shape.c_out,
+                    batch: shape.batch(),
+                    size: shape.input(),
+                    from: shape.c_in(),
+                    to: shape.c_out(),
                 };
                 let filters = Filters::Forward {
                     w,
-                    c_in: shape.c_in,
+                    c_in: shape.c_in(),
                 };
                 winograd::conv(Isa::detect(), planes, x, filters, y, Write::Bias(bias));
             }
@@ -115,17 +115,17 @@ impl CpuConv2D for f32 {
         dx: &mut [f32],
         fill: Fill,
     ) {
-        match input_algorithm(shape, dy.channels(shape.c_out)) {
+        match input_algorithm(shape, dy.channels(shape.c_out())) {
             Algorithm::Winograd => {
                 let planes = Planes {
-                    batch: shape.batch,
-                    size: shape.input,
-                    from: dy.channels(shape.c_out),
-                    to: shape.c_in,
+                    batch: shape.batch(),
+                    size: shape.input(),
+                    from: dy.channels(shape.c_out()),
+                    to: shape.c_in(),
                 };
                 let filters = Filters::Backward {
                     w,
-                    c_in: shape.c_in,
+                    c_in: shape.c_in(),
                     kept: dy.kept,
                 };
                 let write = match fill {
@@ -144,10 +144,10 @@ impl CpuConv2D for f32 {
         match algorithm(shape) {
             Algorithm::Winograd => {
                 let planes = Planes {
-                    batch: shape.batch,
-                    size: shape.input,
-                    from: shape.c_in,
-                    to: dy.channels(shape.c_out),
+                    batch: shape.batch(),
+                    size: shape.input(),
+                    from: shape.c_in(),
+                    to: dy.channels(shape.c_out()),
                 };
                 winograd::gradient(Isa::detect(), planes, x, dy.data, dy.kept, dw);
             }

@@ -23,25 +23,25 @@ pub fn forward(
     y: &mut [f32],
 ) {
     let (p, f, k) = (shape.output_pixels(), shape.filter_len(), shape.group_out());
-    let (c_in, width) = (shape.group_in(), shape.output[1]);
+    let (c_in, width) = (shape.group_in(), shape.output()[1]);
     let columns: Vec<usize> = (0..f).collect();
-    let filters: Vec<Packed> = (0..shape.op.groups)
+    let filters: Vec<Packed> = (0..shape.op().groups)
         .map(|g| Packed::new(isa, k, f, &columns, &w[g * k * f..(g + 1) * k * f]))
         .collect();
     let windows = Windows::of_input(shape, x);
     let taps = windows.taps();
-    let blocks = Blocks::new(shape.output, PIXELS);
+    let blocks = Blocks::new(shape.output(), PIXELS);
     let parts = windows.parts(blocks.parts(), &[(0..taps).collect()]);
-    y.par_chunks_mut((blocks.images * shape.c_out * p).max(1))
+    y.par_chunks_mut((blocks.images * shape.c_out() * p).max(1))
         .enumerate()
         .for_each(|(block, y)| {
-            let images = blocks.images(block, shape.batch);
+            let images = blocks.images(block, shape.batch());
             for part in &parts {
                 for (g, a) in filters.iter().enumerate() {
                     let to = Parts {
                         first: g * k * p + part.rows.start * width,
                         images: images.len(),
-                        image: shape.c_out * p,
+                        image: shape.c_out() * p,
                         row: p,
                         pixels: part.rows.len() * width,
                     };
@@ -59,7 +59,7 @@ pub fn forward(
             }
             if let Some(bias) = bias {
                 for (i, plane) in y.chunks_mut(p).enumerate() {
-                    let bias = bias[i % shape.c_out];
+                    let bias = bias[i % shape.c_out()];
                     plane.iter_mut().for_each(|y| *y += bias);
                 }
             }

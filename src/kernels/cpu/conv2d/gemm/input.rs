@@ -40,17 +40,17 @@ pub fn backward_input(
     dx: &mut [f32],
     fill: Fill,
 ) {
-    let (stride, f, c_in) = (shape.op.stride, shape.filter_len(), shape.group_in());
-    let (pixels, taps) = (shape.input_pixels(), shape.op.kernel * shape.op.kernel);
+    let (stride, f, c_in) = (shape.op().stride, shape.filter_len(), shape.group_in());
+    let (pixels, taps) = (shape.input_pixels(), shape.op().kernel * shape.op().kernel);
     // The largest phase's size. The others' may be one less: their last row or column is dropped.
-    let size = shape.input.map(|n| n.div_ceil(stride));
-    let windows = Windows::of_gradient(shape, dy.data, dy.channels(shape.c_out), size[1]);
-    let phases = phases(&shape.op);
+    let size = shape.input().map(|n| n.div_ceil(stride));
+    let windows = Windows::of_gradient(shape, dy.data, dy.channels(shape.c_out()), size[1]);
+    let phases = phases(&shape.op());
     let some: Vec<bool> = phases.iter().map(|taps| !taps.is_empty()).collect();
     let most_taps = phases.iter().map(Vec::len).max().unwrap_or(1);
     let zeros = vec![0.0; size[1]];
     // One factor a group and phase: (C_in / groups, slots * taps).
-    let filters: Vec<Vec<Packed>> = (0..shape.op.groups)
+    let filters: Vec<Vec<Packed>> = (0..shape.op().groups)
         .map(|g| {
             let slots = shape.slots(dy.kept, g);
             let of = |phase: &Vec<usize>| {
@@ -67,10 +67,10 @@ pub fn backward_input(
     // The sums of all phases are held together.
     let blocks = Blocks::new(size, (2 * PIXELS / phases.len()).min(PIXELS));
     let parts = windows.parts(blocks.parts(), &phases);
-    dx.par_chunks_mut((blocks.images * shape.c_in * pixels).max(1))
+    dx.par_chunks_mut((blocks.images * shape.c_in() * pixels).max(1))
         .enumerate()
         .for_each(|(block, dx)| {
-            let images = blocks.images(block, shape.batch);
+            let images = blocks.images(block, shape.batch());
             let count = images.len();
             for (part, (g, filters)) in parts
                 .iter()
@@ -100,7 +100,7 @@ pub fn backward_input(
                 };
                 if slots.is_empty() {
                     if fill == Fill::Overwrite && rows.start == 0 {
-                        for image in dx.chunks_exact_mut(shape.c_in * pixels) {
+                        for image in dx.chunks_exact_mut(shape.c_in() * pixels) {
                             image[group..group + c_in * pixels].fill(0.0);
                         }
                     }
@@ -108,7 +108,7 @@ pub fn backward_input(
                     let to = Parts {
                         first: group + rows.start * size[1],
                         images: count,
-                        image: shape.c_in * pixels,
+                        image: shape.c_in() * pixels,
                         row: pixels,
                         pixels: block_pixels,
                     };
@@ -130,7 +130,7 @@ pub fn backward_input(
                         .collect();
                     products(&mut outputs);
                     let interleave = Interleave {
-                        size: shape.input,
+                        size: shape.input(),
                         stride,
                         some: &some,
                         zeros: &zeros,
@@ -139,7 +139,7 @@ pub fn backward_input(
                     };
                     for n in 0..count {
                         for c in 0..c_in {
-                            let plane = n * shape.c_in * pixels + group + c * pixels;
+                            let plane = n * shape.c_in() * pixels + group + c * pixels;
                             let sums = &sums[(c * count + n) * padded..];
                             interleave.plane(sums, phase_len, &mut dx[plane..plane + pixels]);
                         }

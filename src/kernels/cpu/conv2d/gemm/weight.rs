@@ -31,14 +31,19 @@ pub fn backward_weight(
     dy: OutputGrad<'_, &[f32]>,
     dw: &mut [f32],
 ) {
-    if shape.batch == 0 {
+    if shape.batch() == 0 {
         return;
     }
     let x = Windows::of_input(shape, x);
     // By rows where the input is the side that is transposed, and else transposed itself.
-    let gradient = Windows::of_gradient(shape, dy.data, dy.channels(shape.c_out), shape.output[1]);
+    let gradient = Windows::of_gradient(
+        shape,
+        dy.data,
+        dy.channels(shape.c_out()),
+        shape.output()[1],
+    );
     let (f, c_in) = (shape.filter_len(), shape.group_in());
-    for group in 0..shape.op.groups {
+    for group in 0..shape.op().groups {
         let own = group * c_in..(group + 1) * c_in;
         let slots = shape.slots(dy.kept, group);
         if slots.is_empty() {
@@ -56,11 +61,11 @@ pub fn backward_weight(
             dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
         };
         if shape.is_pointwise() && c_in < slots.len() {
-            let right = transposed(isa, &x, own, shape.batch);
+            let right = transposed(isa, &x, own, shape.batch());
             let sums = Sums::new(isa, shape, &gradient, slots.clone(), &right, c_in);
             sums.reduce_parts(true, |row, column, sums| add(filter(row) + column, sums));
         } else {
-            let right = transposed(isa, &gradient, slots.clone(), shape.batch);
+            let right = transposed(isa, &gradient, slots.clone(), shape.batch());
             let sums = Sums::new(isa, shape, &x, own, &right, slots.len());
             sums.reduce_parts(false, |row, column, sums| add(filter(column) + row, sums));
         }
@@ -87,9 +92,9 @@ impl Sums {
     ) -> Self {
         let taps = left.taps();
         let (rows, row) = (own.len() * taps, columns.next_multiple_of(CHUNK));
-        let blocks = Blocks::new(shape.output, PIXELS);
+        let blocks = Blocks::new(shape.output(), PIXELS);
         let rows_of = left.parts(blocks.parts(), &[(0..taps).collect()]);
-        let count = shape.batch.div_ceil(blocks.images);
+        let count = shape.batch().div_ceil(blocks.images);
         let parts = (MAX_SUMS / (rows * row)).clamp(1, MAX_PARTS).min(count);
         let chunks: Vec<usize> = (0..row).step_by(CHUNK).collect();
         let task_channels = TASK_ROWS.div_ceil(taps);
@@ -111,12 +116,12 @@ impl Sums {
                 accumulate: false,
             };
             for block in part * count / parts..(part + 1) * count / parts {
-                let images = blocks.images(block, shape.batch);
+                let images = blocks.images(block, shape.batch());
                 for rows in &rows_of {
                     let windows = left.rows(isa, images.clone(), own.clone(), rows);
                     // With several images a block has all of their rows.
                     let pixel =
-                        images.start * shape.output_pixels() + rows.rows.start * shape.output[1];
+                        images.start * shape.output_pixels() + rows.rows.start * shape.output()[1];
                     sums.add_product(isa, windows.left(), right.rows_from(pixel));
                 }
             }

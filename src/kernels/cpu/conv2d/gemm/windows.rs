@@ -38,13 +38,13 @@ pub struct Windows<'a> {
 impl<'a> Windows<'a> {
     /// Of the input: at output pixel o, tap k reads o * stride + k * dilation - padding.
     pub fn of_input(shape: &Conv2DShape, x: &'a [f32]) -> Self {
-        let op = &shape.op;
+        let op = &shape.op();
         let at = |k| (k * op.dilation) as isize - op.padding as isize;
         Self {
             planes: x,
-            channels: shape.c_in,
-            size: shape.input,
-            width: shape.output[1],
+            channels: shape.c_in(),
+            size: shape.input(),
+            width: shape.output()[1],
             step: op.stride,
             offsets: (0..op.kernel).map(at).collect(),
             in_place: shape.is_pointwise(),
@@ -55,12 +55,12 @@ impl<'a> Windows<'a> {
     /// of the input written as (o + shift) * stride + phase, pixel i of that phase of the input
     /// reads i - shift. `width` is a phase's.
     pub fn of_gradient(shape: &Conv2DShape, dy: &'a [f32], channels: usize, width: usize) -> Self {
-        let op = &shape.op;
+        let op = &shape.op();
         let at = |k| (k * op.dilation) as isize - op.padding as isize;
         Self {
             planes: dy,
             channels,
-            size: shape.output,
+            size: shape.output(),
             width,
             step: 1,
             offsets: (0..op.kernel)

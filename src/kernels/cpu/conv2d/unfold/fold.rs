@@ -6,23 +6,23 @@ use crate::kernels::cpu::element::Element;
 /// The output positions `lo..hi` along one axis whose tap `k` falls inside the image, and the
 /// first one's input position.
 fn inside(k: usize, shape: &Conv2DShape, axis: usize) -> (usize, usize, usize) {
-    let op = &shape.op;
+    let op = &shape.op();
     let at = k * op.dilation;
     let lo = op.padding.saturating_sub(at).div_ceil(op.stride);
     // The last output position whose input position is below the size.
-    let hi = (shape.input[axis] + op.padding)
+    let hi = (shape.input()[axis] + op.padding)
         .saturating_sub(at)
         .div_ceil(op.stride)
-        .min(shape.output[axis]);
+        .min(shape.output()[axis]);
     let lo = lo.min(hi);
     (lo, hi, (lo * op.stride + at).saturating_sub(op.padding))
 }
 
 /// One channel's plane to its K * K rows of the columns, `row_len` apart.
 pub fn unfold<E: Element>(shape: &Conv2DShape, plane: &[E], columns: &mut [E], row_len: usize) {
-    let (kernel, stride) = (shape.op.kernel, shape.op.stride);
-    let [_, w] = shape.input;
-    let [_, w_out] = shape.output;
+    let (kernel, stride) = (shape.op().kernel, shape.op().stride);
+    let [_, w] = shape.input();
+    let [_, w_out] = shape.output();
     for i in 0..kernel {
         let (y0, y1, iy) = inside(i, shape, 0);
         for j in 0..kernel {
@@ -57,9 +57,9 @@ pub fn unfold<E: Element>(shape: &Conv2DShape, plane: &[E], columns: &mut [E], r
 
 /// Adds one channel's K * K rows of the columns to its plane.
 pub fn fold<E: Element>(shape: &Conv2DShape, columns: &[E], row_len: usize, plane: &mut [E]) {
-    let (kernel, stride) = (shape.op.kernel, shape.op.stride);
-    let [_, w] = shape.input;
-    let [_, w_out] = shape.output;
+    let (kernel, stride) = (shape.op().kernel, shape.op().stride);
+    let [_, w] = shape.input();
+    let [_, w_out] = shape.output();
     for i in 0..kernel {
         let (y0, y1, iy) = inside(i, shape, 0);
         for j in 0..kernel {

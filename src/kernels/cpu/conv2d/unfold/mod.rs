@@ -42,12 +42,12 @@ impl Blocks {
         let images = (BLOCK_PIXELS / shape.output_pixels().max(1)).max(1);
         Self {
             images,
-            count: shape.batch.div_ceil(images),
+            count: shape.batch().div_ceil(images),
         }
     }
 
     fn range(self, shape: &Conv2DShape, block: usize) -> Range<usize> {
-        block * self.images..((block + 1) * self.images).min(shape.batch)
+        block * self.images..((block + 1) * self.images).min(shape.batch())
     }
 }
 
@@ -105,7 +105,7 @@ fn columns<'a, E: Element>(
 ) -> Rows<'a, E> {
     let pixels = shape.input_pixels();
     let planes = |image: usize| {
-        let start = (image * shape.c_in + group * shape.group_in()) * pixels;
+        let start = (image * shape.c_in() + group * shape.group_in()) * pixels;
         &x[start..start + shape.group_in() * pixels]
     };
     if shape.is_pointwise() && in_place(&images, pixels) {
@@ -115,7 +115,7 @@ fn columns<'a, E: Element>(
             row: pixels,
         };
     }
-    let taps = shape.op.kernel * shape.op.kernel;
+    let taps = shape.op().kernel * shape.op().kernel;
     let used = images.len() * shape.output_pixels();
     let row = row_len(used);
     let mut copy = Workspace::take(shape.filter_len() * row);
@@ -141,11 +141,11 @@ fn columns<'a, E: Element>(
 pub fn forward<E: Product>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&[E]>, y: &mut [E]) {
     let (p, f, k) = (shape.output_pixels(), shape.filter_len(), shape.group_out());
     let blocks = Blocks::new(shape);
-    y.par_chunks_mut((blocks.images * shape.c_out * p).max(1))
+    y.par_chunks_mut((blocks.images * shape.c_out() * p).max(1))
         .enumerate()
         .for_each(|(block, y)| {
             let images = blocks.range(shape, block);
-            for group in 0..shape.op.groups {
+            for group in 0..shape.op().groups {
                 let columns = columns(shape, x, images.clone(), group);
                 let row = columns.row;
                 let filters = Left {
@@ -164,7 +164,7 @@ pub fn forward<E: Product>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&
                     product(sizes, filters, columns.right(), &mut rows, row, false);
                     for (c, row) in rows.chunks(row).enumerate() {
                         for (image, plane) in row.chunks_exact(p).take(images.len()).enumerate() {
-                            let to = (image * shape.c_out + group * k + c) * p;
+                            let to = (image * shape.c_out() + group * k + c) * p;
                             y[to..to + p].copy_from_slice(plane);
                         }
                     }
@@ -172,7 +172,7 @@ pub fn forward<E: Product>(shape: &Conv2DShape, x: &[E], w: &[E], bias: Option<&
             }
             if let Some(bias) = bias {
                 for (i, plane) in y.chunks_mut(p).enumerate() {
-                    let bias = bias[i % shape.c_out];
+                    let bias = bias[i % shape.c_out()];
                     plane.iter_mut().for_each(|y| *y += bias);
                 }
             }
@@ -270,21 +270,21 @@ pub fn backward_input<E: Product>(
     fill: Fill,
 ) {
     let (p, f) = (shape.output_pixels(), shape.filter_len());
-    let taps = shape.op.kernel * shape.op.kernel;
+    let taps = shape.op().kernel * shape.op().kernel;
     let pixels = shape.input_pixels();
-    let channels = dy.channels(shape.c_out);
+    let channels = dy.channels(shape.c_out());
     let filters = kept_filters(shape, w, dy.kept);
     let blocks = Blocks::new(shape);
-    dx.par_chunks_mut((blocks.images * shape.c_in * pixels).max(1))
+    dx.par_chunks_mut((blocks.images * shape.c_in() * pixels).max(1))
         .enumerate()
         .for_each(|(block, dx)| {
             let images = blocks.range(shape, block);
             let in_place = shape.is_pointwise() && in_place(&images, p);
             // A product in place reaches every element of its group.
-            if fill == Fill::Overwrite && !(in_place && shape.op.groups == 1) {
+            if fill == Fill::Overwrite && !(in_place && shape.op().groups == 1) {
                 dx.fill(E::zero());
             }
-            for group in 0..shape.op.groups {
+            for group in 0..shape.op().groups {
                 let slots = shape.slots(dy.kept, group);
                 if slots.is_empty() {
                     continue;
@@ -300,7 +300,7 @@ pub fn backward_input<E: Product>(
                 let sizes = [f, grad.cols, k];
                 if in_place {
                     let dx = &mut dx[group * f * p..(group + 1) * f * p];
-                    let add = fill == Fill::Add || shape.op.groups > 1;
+                    let add = fill == Fill::Add || shape.op().groups > 1;
                     product(sizes, filters, grad.right(), dx, p, add);
                     continue;
                 }
@@ -308,7 +308,7 @@ pub fn backward_input<E: Product>(
                 product(sizes, filters, grad.right(), &mut columns, grad.row, false);
                 for image in 0..images.len() {
                     for c in 0..shape.group_in() {
-                        let plane = (image * shape.c_in + group * shape.group_in() + c) * pixels;
+                        let plane = (image * shape.c_in() + group * shape.group_in() + c) * pixels;
                         fold(
                             shape,
                             &columns[c * taps * grad.row + image * p..],
@@ -329,12 +329,12 @@ pub fn backward_weight<E: Product>(
     dw: &mut [E],
 ) {
     let (p, f) = (shape.output_pixels(), shape.filter_len());
-    let channels = dy.channels(shape.c_out);
+    let channels = dy.channels(shape.c_out());
     let blocks = Blocks::new(shape);
     let parts = blocks.count.min(MAX_PARTS);
     // Each group's sum is dWt (F, slots) with padded rows; its slots, row length and place:
     let mut part_len = 0;
-    let groups: Vec<(Range<usize>, usize, usize)> = (0..shape.op.groups)
+    let groups: Vec<(Range<usize>, usize, usize)> = (0..shape.op().groups)
         .map(|group| {
             let slots = shape.slots(dy.kept, group);
             let row = row_len(slots.len());
