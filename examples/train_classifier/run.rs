@@ -85,7 +85,10 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         outcome.test.images,
     );
     if let Some(confusion) = confusion {
-        say!("{}", by_class(&outcome.test, &confusion));
+        say!(
+            "{}",
+            by_class(&outcome.test, &confusion, splits.test.class_names())
+        );
     }
     for line in left_out.news(&[&test]) {
         say!("{line}");
@@ -98,18 +101,20 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
 }
 
 /// The accuracy among five guesses, and what is most often taken for what.
-fn by_class(found: &Evaluation, confusion: &ConfusionMatrix) -> String {
+fn by_class(found: &Evaluation, confusion: &ConfusionMatrix, names: &[String]) -> String {
+    let name = |class: usize| names.get(class).map_or(class.to_string(), String::clone);
     let confusions = confusion.confusions();
-    let most = confusions.iter().take(3).map(|(label, taken, images)| {
-        let recall = confusion.recall(*label).unwrap_or(0.0);
-        let known = format!("{:.1}% of {label} known", 100.0 * recall);
-        format!("{label} for {taken} ({images} images, {known})")
+    let most = confusions.iter().take(3).map(|&(label, taken, images)| {
+        let recall = 100.0 * confusion.recall(label).unwrap_or(0.0);
+        let (label, taken) = (name(label), name(taken));
+        format!("{label} for {taken} ({images} images, {recall:.1}% of {label} known)")
     });
-    format!(
-        "Top-5 accuracy: {:.2}%. Classes most often taken for others: {}.",
-        100.0 * found.top5_accuracy(),
-        most.collect::<Vec<_>>().join(", "),
-    )
+    let most = most.collect::<Vec<_>>().join(", ");
+    let top5 = format!("Top-5 accuracy: {:.2}%.", 100.0 * found.top5_accuracy());
+    match most.is_empty() {
+        true => top5,
+        false => format!("{top5} Classes most often taken for others: {most}."),
+    }
 }
 
 pub fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {

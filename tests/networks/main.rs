@@ -7,4 +7,5 @@ mod mlp;
 mod multi_label;
 mod pytorch_training;
 mod resnet;
+mod tensors;
 mod unet;

@@ -3,54 +3,13 @@
 use dfdx::nn::tensor_collection::{
     RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ViewTensorName, ViewTensorRef,
 };
-use dfdx::tensor_ops::{Backward as _, Device};
+use dfdx::tensor_ops::Backward as _;
 use ssprop::models::modules;
 use ssprop::prelude::*;
 
-/// Names and shapes, and how many elements are trained.
-#[derive(Default)]
-struct Tensors {
-    found: Vec<(String, Vec<usize>)>,
-    trained: usize,
-}
+use crate::tensors::check_tensors;
 
-impl<D: Device<f32>> TensorVisitor<f32, D> for Tensors {
-    type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = D::Err;
-    type E2 = f32;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        opts: TensorOptions<S, f32, D>,
-        (tensor, name): (&Tensor<S, f32, D>, String),
-    ) -> Result<Option<Tensor<S, f32, D>>, D::Err> {
-        if opts.do_gradient_update {
-            self.trained += tensor.shape().num_elements();
-        }
-        self.found.push((name, tensor.shape().concrete().into()));
-        Ok(None)
-    }
-}
-
-fn check_tensors<M: TensorCollection<f32, Cpu>>(net: &M, name: &str, parameters: usize) {
-    let mut tensors = Tensors::default();
-    M::iter_tensors(&mut RecursiveWalker {
-        m: (net, String::new()),
-        f: &mut tensors,
-    })
-    .unwrap();
-
-    let fixture: serde_json::Value =
-        serde_json::from_str(include_str!("../fixtures/resnet_tensors.json")).unwrap();
-    let mut expected: Vec<(String, Vec<usize>)> =
-        serde_json::from_value(fixture[name]["tensors"].clone()).unwrap();
-    tensors.found.sort();
-    expected.sort();
-    assert_eq!(tensors.found, expected, "{name}");
-    assert_eq!(tensors.trained, parameters, "{name}");
-    assert_eq!(fixture[name]["parameters"], parameters, "{name}");
-}
+const TENSORS: &str = include_str!("../fixtures/resnet_tensors.json");
 
 #[test]
 fn tensors_are_named_and_shaped_as_pytorchs() {
@@ -58,7 +17,8 @@ fn tensors_are_named_and_shaped_as_pytorchs() {
     macro_rules! check {
         ($net:ident, $parameters:literal) => {
             let net = dev.build_module::<$net<10>, f32>();
-            check_tensors(&net, stringify!($net), $parameters);
+            let trained = check_tensors(&net, TENSORS, stringify!($net));
+            assert_eq!(trained, $parameters);
         };
     }
     check!(ResNet18, 11_173_962);

@@ -7,61 +7,24 @@ use dfdx::nn::tensor_collection::{
     RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ViewTensorMut, ViewTensorName,
     ViewTensorRef,
 };
-use dfdx::tensor_ops::{Backward as _, Device};
+use dfdx::tensor_ops::Backward as _;
 use ssprop::models::modules;
 use ssprop::prelude::*;
+
+use crate::tensors::check_tensors;
 
 const TENSORS: &str = include_str!("../fixtures/unet_tensors.json");
 const MNIST: &[u8] = include_bytes!("../fixtures/unet_mnist.safetensors");
 
-/// Names and shapes.
-#[derive(Default)]
-struct Tensors(Vec<(String, Vec<usize>)>);
-
-impl<D: Device<f32>> TensorVisitor<f32, D> for Tensors {
-    type Viewer = (ViewTensorRef, ViewTensorName);
-    type Err = D::Err;
-    type E2 = f32;
-    type D2 = D;
-
-    fn visit<S: Shape>(
-        &mut self,
-        _: TensorOptions<S, f32, D>,
-        (tensor, name): (&Tensor<S, f32, D>, String),
-    ) -> Result<Option<Tensor<S, f32, D>>, D::Err> {
-        self.0.push((name, tensor.shape().concrete().into()));
-        Ok(None)
-    }
-}
-
-fn check_tensors<M: TensorCollection<f32, Cpu>>(net: &M, name: &str) {
-    let mut tensors = Tensors::default();
-    M::iter_tensors(&mut RecursiveWalker {
-        m: (net, String::new()),
-        f: &mut tensors,
-    })
-    .unwrap();
-    let fixture: serde_json::Value = serde_json::from_str(TENSORS).unwrap();
-    let expected: Vec<(String, Vec<usize>)> =
-        serde_json::from_value(fixture[name]["tensors"].clone()).unwrap();
-    let parameters: usize = tensors
-        .0
-        .iter()
-        .map(|(_, s)| s.iter().product::<usize>())
-        .sum();
-    assert_eq!(fixture[name]["parameters"], parameters, "{name}");
-    let sorted = |mut t: Vec<_>| {
-        t.sort();
-        t
-    };
-    assert_eq!(sorted(tensors.0), sorted(expected), "{name}");
-}
-
 #[test]
 fn tensors_are_named_and_shaped_as_pytorchs() {
     let dev = Cpu::default();
-    check_tensors(&dev.build_module::<MnistUNet, f32>(), "unet_mnist");
-    check_tensors(&dev.build_module::<CelebAUNet, f32>(), "unet_celeba");
+    check_tensors(&dev.build_module::<MnistUNet, f32>(), TENSORS, "unet_mnist");
+    check_tensors(
+        &dev.build_module::<CelebAUNet, f32>(),
+        TENSORS,
+        "unet_celeba",
+    );
 }
 
 /// Takes the fixture's weights.

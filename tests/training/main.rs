@@ -7,4 +7,5 @@ mod diffusion_training;
 mod foreign_weights;
 mod optim;
 mod pytorch_optimizers;
+mod stripes;
 mod trainer_options;

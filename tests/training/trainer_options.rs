@@ -6,6 +6,8 @@ use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
 use ssprop::optim::{Optimizer as _, OptimizerState};
 use ssprop::prelude::*;
 
+use crate::stripes::stripes;
+
 type Net = (
     BiasedSparseConv2D<1, 16, 3, 1, 1>,
     BatchNorm2D<16>,
@@ -16,19 +18,6 @@ type Net = (
 );
 type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
 type WithSgd = Trainer<Built, Cpu, Sgd<Built, f32, Cpu>>;
-
-/// Vertical and horizontal stripes with some noise, in turn.
-fn stripes(n: usize) -> ImageDataset {
-    let pixel = |i: usize, y: usize, x: usize| {
-        let line = if i.is_multiple_of(2) { x } else { y } + i / 2;
-        let noise = (i * 7919 + y * 104_729 + x * 1_299_709) % 61;
-        (line % 2 * 190 + noise) as u8
-    };
-    let images = (0..n * 64).map(|k| pixel(k / 64, k / 8 % 8, k % 8));
-    let labels = (0..n).map(|i| (i % 2) as u16);
-    let shape = ImageShape::new(1, 8, 8);
-    ImageDataset::new(images.collect(), labels.collect(), shape, 2).unwrap()
-}
 
 fn loader() -> BatchLoader {
     BatchLoader::new(&stripes(40), 6).unwrap().shuffle(9)
