@@ -5,6 +5,7 @@
 //!     cargo run --example resnet18_cifar -- --data cifar-10-binary.tar.gz \
 //!         --batch-size 128 --epochs 50
 //!     cargo run --features cuda --example resnet18_cifar -- --device cuda
+//!     mpirun -n 2 cargo run --features mpi --example resnet18_cifar
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use common::device::Device;
 use common::profile::Profile;
 use common::{on_device, say};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
+use ssprop::distributed::Communicator;
 use ssprop::models::modules;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
@@ -81,6 +83,7 @@ where
     ResNet18<10>: BuildOnDevice<D, f32, Built = Net<D>>,
     Net<D>: ImageClassifier<3, 32, 32, 10, D>,
 {
+    let ranks = Communicator::from_environment()?;
     let (name, whole_train, whole_test) = read_data(args.data.as_deref())?;
     let limit = |set: &ImageDataset, wanted: Option<usize>, bundled| {
         let all = if args.data.is_none() {
@@ -108,7 +111,8 @@ where
     };
     let mut trainer: Trainer<Net<D>, D> =
         Trainer::new(ResNet18::<10>::build_on_device(dev), config)?
-            .with_schedule(args.schedule.with(args.drop_rate))?;
+            .with_schedule(args.schedule.with(args.drop_rate))?
+            .with_communicator(&ranks)?;
     let title = format!(
         "ResNet-18 on {name}: {} training images, tested on {}",
         train.len(),
@@ -123,7 +127,7 @@ where
         .changeable("lr", args.lr)
         .changeable("drop-rate", args.drop_rate.rate())
         .changeable("schedule", format!("{:?}", args.schedule).to_lowercase());
-    let mut run = Run::start("runs/resnet18_cifar", args.run.options(), config)?;
+    let mut run = Run::start_on(&ranks, "runs/resnet18_cifar", args.run.options(), config)?;
     run.resume(&mut trainer)?;
 
     say!(

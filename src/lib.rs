@@ -97,6 +97,7 @@ mod bridge;
 pub mod checkpoint;
 pub mod data;
 pub mod diffusion;
+pub mod distributed;
 pub mod error;
 pub mod eval;
 mod kernels;
@@ -126,6 +127,7 @@ pub use threads::on_threads;
 #[doc(hidden)]
 pub mod internals {
     pub use crate::backend::*;
+    pub use crate::bridge::host::HostAccess;
     pub use crate::bridge::{Buffer, Views};
     pub use crate::kernels::args;
     pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};

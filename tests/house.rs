@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 12] = [
     &["error"],
     &["kernels"],
     &["bridge", "shape", "sparsity", "profile", "threads"],
-    &["backend"],
+    &["backend", "distributed"],
     &["ops", "data"],
     &["nn", "optim"],
     &["models", "checkpoint"],

@@ -10,6 +10,7 @@ use ssprop::data::ImageShape;
 use ssprop::diffusion::{
     BetaSchedule, Denoiser, Diffusion, Parameterization, SampleRun, SampleStep, Sampler,
 };
+use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 use ssprop::{Backend, Error};
 
@@ -124,9 +125,10 @@ impl Checkpoint {
         epochs.map(String::as_str)
     }
 
-    /// Draws samples with the network of type `B`, which has to be that of [`unet`](Self::unet).
+    /// Draws samples, shared out among ranks, with the network of type `B`, which has to be that of [`unet`](Self::unet).
     pub fn sample<B, M, D, const C: usize, const H: usize, const W: usize>(
         &self,
+        ranks: &Communicator,
         dev: &D,
         sampler: &Sampler,
         run: SampleRun,
@@ -144,7 +146,7 @@ impl Checkpoint {
         };
         checkpoint::check_finite(&self.path.display().to_string(), &net)?;
         let diffusion = self.process.diffusion()?;
-        sampler.sample::<C, H, W, _, _>(&diffusion, &net, dev, run, observer)
+        sampler.sample_on::<C, H, W, _, _>(ranks, &diffusion, &net, dev, run, observer)
     }
 }
 

@@ -24,6 +24,7 @@ use common::on_device;
 use common::progress::Sampling;
 use common::say;
 use ssprop::diffusion::{SampleRun, SampleStep, Sampler};
+use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 use ssprop::run::exit_code;
 use ssprop::run::prepare_file;
@@ -104,10 +105,13 @@ fn sample<D: Backend<f32>>(
     run: SampleRun,
     observer: &mut dyn FnMut(&SampleStep<'_>),
 ) -> ssprop::Result<Vec<f32>> {
+    let alone = &Communicator::alone();
     match checkpoint.unet {
-        UNet::Mnist => checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(dev, sampler, run, observer),
+        UNet::Mnist => {
+            checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(alone, dev, sampler, run, observer)
+        }
         UNet::CelebA => {
-            checkpoint.sample::<CelebAUNet, _, _, 3, 64, 64>(dev, sampler, run, observer)
+            checkpoint.sample::<CelebAUNet, _, _, 3, 64, 64>(alone, dev, sampler, run, observer)
         }
     }
 }

@@ -99,8 +99,13 @@ fn samples_do_not_depend_on_the_batch() {
             batch,
         };
         let dev = Cpu::default();
-        let samples =
-            checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(&dev, &sampler, run, &mut |_| ());
+        let samples = checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(
+            &Default::default(),
+            &dev,
+            &sampler,
+            run,
+            &mut |_| (),
+        );
         samples
             .unwrap()
             .iter()

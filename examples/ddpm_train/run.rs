@@ -11,6 +11,7 @@ use ssprop::data::{
     self, BatchLoader, DatasetKind, ImageDataset, ImageShape, Limits, Normalization, Task,
 };
 use ssprop::diffusion::{DiffusionTrainer, SampleRun, Sampler, TrainableDenoiser};
+use ssprop::distributed::Communicator;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig};
@@ -39,6 +40,7 @@ where
     B: BuildOnDevice<Cpu, f32, Built = M>,
     M: TrainableDenoiser<C, H, W, Cpu> + Clone,
 {
+    let ranks = Communicator::from_environment()?;
     // Everything that can be wrong with the flags, before anything that takes time.
     let diffusion = args.process().diffusion()?;
     let sampler = Sampler::Ddim {
@@ -62,11 +64,13 @@ where
     let mut trainer = DiffusionTrainer::new(net, adam, diffusion, args.seed)?
         .with_loss(args.loss)
         .with_schedule(args.schedule.clone())?
+        .with_communicator(&ranks)?
         .with_lr_schedule(args.lr_schedule);
     if args.ema > 0.0 {
         trainer = trainer.with_ema(args.ema)?;
     }
-    let mut run = Run::start(
+    let mut run = Run::start_on(
+        &ranks,
         format!("runs/ddpm-{}", args.task),
         args.run.options(),
         config(args, unet.name(), train.len(), test.len()),
@@ -87,12 +91,10 @@ where
         .resume
         .as_deref()
         .map(|path| path.with_file_name(&grid));
-    if resumed
-        && trainer.batches_done() == 0
-        && has_grid(args, trainer.epoch())
-        && !run.folder().join(&grid).exists()
-        && !from.is_some_and(|file| file.exists())
-    {
+    let is_there = run.folder().join(&grid).exists() || from.is_some_and(|file| file.exists());
+    // The first rank sees the folder.
+    let is_missing = ranks.any(ranks.is_first() && !is_there)?;
+    if resumed && trainer.batches_done() == 0 && has_grid(args, trainer.epoch()) && is_missing {
         draw_grid::<M, C, H, W>(&run, args, sampler, &trainer, &dev)?;
     }
     while let Some(epoch) = run.train(&mut trainer, args.epochs as u64, |trainer, observer| {
@@ -142,7 +144,9 @@ where
         count: args.samples,
         batch: SAMPLE_BATCH,
     };
-    let samples = sampler.sample::<C, H, W, _, _>(
+    let ranks = trainer.communicator();
+    let samples = sampler.sample_on::<C, H, W, _, _>(
+        ranks,
         trainer.diffusion(),
         trainer.averaged_model(),
         dev,
@@ -150,7 +154,10 @@ where
         &mut |_| (),
     )?;
     let path = run.folder().join(grid_name(trainer.epoch()));
-    write_grid(&path, &samples, (C, H, W), 8, 2)
+    match ranks.is_first() {
+        true => ranks.together(|| write_grid(&path, &samples, (C, H, W), 8, 2)),
+        false => Ok(()),
+    }
 }
 
 /// The network that draws the samples, for `ddpm_sample` and `fid`.
@@ -170,7 +177,12 @@ fn save_model<M: TensorCollection<f32, Cpu>>(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     args.process().write(&mut metadata);
-    checkpoint::save(out.join(MODEL), trainer.averaged_model(), &metadata)
+    let ranks = trainer.communicator();
+    let save = || checkpoint::save(out.join(MODEL), trainer.averaged_model(), &metadata);
+    match ranks.is_first() {
+        true => ranks.together(save),
+        false => Ok(()),
+    }
 }
 
 /// The training and the test images.

@@ -23,6 +23,7 @@ use common::say;
 use network::FeatureNetwork;
 use source::{Samples, Source};
 use ssprop::data::{self, DatasetKind, ImageDataset};
+use ssprop::distributed::Communicator;
 use ssprop::eval::frechet_distance;
 use ssprop::run::{exit_code, prepare_file};
 use ssprop::Error;
@@ -100,11 +101,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
         say!("Written to {}.", path.display());
         return Ok(());
     }
+    let ranks = Communicator::from_environment()?;
     // Before the data sets, so that mistakes in the flags show at once.
     let network = read_network(args)?;
     let source = match (&args.images, &args.checkpoint) {
         (Some(folder), _) => Source::Folder(folder),
         (None, Some(path)) => Source::Samples(Samples::new(
+            &ranks,
             path,
             args.task,
             |found| args.sampler.with(args.steps, None, &found.process),
@@ -361,9 +364,10 @@ mod tests {
 
         let network = read_network(&args(&[]).unwrap()).unwrap();
         let real = read_data(DatasetKind::FashionMnist, Some(folder.path())).unwrap();
+        let (alone, task) = (Communicator::alone(), DatasetKind::FashionMnist);
         let samples = |kind: SamplerKind, steps, seed| {
             let sampler = |found: &Checkpoint| kind.with(steps, None, &found.process);
-            Samples::new(&file, DatasetKind::FashionMnist, sampler, seed).map(Source::Samples)
+            Samples::new(&alone, &file, task, sampler, seed).map(Source::Samples)
         };
         let measured = |kind, steps, seed| {
             let source = samples(kind, steps, seed).unwrap();

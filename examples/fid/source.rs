@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ssprop::data::{DatasetKind, ImageDataset};
 use ssprop::diffusion::{SampleRun, Sampler};
+use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 use ssprop::Error;
 
@@ -48,6 +49,7 @@ impl Source<'_> {
 
 /// A network, and how images are drawn with it.
 pub struct Samples<'a> {
+    ranks: &'a Communicator,
     path: &'a Path,
     checkpoint: Checkpoint,
     sampler: Sampler,
@@ -55,9 +57,10 @@ pub struct Samples<'a> {
 }
 
 impl<'a> Samples<'a> {
-    /// With the network of a file, which has to be one for this data set. `sampler` is told what the
+    /// With the network of a file, drawn by all ranks. It has to be one for this data set. `sampler` is told what the
     /// file says of the network.
     pub fn new(
+        ranks: &'a Communicator,
         path: &'a Path,
         task: DatasetKind,
         sampler: impl FnOnce(&Checkpoint) -> ssprop::Result<Sampler>,
@@ -76,6 +79,7 @@ impl<'a> Samples<'a> {
             });
         }
         Ok(Self {
+            ranks,
             path,
             sampler: sampler(&checkpoint)?,
             checkpoint,
@@ -99,6 +103,7 @@ impl<'a> Samples<'a> {
         let dev = Cpu::default();
         let progress = Sampling::new(run, self.sampler.timesteps(&diffusion)?.len());
         let images = self.checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(
+            self.ranks,
             &dev,
             &self.sampler,
             run,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use ssprop::data::{folder_classes, Augmentation, Task};
+use ssprop::distributed::Communicator;
 use ssprop::nn::LayerSelector;
 use ssprop::prelude::*;
 use ssprop::Error;
@@ -449,6 +450,7 @@ impl Args {
         plan.check_run(epochs)?;
         self.optimization.check(self.lr)?;
         Ok(Settings {
+            ranks: Communicator::alone(),
             lr: self.lr,
             optimization: self.optimization.clone(),
             lr_schedule: self.lr_schedule,

@@ -7,6 +7,7 @@ use std::path::Path;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::Metadata;
 use ssprop::data::{BatchLoader, Task};
+use ssprop::distributed::Communicator;
 use ssprop::models::builders;
 use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
@@ -133,6 +134,8 @@ impl fmt::Display for Images {
 /// How a network is trained.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Those that train it together.
+    pub ranks: Communicator,
     pub lr: f64,
     pub optimization: Optimization,
     pub lr_schedule: LrSchedule,
@@ -250,6 +253,7 @@ where
     let trainer = settings.optimization.trainer(model, settings.lr)?;
     let trainer = trainer
         .with_schedule(settings.plan.clone())?
+        .with_communicator(&settings.ranks)?
         .with_lr_schedule(settings.lr_schedule);
     Ok(Box::new(Typed::<_, C, H, W, CLASSES> {
         dev,

@@ -2,6 +2,7 @@
 
 use common::say;
 use ssprop::data::{BatchLoader, ImageDataset, Splits};
+use ssprop::distributed::Communicator;
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
 use ssprop::run::{Record, Run, RunConfig};
@@ -27,7 +28,9 @@ pub struct Outcome {
 /// Trains, validates after every epoch, and tests the best network at the end.
 pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     // Everything that can be wrong with the flags, before anything that takes time.
-    let (settings, model) = (args.settings()?, args.model()?);
+    let ranks = Communicator::from_environment()?;
+    let (mut settings, model) = (args.settings()?, args.model()?);
+    settings.ranks = ranks.clone();
     let images = args.images()?;
     let mut net = network(images, model, &settings)?;
     let net = net.as_mut();
@@ -35,7 +38,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let network = format!("{:?}", args.model).to_lowercase();
     let base = format!("runs/{}-{network}", args.task);
     let config = config(args, images, model, &settings, &splits);
-    let mut run = Run::start(base, args.run.options(), config)?;
+    let mut run = Run::start_on(&ranks, base, args.run.options(), config)?;
 
     let loader = |data| loader(args, data);
     let train = loader(&splits.train)?.shuffle(args.seed);
@@ -60,7 +63,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     }
     say!("\n{}", run.finish()?);
 
-    let best_epoch = net.resume(&run.best())?.get("epoch").cloned();
+    let best_epoch = run.resume_best(net)?.get("epoch").cloned();
     let (found, confusion) = match splits.test.is_multi_label() {
         true => (net.evaluate(&test)?, None),
         false => {

@@ -1,7 +1,7 @@
 //! The kernels of the optimizer.
 
 use dfdx::dtypes::Dtype;
-use dfdx::tensor::{Cpu, Storage};
+use dfdx::tensor::Cpu;
 
 use super::on_cpu;
 use crate::bridge::{View, ViewMut, Views};
@@ -35,18 +35,6 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
     /// # Errors
     /// As [`adam_update`](Self::adam_update).
     fn ema_update(rate: f64, average: ViewMut<'_, E, Self>, w: View<'_, E, Self>) -> Result<()>;
-
-    /// A copy of the buffer in the host's memory.
-    ///
-    /// # Errors
-    /// Those of the device.
-    fn buffer_to_host(&self, buffer: &Self::Vec) -> Result<Vec<E>>;
-
-    /// A buffer with the elements of `host`.
-    ///
-    /// # Errors
-    /// Those of the device.
-    fn buffer_from_host(&self, host: &[E]) -> Result<Self::Vec>;
 }
 
 on_cpu!(AdamKernel {
@@ -74,15 +62,5 @@ on_cpu!(AdamKernel {
             return Err(Error::shape("ema", "elements", average.len(), w.len()));
         }
         adam::moving_average(rate, average, w)
-    }
-
-    fn buffer_to_host(&self, buffer: &<Self as Storage<E>>::Vec) -> Result<Vec<E>> {
-        Ok(buffer.to_vec())
-    }
-
-    fn buffer_from_host(&self, host: &[E]) -> Result<<Self as Storage<E>>::Vec> {
-        let mut buffer = Storage::<E>::try_alloc_len(self, host.len()).map_err(Error::device)?;
-        buffer.copy_from_slice(host);
-        Ok(buffer)
     }
 });

@@ -44,6 +44,7 @@ pub use silu::SiLUKernel;
 pub use upsample::UpsampleKernel;
 
 use crate::bridge::grad::Accumulate;
+use crate::bridge::host::HostAccess;
 use crate::bridge::DeviceError;
 
 /// Implements a trait of kernels for the CPU, for `f32` and `f64`: for each element type by itself,
@@ -78,6 +79,7 @@ pub trait Backend<E: Dtype>:
     + DropoutKernel<E>
     + GradientKernel<E>
     + GroupNormKernel<E>
+    + HostAccess<E>
     + LinearKernel<E>
     + Pool2DKernel<E>
     + ReLUKernel<E>
@@ -103,6 +105,7 @@ impl<E: Dtype, D> Backend<E> for D where
         + DropoutKernel<E>
         + GradientKernel<E>
         + GroupNormKernel<E>
+        + HostAccess<E>
         + LinearKernel<E>
         + Pool2DKernel<E>
         + ReLUKernel<E>

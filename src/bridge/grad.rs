@@ -99,7 +99,7 @@ impl<E: Dtype, D: Pooling<E>> GradSlot<E, D> {
 }
 
 /// Finds a tensor's buffer in `Gradients`. (The type of a ghost tensor cannot be named outside dfdx.)
-type Find<E, D> = Box<
+pub(super) type Find<E, D> = Box<
     dyn Fn(
         &mut Gradients<E, D>,
     ) -> std::result::Result<

@@ -5,7 +5,8 @@
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies
-//! views. [`upload`] makes tensors of values.
+//! views. [`upload`] makes tensors of values, and [`host`] lets the host see a device's memory.
+//! [`parameter`] leads to a parameter's gradient, and with [`exchange`] the other ranks of a training learn of it.
 //! [`tensors`] walks through a module's tensors, and [`path`] has patterns of their paths. `cuda` has the same for CUDA devices.
 
 pub mod buffer;
@@ -13,8 +14,11 @@ mod contiguous;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod device_error;
+pub mod exchange;
 pub mod grad;
 pub mod hidden;
+pub mod host;
+mod parameter;
 pub mod path;
 pub mod pool;
 pub mod pooled_tensor;
@@ -31,6 +35,7 @@ pub use cuda::cuda_device;
 pub use device_error::DeviceError;
 pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};
+pub use parameter::Parameter;
 pub use pool::{free_buffers, Pooling};
 pub use pooled_tensor::PooledTensor;
 pub use upload::{upload, values};

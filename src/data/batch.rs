@@ -1,5 +1,7 @@
 //! Batches of normalised images, and their tensors.
 
+use std::ops::Range;
+
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Const;
 use dfdx::tensor::Tensor;
@@ -20,12 +22,63 @@ pub struct Batch {
     pub(super) multi_label: bool,
     pub(super) indices: Vec<usize>,
     pub(super) shape: ImageShape,
+    pub(super) part: Part,
+}
+
+/// Which images of a whole batch a rank's are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The place of the first one in the whole batch.
+    pub first: usize,
+    /// The images of the whole batch.
+    pub of: usize,
+    /// Whether they are another rank's, as there are fewer images than ranks.
+    pub is_spare: bool,
+}
+
+impl Part {
+    /// The images of the whole batch that rank `rank` of `ranks` has. There is always one.
+    pub fn of(len: usize, [rank, ranks]: [usize; 2]) -> (Range<usize>, Self) {
+        let is_spare = len < ranks && rank >= len;
+        let range = match len < ranks {
+            true if is_spare => 0..len.min(1),
+            true => rank..rank + 1,
+            false => len * rank / ranks..len * (rank + 1) / ranks,
+        };
+        let part = Self {
+            first: range.start,
+            of: len,
+            is_spare,
+        };
+        (range, part)
+    }
 }
 
 impl Batch {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.indices.len()
+    }
+
+    /// Number of images in the batch that this is [a rank's share](super::BatchLoader::share_of) of:
+    /// without ranks as many as there are.
+    pub fn whole_len(&self) -> usize {
+        self.part.of
+    }
+
+    /// The place of the first image in the whole batch.
+    pub fn first_place(&self) -> usize {
+        self.part.first
+    }
+
+    /// The share of the whole batch's images that these are: by which their mean loss is weighted. 0 where
+    /// there are fewer images than ranks, and this rank goes along with an image of another's.
+    pub fn share(&self) -> f64 {
+        match self.part.is_spare {
+            true => 0.0,
+            false if self.len() == self.part.of => 1.0,
+            false => self.len() as f64 / self.part.of.max(1) as f64,
+        }
     }
 
     /// Whether there is no image.

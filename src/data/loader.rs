@@ -59,6 +59,8 @@ pub struct BatchLoader {
     prefetch: Option<usize>,
     /// Where skipped pictures are told, if they are skipped.
     damaged: Option<Damaged>,
+    /// The rank whose share is made, and their number.
+    share: [usize; 2],
 }
 
 /// Most workers unless told otherwise.
@@ -84,6 +86,7 @@ impl BatchLoader {
             workers: None,
             prefetch: None,
             damaged: None,
+            share: [0, 1],
         })
     }
 
@@ -179,6 +182,24 @@ impl BatchLoader {
         damaged.list()
     }
 
+    /// Makes the share of each batch that belongs to rank `rank` of `ranks`: neighbours in the batch's
+    /// order, as many for each rank or one more. (A [`Trainer`](crate::train::Trainer) with a communicator
+    /// does so itself.) If a batch has fewer images than there are ranks, the last ranks' share is an image
+    /// of another's, and [counts](super::Batch::share) for nothing.
+    ///
+    /// A damaged picture that is [left out](Self::skip_damaged) still counts in the size of the whole batch,
+    /// of which no rank knows all.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `rank` is below `ranks`.
+    pub fn share_of(mut self, rank: usize, ranks: usize) -> Result<Self> {
+        if rank >= ranks {
+            return Err(Error::parameter("rank", rank, "below the number of ranks"));
+        }
+        self.share = [rank, ranks];
+        Ok(self)
+    }
+
     /// Batches in an epoch.
     pub fn len(&self) -> usize {
         if self.drop_last {
@@ -225,6 +246,7 @@ impl BatchLoader {
             seeds: (seed, epoch),
             damaged: self.damaged.clone(),
             memory: Default::default(),
+            share: self.share,
         };
         let workers = self.workers.unwrap_or_else(|| match self.data.is_lazy() {
             true => std::thread::available_parallelism().map_or(1, |n| n.get().min(WORKERS)),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::augment::Augmentation;
-use super::batch::Batch;
+use super::batch::{Batch, Part};
 use super::dataset::{DamagedPicture, ImageDataset, ImageShape, Scratch};
 use super::recycled::Pool;
 use crate::error::{DataError, Error, Result};
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub seeds: (u64, u64),
     pub damaged: Option<Damaged>,
     pub memory: Arc<Pool>,
+    /// The rank whose share of each batch is made, and their number.
+    pub share: [usize; 2],
 }
 
 /// The pictures that were left out, by their places in the data set.
@@ -70,16 +72,18 @@ impl Plan {
             return error;
         }
         // One of the batch is damaged: none after its last one has to be looked at.
-        let last = self.indices(number).iter().max();
+        let last = self.part(number).0.iter().max();
         let len = last.map_or(0, |&last| last as usize + 1);
         self.data.first_error(len).unwrap_or(error)
     }
 
-    /// The images of a batch.
-    fn indices(&self, number: usize) -> &[u32] {
+    /// The images of a batch, or this rank's share of them.
+    fn part(&self, number: usize) -> (&[u32], Part) {
         let start = number.saturating_mul(self.batch_size).min(self.order.len());
         let end = start.saturating_add(self.batch_size).min(self.order.len());
-        &self.order[start..end]
+        let whole = &self.order[start..end];
+        let (range, part) = Part::of(whole.len(), self.share);
+        (&whole[range], part)
     }
 
     /// Makes batch number `number`; `None` if `stop` is set in the meantime.
@@ -89,7 +93,7 @@ impl Plan {
         room: &mut Room,
         stop: &AtomicBool,
     ) -> Option<Result<Batch>> {
-        let indices = self.indices(number);
+        let (indices, part) = self.part(number);
         let to = self.shape;
         let mut batch = Batch {
             images: self
@@ -100,6 +104,7 @@ impl Plan {
             multi_label: self.data.is_multi_label(),
             indices: Vec::with_capacity(indices.len()),
             shape: to,
+            part,
         };
         let mut first_damaged = None;
         for &index in indices {
@@ -129,7 +134,12 @@ impl Plan {
         }
         match first_damaged {
             Some(error) if batch.is_empty() => Some(Err(error.into())),
-            _ => Some(Ok(batch)),
+            _ => {
+                if self.share[1] == 1 {
+                    batch.part.of = batch.len();
+                }
+                Some(Ok(batch))
+            }
         }
     }
 

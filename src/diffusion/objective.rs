@@ -71,11 +71,16 @@ where
             batch: place.batch as u64,
         };
         let mut rng = draw.rng(self.seed);
-        let images = 0..batch.len();
+        // Drawn for the whole batch, of which this may be a rank's share.
+        let images = 0..batch.whole_len();
         let t: Vec<usize> = images.map(|_| timestep(&mut rng, self.diffusion)).collect();
         let mut noise = vec![0.0; batch.images().len()];
+        let (first, len) = (batch.first_place(), batch.len());
+        for _ in 0..first {
+            fill_normal(&mut rng, &mut noise[..batch.images().len() / len.max(1)]);
+        }
         fill_normal(&mut rng, &mut noise);
-        Noised::new(self.diffusion, dev, batch, &t, &noise)
+        Noised::new(self.diffusion, dev, batch, &t[first..first + len], &noise)
     }
 
     fn loss(
@@ -106,6 +111,13 @@ fn check_output<const C: usize, const H: usize, const W: usize>(
     Err(Error::shape("denoising loss", what, target.0, output.0))
 }
 
+/// A network's loss on images.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Found {
+    pub(super) sum: f64,
+    pub(super) images: usize,
+}
+
 /// The mean loss of a network over the images of `loader`, in evaluation mode, each at one timestep
 /// and with noise that follow from the seed and the image's place in the data set: the same for
 /// every network, whatever the batches and their order. 0 without images.
@@ -124,9 +136,29 @@ where
     M: Denoiser<C, H, W, D>,
     D: Backend<f32>,
 {
-    let (mut sum, mut images) = (0.0, 0);
+    let found = found_on(model, diffusion, loss, dev, loader, seed)?;
+    Ok(found.sum / found.images.max(1) as f64)
+}
+
+/// [`evaluate`] on the share of a rank.
+pub(super) fn found_on<const C: usize, const H: usize, const W: usize, M, D>(
+    model: &M,
+    diffusion: &Diffusion,
+    loss: Loss,
+    dev: &D,
+    loader: &BatchLoader,
+    seed: u64,
+) -> Result<Found>
+where
+    M: Denoiser<C, H, W, D>,
+    D: Backend<f32>,
+{
+    let mut found = Found::default();
     for batch in loader.epoch(0) {
         let batch = batch?;
+        if batch.share() == 0.0 {
+            continue;
+        }
         let mut t = Vec::with_capacity(batch.len());
         let mut noise = vec![0.0; batch.images().len()];
         let len = (noise.len() / batch.len().max(1)).max(1);
@@ -149,9 +181,9 @@ where
                     Loss::L2 => error * error,
                 }
             });
-            sum += errors.sum::<f64>() / len as f64;
+            found.sum += errors.sum::<f64>() / len as f64;
         }
-        images += batch.len();
+        found.images += batch.len();
     }
-    Ok(sum / images.max(1) as f64)
+    Ok(found)
 }

@@ -1,5 +1,7 @@
 //! Drawing images.
 
+use std::ops::Range;
+
 use dfdx::shapes::Const;
 use dfdx::tensor::Tensor;
 use rand::rngs::StdRng;
@@ -9,6 +11,7 @@ use super::noise::{fill_normal, Draw};
 use super::process::{combine_slices, Diffusion};
 use crate::backend::Backend;
 use crate::bridge::{upload, values};
+use crate::distributed::Communicator;
 use crate::error::{Error, Result};
 use crate::train::Images;
 
@@ -166,14 +169,62 @@ impl Sampler {
         M: Denoiser<C, H, W, D>,
         D: Backend<f32>,
     {
+        self.sample_part::<C, H, W, M, D>(diffusion, model, dev, run, 0..run.count, observer)
+    }
+
+    /// [`sample`](Self::sample) by several ranks: each draws its share, and all have the same images, those
+    /// of one rank. The observer is told of its own rank's.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); [`Error::Distributed`] if a rank is lost.
+    pub fn sample_on<const C: usize, const H: usize, const W: usize, M, D>(
+        &self,
+        communicator: &Communicator,
+        diffusion: &Diffusion,
+        model: &M,
+        dev: &D,
+        run: SampleRun,
+        observer: &mut dyn FnMut(&SampleStep<'_>),
+    ) -> Result<Vec<f32>>
+    where
+        M: Denoiser<C, H, W, D>,
+        D: Backend<f32>,
+    {
+        let [rank, ranks] = [communicator.rank(), communicator.size()];
+        let part = run.count * rank / ranks..run.count * (rank + 1) / ranks;
+        let draw = || self.sample_part::<C, H, W, M, D>(diffusion, model, dev, run, part, observer);
+        let own = communicator.together(draw)?;
+        if communicator.is_alone() {
+            return Ok(own);
+        }
+        let bytes = own.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let all = communicator.gather(bytes)?.concat();
+        let values = all.as_chunks().0.iter();
+        Ok(values.map(|&value| f32::from_le_bytes(value)).collect())
+    }
+
+    /// The images of these numbers.
+    fn sample_part<const C: usize, const H: usize, const W: usize, M, D>(
+        &self,
+        diffusion: &Diffusion,
+        model: &M,
+        dev: &D,
+        run: SampleRun,
+        part: Range<usize>,
+        observer: &mut dyn FnMut(&SampleStep<'_>),
+    ) -> Result<Vec<f32>>
+    where
+        M: Denoiser<C, H, W, D>,
+        D: Backend<f32>,
+    {
         if run.batch == 0 {
             return Err(Error::parameter("batch", run.batch, "at least 1"));
         }
         let steps = self.reverse_steps(diffusion)?;
         let len = C * H * W;
         let mut samples = Vec::new();
-        for first in (0..run.count).step_by(run.batch) {
-            let images = run.batch.min(run.count - first);
+        for first in part.clone().step_by(run.batch) {
+            let images = run.batch.min(part.end - first);
             let rng = |image| {
                 let image = image as u64;
                 Draw::Sample { image }.rng(run.seed)

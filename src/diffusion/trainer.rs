@@ -5,12 +5,13 @@ use std::path::Path;
 use dfdx::nn::TensorCollection;
 
 use super::model::{Denoiser, TrainableDenoiser};
-use super::objective::{evaluate, Denoising};
+use super::objective::{found_on, Denoising};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
 use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
+use crate::distributed::Communicator;
 use crate::error::Result;
 use crate::nn::{SchedulePlan, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, Optimizer};
@@ -112,6 +113,20 @@ where
     {
         self.trainer = self.trainer.with_schedule(schedule)?;
         Ok(self)
+    }
+
+    /// The same as one of several ranks that train together.
+    ///
+    /// # Errors
+    /// As [`Trainer::with_communicator`].
+    pub fn with_communicator(mut self, communicator: &Communicator) -> Result<Self> {
+        self.trainer = self.trainer.with_communicator(communicator)?;
+        Ok(self)
+    }
+
+    /// The ranks that train together.
+    pub fn communicator(&self) -> &Communicator {
+        self.trainer.communicator()
     }
 
     /// The same with a learning rate that is changed before every step, as in
@@ -234,10 +249,11 @@ where
     }
 
     /// The mean loss of [`averaged_model`](Self::averaged_model) on the images of `loader`, by
-    /// [`evaluate`] with the trainer's seed.
+    /// [`evaluate`](super::evaluate) with the trainer's seed. Ranks share the images out, and all have the
+    /// result.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate`](super::evaluate); [`Error::Distributed`](crate::Error::Distributed) if a rank is lost.
     pub fn evaluate<const C: usize, const H: usize, const W: usize>(
         &self,
         dev: &D,
@@ -246,8 +262,15 @@ where
     where
         M: Denoiser<C, H, W, D>,
     {
-        let model = self.averaged_model();
-        evaluate(model, &self.diffusion, self.loss, dev, loader, self.seed)
+        let (model, ranks) = (self.averaged_model(), self.trainer.communicator());
+        ranks.together(|| {
+            let loader = loader.clone().share_of(ranks.rank(), ranks.size())?;
+            let (diffusion, loss) = (&self.diffusion, self.loss);
+            let found = found_on(model, diffusion, loss, dev, &loader, self.seed)?;
+            let mut sums = [found.sum, found.images as f64];
+            ranks.sum(&mut sums)?;
+            Ok(sums[0] / sums[1].max(1.0))
+        })
     }
 
     /// Saves the model, the optimizer's state, the moving average if there is one and the number of

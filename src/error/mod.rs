@@ -229,6 +229,15 @@ pub enum Error {
     #[error("device: {0}")]
     Device(String),
 
+    /// The ranks of a distributed training can no longer go on together.
+    #[error("rank {rank}: {message}")]
+    Distributed {
+        /// The rank that says so.
+        rank: usize,
+        /// What has happened, and to which rank.
+        message: String,
+    },
+
     /// The files of a data set, or its labels, are not as they should be.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -31,6 +31,7 @@ pub struct Dropout {
     seed: u64,
     epoch: u64,
     step: u64,
+    images_before: usize,
 }
 
 impl Dropout {
@@ -45,6 +46,7 @@ impl Dropout {
             seed,
             epoch: 0,
             step: 0,
+            images_before: 0,
         })
     }
 
@@ -74,11 +76,17 @@ impl Dropout {
         self.step = steps;
     }
 
+    /// The batches to come are parts of others, before which lie so many images (of other ranks): their
+    /// masks are those parts of the whole batches' masks.
+    pub fn begin_after(&mut self, images: usize) {
+        self.images_before = images;
+    }
+
     /// The next step's mask.
     pub fn next_mask(&mut self) -> DropoutMask {
         let key = mix(mix(self.seed, self.epoch), self.step);
         self.step = self.step.wrapping_add(1);
-        DropoutMask::of_checked(self.rate, key)
+        DropoutMask::of_checked(self.rate, key).after_images(self.images_before)
     }
 
     /// Drops elements of `x` by the next mask; if it is off, x is handed on as it is.

@@ -5,7 +5,7 @@ use dfdx::shapes::{Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, Fill, GradTarget, Hidden, Input, PooledTensor, ViewMut};
+use crate::bridge::{contiguous, Buffer, Fill, Hidden, Input, Parameter, PooledTensor, ViewMut};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
 use crate::kernels::args::batch_norm::Statistics;
@@ -184,6 +184,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     // Only the residual's gradient is needed, not its elements.
     let residual = residual.map(|residual| residual.grad);
     let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
+    let (dweight_to, dbias_to) = (Parameter::of(OP, &weight)?, Parameter::of(OP, &bias)?);
     Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
@@ -224,8 +225,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                 residual.add(grads, dy)?;
             }
         }
-        GradTarget::of(&weight).add(grads, dweight)?;
-        GradTarget::of(&bias).add(grads, dbias)
+        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
+        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
     }))
 }
 

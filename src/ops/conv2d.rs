@@ -23,7 +23,7 @@ pub use gradient::BackwardGradient;
 pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, contiguous_option, Buffer, GradSlot, Hidden};
+use crate::bridge::{contiguous, contiguous_option, Buffer, GradSlot, Hidden, Parameter};
 use crate::error::{Error, Result};
 use crate::profile::timed;
 use crate::shape::ConvDim;
@@ -285,7 +285,13 @@ where
 
     let slot = GradSlot::new(setup.wants_importance);
     let importance = slot.clone();
-    let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
+    let (dw_to, db_to) = match setup.weight_gradient {
+        true => {
+            let db_to = bias.map(|bias| Parameter::of(OP, &bias)).transpose()?;
+            (Some(Parameter::of(OP, &weight)?), db_to)
+        }
+        false => (None, None),
+    };
     Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
         if !setup.weight_gradient && !setup.input_gradient {
             return Ok(());
@@ -297,20 +303,20 @@ where
         .map_err(D::device_error)?;
         // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
         // db: the sum of dY over batch and pixels -> (C_out)
-        if let Some(bias) = bias_ghost.as_ref().filter(|_| setup.weight_gradient) {
-            let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);
+        if let Some(db_to) = db_to {
             timed("convolution, db", || {
-                D::conv2d_backward_bias(&shape, dy.view(), db)
-            })
-            .map_err(D::device_error)?;
+                db_to.write(grads, dy.rows(), |db| {
+                    D::conv2d_backward_bias(&shape, dy.view(), db)
+                })
+            })?;
         }
         // dW: (B, C_in, H, W) * (B, n, H_out, W_out) -> n rows of (C_out, C_in / groups, K, K)
-        if setup.weight_gradient {
-            let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
+        if let Some(dw_to) = dw_to {
             timed("convolution, dW", || {
-                D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
-            })
-            .map_err(D::device_error)?;
+                dw_to.write(grads, dy.rows(), |dw| {
+                    D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
+                })
+            })?;
         }
         if !setup.input_gradient {
             return Ok(());

@@ -51,6 +51,8 @@ pub(crate) fn dropout_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     }
     let (x, tape) = x.split()?;
     let shape = *x.tensor.shape();
+    let images = shape.concrete().into().first().copied().unwrap_or(1);
+    let mask = mask.of_images(shape.num_elements() / images.max(1));
     let mut y = x.output(shape)?;
     timed("dropout, forward", || {
         D::dropout_forward(&mask, x.tensor.view()?, y.view_mut()?)

@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, GradTarget, Hidden, Input, PooledTensor};
+use crate::bridge::{contiguous, Buffer, Hidden, Input, Parameter, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -202,6 +202,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
 
     // Of SiLU alone, and the convolution after it keeps it too.
     let y_kept = (op.activation == Activation::SiLU).then(|| y.clone());
+    let (dweight_to, dbias_to) = (Parameter::of(OP, &weight)?, Parameter::of(OP, &bias)?);
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
@@ -242,8 +243,8 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         if let (Some(shift), Some(dshift)) = (shift, dshift) {
             shift.grad.add(grads, dshift)?;
         }
-        GradTarget::of(&weight).add(grads, dweight)?;
-        GradTarget::of(&bias).add(grads, dbias)
+        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
+        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
     }))
 }
 

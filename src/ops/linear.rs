@@ -13,7 +13,7 @@ use dfdx::tensor::{Tape, Tensor};
 pub use crate::ops::Backward;
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, contiguous_option, Hidden};
+use crate::bridge::{contiguous, contiguous_option, Hidden, Parameter};
 use crate::error::Result;
 use crate::kernels::args::linear::LinearShape;
 use crate::ops::conv2d::BackwardGradient;
@@ -97,7 +97,13 @@ pub(crate) fn linear_hidden<
         D::linear_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
-    let (w_ghost, bias_ghost) = (weight.ghost(), bias.map(|bias| bias.ghost()));
+    let (dw_to, db_to) = match backward.weight_gradient {
+        true => {
+            let db_to = bias.map(|bias| Parameter::of(OP, &bias)).transpose()?;
+            (Some(Parameter::of(OP, &weight)?), db_to)
+        }
+        false => (None, None),
+    };
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
             .map_err(D::device_error)?;
@@ -109,16 +115,15 @@ pub(crate) fn linear_hidden<
         // dW: (n, B) x (B, I) -> n rows of (O, I)
         // dX: (B, n) x (n, I) -> (B, I)
         timed("linear, backward", || {
-            if let Some(bias) = bias_ghost.as_ref().filter(|_| backward.weight_gradient) {
-                let db = D::buffer_mut(grads.get_or_alloc_mut(bias)?);
-                D::linear_backward_bias(&shape, dy.view(), db).map_err(D::device_error)?;
+            if let Some(db_to) = db_to {
+                db_to.write(grads, dy.rows(), |db| {
+                    D::linear_backward_bias(&shape, dy.view(), db)
+                })?;
             }
-            if backward.weight_gradient {
-                let dw = D::buffer_mut(grads.get_or_alloc_mut(&w_ghost)?);
-                x.tensor
-                    .view()
-                    .and_then(|x| D::linear_backward_weight(&shape, x, dy.view(), dw))
-                    .map_err(D::device_error)?;
+            if let Some(dw_to) = dw_to {
+                dw_to.write(grads, dy.rows(), |dw| {
+                    D::linear_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
+                })?;
             }
             if !backward.input_gradient {
                 return Ok(());

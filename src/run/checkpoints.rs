@@ -1,5 +1,6 @@
 //! A run's checkpoints: the newest, the one before, and the best.
 
+use std::fmt::Arguments;
 use std::path::{Path, PathBuf};
 
 use dfdx::nn::TensorCollection;
@@ -110,6 +111,16 @@ pub fn resume<T: Resumable + ?Sized>(
     training: &mut T,
     config: &RunConfig,
 ) -> Result<Vec<Record>> {
+    resume_saying(path, training, config, &|line| say(line)).map(|(records, _)| records)
+}
+
+/// [`resume`], which tells `say` what there is to say, and returns the file too.
+pub(super) fn resume_saying<T: Resumable + ?Sized>(
+    path: &Path,
+    training: &mut T,
+    config: &RunConfig,
+    say: &dyn Fn(Arguments<'_>),
+) -> Result<(Vec<Record>, PathBuf)> {
     let (path, previous) = files(path);
     let (found, path) = match (training.resume(&path), previous) {
         (Ok(found), _) => (found, path),
@@ -149,6 +160,7 @@ pub fn resume<T: Resumable + ?Sized>(
         .and_then(|csv| history::from_csv(csv))
         .filter(|records| records.len() as u64 == training.epoch())
         .ok_or_else(|| format("the records of its epochs are missing or damaged".into()))
+        .map(|records| (records, path.clone()))
 }
 
 /// The checkpoint that a path means, and if that is a run's newest the one before it.

@@ -71,6 +71,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::error::{Error, Result};
+use crate::threads::launched;
 
 pub use checkpoints::Resumable;
 pub use config::{RunConfig, RunOptions};
@@ -87,9 +88,12 @@ pub mod internals {
     pub use super::svg::{document, step, text, GRID, INK};
 }
 
-/// Prints a line. A standard output that is gone or full is no reason to end a training.
+/// Prints a line, unless this process is another than the first of those that `mpirun` has started. A
+/// standard output that is gone or full is no reason to end a training.
 pub fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    if launched().is_none_or(|launched| launched.rank == 0) {
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
 }
 
 /// Prints an error on standard error, and gives the program's exit status: 0, 1 for an error, 128 and the

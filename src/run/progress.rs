@@ -15,6 +15,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
+    /// Another rank shows it.
+    is_silent: bool,
     epochs: u64,
     seconds: f64,
     images: usize,
@@ -27,11 +29,21 @@ impl Progress {
     pub fn new(epochs: u64) -> Self {
         Self {
             bar: std::io::stderr().is_terminal().then(bar),
+            is_silent: false,
             epochs,
             seconds: 0.0,
             images: 0,
             loss: 0.0,
             last_line: Instant::now(),
+        }
+    }
+
+    /// One that shows nothing.
+    pub(super) fn silent() -> Self {
+        Self {
+            bar: None,
+            is_silent: true,
+            ..Self::new(0)
         }
     }
 
@@ -50,6 +62,7 @@ impl Progress {
     pub fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),
+            None if self.is_silent => {}
             None => say(text),
         }
     }
@@ -95,7 +108,7 @@ impl Observer for Progress {
                 bar.set_position(done as u64);
                 bar.set_message(state);
             }
-            None if self.last_line.elapsed() >= PAUSE => {
+            None if self.last_line.elapsed() >= PAUSE && !self.is_silent => {
                 self.last_line = Instant::now();
                 let _ = writeln!(std::io::stderr(), "{epoch}  {done}/{all}  {state}");
             }

@@ -1,5 +1,7 @@
 //! A run that is going on.
 
+use std::fmt::Arguments;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -9,7 +11,8 @@ use super::folder::{folder_of_checkpoint, is_same, Claim};
 use super::record::Record;
 use super::{curves, history, results, say, signals, tensorboard};
 use super::{Progress, RunConfig, RunOptions};
-use crate::checkpoint::write_file;
+use crate::checkpoint::{write_file, Metadata};
+use crate::distributed::Communicator;
 use crate::error::{Error, Result};
 use crate::train::{BatchReport, EarlyStopping, EpochReport, Observer};
 
@@ -21,7 +24,10 @@ const RESULTS: [&str; 5] = [NEWEST, PREVIOUS, BEST, METRICS, CURVES];
 /// A run in its folder. See [the module](super).
 #[derive(Debug)]
 pub struct Run {
-    claim: Claim,
+    folder: PathBuf,
+    /// Of the rank that writes.
+    _claim: Option<Claim>,
+    communicator: Communicator,
     config: RunConfig,
     options: RunOptions,
     records: Vec<Record>,
@@ -42,22 +48,53 @@ impl Run {
     /// As [`Claim::new`]; [`Error::Parameter`] for a patience of 0 epochs, or without a value that tells
     /// the best.
     pub fn start(base: impl AsRef<Path>, options: RunOptions, config: RunConfig) -> Result<Self> {
-        config.follow()?;
-        let claim = Claim::new(base.as_ref(), &options, &RESULTS)?;
-        let folder = claim.path();
-        say(format_args!("Results go to {}.", folder.display()));
-        remove_events(folder)?;
+        Self::start_on(&Communicator::alone(), base, options, config)
+    }
+
+    /// [`start`](Self::start) of a run of several ranks: the first of them reads and writes the run's files
+    /// and prints, the others need not see them. All make the same calls.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); [`Error::Distributed`] if a rank is lost.
+    pub fn start_on(
+        communicator: &Communicator,
+        base: impl AsRef<Path>,
+        options: RunOptions,
+        config: RunConfig,
+    ) -> Result<Self> {
+        communicator.together(|| config.follow())?;
+        let claim = match communicator.is_first() {
+            true => Some(communicator.together(|| {
+                let claim = Claim::new(base.as_ref(), &options, &RESULTS)?;
+                say(format_args!("Results go to {}.", claim.path().display()));
+                remove_events(claim.path())?;
+                write_file(
+                    claim.path().join("config.json"),
+                    describe(&config).as_bytes(),
+                )?;
+                Ok(claim)
+            })?),
+            false => None,
+        };
+        let folder = claim.as_ref().map(|claim| claim.path().as_os_str());
+        let folder = folder.map_or(Vec::new(), |path| path.as_encoded_bytes().to_vec());
+        let folder = communicator.broadcast(folder)?;
+        let folder = PathBuf::from(String::from_utf8_lossy(&folder).into_owned());
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since_1970.map_or(0, |time| time.as_secs());
         let events = folder.join(format!("{}{seconds}", tensorboard::PREFIX));
-        write_file(folder.join("config.json"), describe(&config).as_bytes())?;
         let now = Instant::now();
         Ok(Self {
-            claim,
+            folder,
+            progress: match claim {
+                Some(_) => Progress::new(0),
+                None => Progress::silent(),
+            },
+            _claim: claim,
+            communicator: communicator.clone(),
             config,
             options,
             records: Vec::new(),
-            progress: Progress::new(0),
             energy: Energy::new(),
             _listener: signals::Listener::new(),
             start: now,
@@ -69,7 +106,7 @@ impl Run {
 
     /// The run's folder.
     pub fn folder(&self) -> &Path {
-        self.claim.path()
+        &self.folder
     }
 
     /// The records of its epochs, those of before it was resumed too.
@@ -91,13 +128,53 @@ impl Run {
         let Some(path) = self.options.resume.clone() else {
             return Ok(false);
         };
-        self.records = checkpoints::resume(&path, training, &self.config)?;
+        let ranks = self.communicator.clone();
+        if !ranks.is_first() {
+            let file = ranks.broadcast(Vec::new())?;
+            self.records = ranks
+                .together(|| {
+                    let file = temporary(&file)?;
+                    checkpoints::resume_saying(file.path(), training, &self.config, &|_| {})
+                })?
+                .0;
+            return Ok(true);
+        }
+        let (records, file) = ranks.together(|| {
+            let say = &|line: Arguments<'_>| say(line);
+            checkpoints::resume_saying(&path, training, &self.config, say)
+        })?;
+        self.records = records;
+        self.tell_file(&file)?;
         let from = folder_of_checkpoint(&path);
         if self.config.best.is_some() && !self.records.is_empty() && !is_same(&from, self.folder())
         {
             checkpoints::bring_best(&from, self.folder())?;
         }
         Ok(true)
+    }
+
+    /// Goes back to the checkpoint of the [best](RunConfig::keep_best_by) epoch, and returns its metadata.
+    ///
+    /// # Errors
+    /// As [`Resumable::resume`].
+    pub fn resume_best<T: Resumable + ?Sized>(&self, training: &mut T) -> Result<Metadata> {
+        let ranks = &self.communicator;
+        if !ranks.is_first() {
+            let file = ranks.broadcast(Vec::new())?;
+            return ranks.together(|| training.resume(temporary(&file)?.path()));
+        }
+        self.tell_file(&self.best())?;
+        ranks.together(|| training.resume(&self.best()))
+    }
+
+    /// Tells the other ranks what is in a file, which they may not see.
+    fn tell_file(&self, path: &Path) -> Result<()> {
+        let ranks = &self.communicator;
+        if ranks.is_alone() {
+            return Ok(());
+        }
+        let read = || std::fs::read(path).map_err(|err| Error::io(path, "read", err));
+        ranks.broadcast(ranks.together(read)?).map(drop)
     }
 
     /// Trains the next epoch, if fewer than `epochs` are done and the run's
@@ -157,8 +234,9 @@ impl Run {
         self.progress.say("saving");
         self.write_results()?;
         self.save(training)?;
-        if is_best {
-            checkpoints::keep_best(self.folder())?;
+        if is_best && self.communicator.is_first() {
+            let keep = || checkpoints::keep_best(self.folder());
+            self.communicator.together(keep)?;
         }
         self.end_if_interrupted(training)
     }
@@ -227,13 +305,20 @@ impl Run {
     }
 
     fn save<T: Resumable + ?Sized>(&mut self, training: &T) -> Result<()> {
-        checkpoints::save(self.folder(), training, &self.config, &self.records)?;
+        if self.communicator.is_first() {
+            let save = || checkpoints::save(self.folder(), training, &self.config, &self.records);
+            self.communicator.together(save)?;
+        }
         self.last_save = Instant::now();
         Ok(())
     }
 
     fn end_if_interrupted<T: Resumable + ?Sized>(&self, training: &T) -> Result<()> {
-        let Some(signal) = signals::came() else {
+        // The launcher sends it to every rank, but not at once.
+        let found = self
+            .communicator
+            .gather(vec![signals::came().unwrap_or(0)])?;
+        let Some(signal) = found.into_iter().flatten().find(|&signal| signal > 0) else {
             return Ok(());
         };
         // A run that is done needs no more.
@@ -250,6 +335,13 @@ impl Run {
     }
 
     fn write_results(&self) -> Result<()> {
+        match self.communicator.is_first() {
+            true => self.communicator.together(|| self.write_files()),
+            false => Ok(()),
+        }
+    }
+
+    fn write_files(&self) -> Result<()> {
         let (folder, records) = (self.folder(), &self.records);
         write_file(folder.join(METRICS), history::to_csv(records).as_bytes())?;
         write_file(
@@ -264,6 +356,14 @@ impl Run {
         let now = now.map_or(0.0, |time| time.as_secs_f64());
         write_file(&self.events, &tensorboard::event_file(records, now))
     }
+}
+
+/// A file with these bytes, as long as it lives.
+fn temporary(bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+    let failed = |err| Error::io(&std::env::temp_dir(), "write a temporary file in", err);
+    let mut file = tempfile::NamedTempFile::new().map_err(failed)?;
+    file.write_all(bytes).map_err(failed)?;
+    Ok(file)
 }
 
 /// Removes the event files of before, whose records are written again: TensorBoard reads all of a folder.

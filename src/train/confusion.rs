@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::distributed::Communicator;
+use crate::error::Result;
+
 /// How many images of each class (row) were taken for each class (column).
 ///
 /// ```
@@ -29,6 +32,16 @@ impl ConfusionMatrix {
             classes,
             counts: vec![0; classes * classes],
         }
+    }
+
+    /// That of all ranks together, of which this is one's.
+    pub(super) fn of_all(self, communicator: &Communicator) -> Result<Self> {
+        let mut counts: Vec<f64> = self.counts.iter().map(|&count| count as f64).collect();
+        communicator.sum(&mut counts)?;
+        Ok(Self {
+            classes: self.classes,
+            counts: counts.into_iter().map(|count| count as u64).collect(),
+        })
     }
 
     /// The number of classes.

@@ -6,6 +6,7 @@ use super::classifier::{ImageClassifier, Images};
 use super::ConfusionMatrix;
 use crate::backend::Backend;
 use crate::data::BatchLoader;
+use crate::distributed::Communicator;
 use crate::error::{Error, Result};
 
 /// A classifier's results on a data set.
@@ -37,6 +38,31 @@ impl Evaluation {
     /// multi-label data set.
     pub fn top5_accuracy(&self) -> f64 {
         self.correct_top5 as f64 / self.decisions.max(1) as f64
+    }
+}
+
+impl Evaluation {
+    /// The results of all ranks together, of which these are one's.
+    pub(super) fn of_all(self, communicator: &Communicator) -> Result<Self> {
+        let mut sums = [
+            self.images as f64,
+            self.decisions as f64,
+            self.correct as f64,
+            self.correct_top5 as f64,
+            self.loss * self.decisions as f64,
+        ];
+        if communicator.is_alone() {
+            return Ok(self);
+        }
+        communicator.sum(&mut sums)?;
+        let [images, decisions, correct, correct_top5, loss] = sums;
+        Ok(Self {
+            images: images as usize,
+            decisions: decisions as usize,
+            correct: correct as usize,
+            correct_top5: correct_top5 as usize,
+            loss: loss / decisions.max(1.0),
+        })
     }
 }
 
@@ -104,6 +130,9 @@ where
     let mut loss = 0.0;
     for batch in loader.epoch(0) {
         let batch = batch?;
+        if batch.share() == 0.0 {
+            continue;
+        }
         let x: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
         let logits = Module::try_forward(model, x).map_err(Into::<Error>::into)?;
         let logits = logits.as_vec();

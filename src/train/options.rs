@@ -4,6 +4,7 @@ use dfdx::nn::TensorCollection;
 
 use super::{smoothing, Trainer};
 use crate::backend::Backend;
+use crate::distributed::{check_same_weights, Communicator, GradientExchange};
 use crate::error::{Error, Result};
 use crate::nn::{SchedulePlan, VisitSparse};
 use crate::optim::{Ema, FusedOptimizer, LrSchedule, Optimizer, ParameterGroups, UpdateRule};
@@ -64,6 +65,30 @@ where
         }
         self.accumulation = batches;
         Ok(self)
+    }
+
+    /// The same as one of several ranks that train together: each has its share of every batch, and their
+    /// gradients are added up, as [`distributed`](crate::distributed) says. All ranks call the same methods
+    /// in the same order, and have the same results; one of them saves.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] if the ranks' weights are not the same, or if a rank is lost.
+    pub fn with_communicator(mut self, communicator: &Communicator) -> Result<Self> {
+        self.communicator = communicator.clone();
+        self.exchange = match communicator.is_alone() {
+            true => None,
+            false => Some(GradientExchange::new(communicator)),
+        };
+        if self.exchange.is_some() {
+            let check = || check_same_weights(communicator, &self.model, "before the first step");
+            communicator.together(check)?;
+        }
+        Ok(self)
+    }
+
+    /// The ranks that train together.
+    pub fn communicator(&self) -> &Communicator {
+        &self.communicator
     }
 
     /// The same with targets of 1 - smoothing + smoothing / CLASSES for an image's class and smoothing /

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dfdx::nn::{TensorCollection, ZeroGrads};
 use dfdx::tensor::Gradients;
-use dfdx::tensor_ops::Backward;
+use dfdx::tensor_ops::{Backward, TryMul};
 
 use super::objective::{Objective, Place};
 use super::report::Seconds;
@@ -14,9 +14,11 @@ use crate::checkpoint::check_finite;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::optim::Optimizer;
+use crate::profile::timed;
 
 /// One batch's training.
 pub(super) struct Step {
+    /// The mean over the whole batch, on all ranks.
     pub(super) loss: f64,
     pub(super) seconds: Seconds,
     /// If the optimizer made its step.
@@ -68,6 +70,15 @@ where
         };
         seconds.data = lap()?;
 
+        let is_complete = self.accumulated + 1 == self.accumulation || is_last;
+        let (mut grads, optimizer) = (grads, &self.optimizer);
+        let trained = |name: &str| !optimizer.is_frozen(name);
+        let share = batch.share();
+        // As long as this lives, the hooks find the other ranks.
+        let exchange = match &self.exchange {
+            Some(e) => Some(e.begin(&self.model, &mut grads, &trained, is_complete, share)?),
+            None => None,
+        };
         let loss = objective.loss(&mut self.model, input, grads)?;
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap()?;
@@ -75,18 +86,31 @@ where
             return Err(self.diverged(number, "the loss", value.into()));
         }
 
+        // So that the gradients' sum over the ranks is that of the whole batch's mean loss.
+        let loss = match share == 1.0 {
+            true => loss,
+            false => loss.try_mul(share as f32).map_err(Error::device)?,
+        };
         let mut grads = loss.try_backward().map_err(Error::device)?;
+        drop(exchange);
+        if let (Some(exchange), true) = (&self.exchange, is_complete) {
+            timed("exchange of gradients", || {
+                exchange.finish(&self.model, &mut grads, &trained)
+            })?;
+        }
+        let mut losses = [f64::from(value) * share];
+        self.communicator.sum(&mut losses)?;
         seconds.backward = lap()?;
 
         self.accumulated += 1;
         let mut update = None;
-        if self.accumulated == self.accumulation || is_last {
+        if is_complete {
             update = Some(self.update(number, &mut grads)?);
         }
         self.grads = Some(grads);
         seconds.optimizer = lap()?;
         Ok(Step {
-            loss: value.into(),
+            loss: losses[0],
             seconds,
             update,
         })

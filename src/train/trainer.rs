@@ -1,6 +1,7 @@
 //! A model in training.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use dfdx::nn::TensorCollection;
@@ -16,9 +17,13 @@ use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
 use super::step::{Step, Updated};
 use crate::backend::Backend;
 use crate::data::BatchLoader;
+use crate::distributed::{average_statistics, check_same_weights, Communicator, GradientExchange};
 use crate::error::{Error, Result};
 use crate::nn::{BackwardCost, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Clip, Ema, LrSchedule, Optimizer};
+
+/// Steps from one comparison of the ranks' weights to the next.
+const CHECK_EVERY: usize = 100;
 
 /// A model, its optimizer ([`Adam`] unless told otherwise), the number of epochs done, and the schedule of
 /// the drop rates, if it is the trainer that sets them.
@@ -61,6 +66,9 @@ pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     pub(super) grads: Option<Gradients<f32, D>>,
     /// The batches whose sum the gradients are.
     pub(super) accumulated: usize,
+    pub(super) communicator: Communicator,
+    /// Of the gradients, if there are other ranks.
+    pub(super) exchange: Option<Arc<GradientExchange>>,
 }
 
 impl<M, D> Trainer<M, D>
@@ -99,6 +107,8 @@ where
             pending: None,
             grads: None,
             accumulated: 0,
+            communicator: Communicator::alone(),
+            exchange: None,
         }
     }
 
@@ -207,6 +217,23 @@ where
     where
         M: VisitSparse + VisitDropout + BackwardCost,
     {
+        let communicator = self.communicator.clone();
+        communicator.together(|| self.train_share(objective, dev, loader, observer))
+    }
+
+    /// [`train_part_on`](Self::train_part_on) of this rank's share of the batches.
+    fn train_share<J: Objective<M, D>>(
+        &mut self,
+        objective: &mut J,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EpochReport>>
+    where
+        M: VisitSparse + VisitDropout + BackwardCost,
+    {
+        let communicator = self.communicator.clone();
+        let loader = &self.share_of(loader)?;
         let epoch = self.epoch;
         // Sums, until the epoch is done.
         let mut sums = self.pending.take().unwrap_or(EpochReport {
@@ -250,6 +277,8 @@ where
                 drop_rates = DropRates::of(&mut self.model);
             }
             self.model.set_iteration(first.wrapping_add(number as u64));
+            self.model
+                .visit_dropout(&mut |layer| layer.dropout.begin_after(batch.first_place()));
             if let Some((lr, schedule)) = self.lr_schedule {
                 let step = (number / self.accumulation) as u64;
                 let steps = loader.len().div_ceil(self.accumulation) as u64;
@@ -267,31 +296,38 @@ where
                 epoch,
                 batch: number,
                 batches: loader.len(),
-                images: batch.len(),
+                images: batch.whole_len(),
                 loss,
                 drop_rate: drop_rates.largest(),
                 mean_drop_rate: drop_rates.mean(),
                 seconds,
             });
             sums.batches += 1;
-            sums.images += batch.len();
-            sums.loss += loss * batch.len() as f64;
+            sums.images += batch.whole_len();
+            sums.loss += loss * batch.whole_len() as f64;
             sums.drop_rate = larger(sums.drop_rate, drop_rates.largest());
             sums.mean_drop_rate += drop_rates.mean();
             sums.seconds.add(&seconds);
             sums.backward_flops +=
-                cost.per_iteration_by_layer(batch.len(), |path| drop_rates.at(path));
+                cost.per_iteration_by_layer(batch.whole_len(), |path| drop_rates.at(path));
             sums.lr = self.optimizer.lr();
             let Some(Updated { norm, batches }) = update else {
                 continue;
             };
             let sum = norm.map(|norm| norm * batches as f64);
             sums.grad_norm = sum.map(|sum| sums.grad_norm.unwrap_or(0.0) + sum);
-            if !is_last && observer.pause() {
+            if self.exchange.is_some() && (is_last || number.is_multiple_of(CHECK_EVERY)) {
+                let when = format!("after batch {number} of epoch {epoch}");
+                check_same_weights(&communicator, &self.model, &when)?;
+            }
+            // All ranks stop where one does.
+            if !is_last && communicator.any(observer.pause())? {
+                self.average_statistics()?;
                 self.pending = Some(sums);
                 return Ok(None);
             }
         }
+        self.average_statistics()?;
         let batches = sums.batches.max(1) as f64;
         let report = EpochReport {
             loss: sums.loss / sums.images.max(1) as f64,
@@ -302,6 +338,19 @@ where
         self.epoch += 1;
         observer.epoch(&report);
         Ok(Some(report))
+    }
+
+    /// Makes the running statistics of batch norms the mean of all ranks'. (Each rank's are a moving average:
+    /// the mean of averages is the average of the means, however often it is taken.)
+    fn average_statistics(&mut self) -> Result<()> {
+        if self.exchange.is_none() {
+            return Ok(());
+        }
+        average_statistics(&self.communicator, &mut self.model)?;
+        match &mut self.ema {
+            Some(ema) => average_statistics(&self.communicator, &mut ema.model),
+            None => Ok(()),
+        }
     }
 
     /// Sets the drop rates for an iteration of the next epoch, if there is a schedule.
@@ -326,10 +375,11 @@ where
         });
     }
 
-    /// [`evaluate`]s the [averaged model](Self::averaged_model).
+    /// [`evaluate`]s the [averaged model](Self::averaged_model). Ranks share the images out, and all have the
+    /// result.
     ///
     /// # Errors
-    /// As [`evaluate`].
+    /// As [`evaluate`]; [`Error::Distributed`] if a rank is lost.
     pub fn evaluate<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
         &self,
         dev: &D,
@@ -338,7 +388,11 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        evaluate(self.averaged_model(), dev, loader)
+        let ranks = &self.communicator;
+        ranks.together(|| {
+            let found = evaluate(self.averaged_model(), dev, &self.share_of(loader)?)?;
+            found.of_all(ranks)
+        })
     }
 
     /// [`evaluate_by_class`]s the [averaged model](Self::averaged_model).
@@ -353,7 +407,11 @@ where
     where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        evaluate_by_class(self.averaged_model(), dev, loader)
+        let ranks = &self.communicator;
+        ranks.together(|| {
+            let found = evaluate_by_class(self.averaged_model(), dev, &self.share_of(loader)?)?;
+            Ok((found.0.of_all(ranks)?, found.1.of_all(ranks)?))
+        })
     }
 
     /// What `objective` [measures](Objective::metrics) of the [averaged model](Self::averaged_model), each
@@ -367,26 +425,49 @@ where
         dev: &D,
         loader: &BatchLoader,
     ) -> Result<Metrics> {
-        let (mut sums, mut images) = (Metrics::new(), 0);
+        self.communicator
+            .together(|| self.evaluate_share(objective, dev, &self.share_of(loader)?))
+    }
+
+    fn share_of(&self, loader: &BatchLoader) -> Result<BatchLoader> {
+        let ranks = &self.communicator;
+        loader.clone().share_of(ranks.rank(), ranks.size())
+    }
+
+    fn evaluate_share<J: Objective<M, D>>(
+        &self,
+        objective: &mut J,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<Metrics> {
+        let (mut sums, mut images) = (Metrics::new(), 0.0);
         for (number, batch) in loader.epoch(0).enumerate() {
             let batch = batch?;
             let place = Place {
                 epoch: 0,
                 batch: number,
             };
+            let counts = batch.share() > 0.0;
             let input = objective.input(dev, &batch, place)?;
             for (name, value) in objective.metrics(self.averaged_model(), input)? {
-                let share = value * batch.len() as f64;
+                // One that counts elsewhere is looked at for the names.
+                let share = if counts {
+                    value * batch.len() as f64
+                } else {
+                    0.0
+                };
                 match sums.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, sum)) => *sum += share,
                     None => sums.push((name, share)),
                 }
             }
-            images += batch.len();
+            images += if counts { batch.len() as f64 } else { 0.0 };
         }
-        for (_, sum) in &mut sums {
-            *sum /= images.max(1) as f64;
-        }
-        Ok(sums)
+        let mut all: Vec<f64> = sums.iter().map(|(_, sum)| *sum).collect();
+        all.push(images);
+        self.communicator.sum(&mut all)?;
+        let images = all.pop().unwrap_or_default().max(1.0);
+        let means = all.into_iter().map(|sum| sum / images);
+        Ok(sums.iter().map(|(name, _)| *name).zip(means).collect())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dfdx::nn::modules;
 use dfdx::optim::{Optimizer, OptimizerUpdateError};
 use dfdx::prelude::*;
-use ssprop::internals::AdamKernel;
+use ssprop::internals::HostAccess;
 use ssprop::optim::{Adam, AdamConfig, AdamState};
 use ssprop::Error;
 

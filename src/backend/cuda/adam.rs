@@ -1,10 +1,10 @@
 //! The optimizer on CUDA: one pass over weights, moments and gradient.
 
-use dfdx::tensor::{Cuda, Storage};
+use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AdamKernel;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernels::args::adam::AdamStep;
 use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, ADAM};
 
@@ -27,21 +27,6 @@ macro_rules! on_cuda {
                 w: Slice<'_, $E>,
             ) -> Result<()> {
                 moving_average(rate, average, w)
-            }
-
-            fn buffer_to_host(&self, buffer: &<Self as Storage<$E>>::Vec) -> Result<Vec<$E>> {
-                buffer
-                    .device()
-                    .dtoh_sync_copy(&**buffer)
-                    .map_err(|err| Error::Device(format!("{err:?}")))
-            }
-
-            fn buffer_from_host(&self, host: &[$E]) -> Result<<Self as Storage<$E>>::Vec> {
-                let mut buffer = Storage::<$E>::try_alloc_len(self, host.len()).map_err(Error::device)?;
-                let dev = buffer.device();
-                dev.htod_sync_copy_into(host, &mut *buffer)
-                    .map_err(|err| Error::Device(format!("{err:?}")))?;
-                Ok(buffer)
             }
         }
     )*};

@@ -12,12 +12,13 @@ use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, DROPOUT};
 const OP: &str = "dropout";
 
 /// The mask, as both kernels take it.
-fn mask_args(mask: &DropoutMask) -> [Arg; 3] {
+fn mask_args(mask: &DropoutMask) -> [Arg; 4] {
     let threshold = Arg::Int(mask.threshold() as i32);
     [
         Arg::Bits(mask.key()),
         threshold,
         Arg::Float(mask.scale() as f32),
+        mask.start().into(),
     ]
 }
 
@@ -25,8 +26,16 @@ impl DropoutKernel<f32> for Cuda {
     fn dropout_forward(mask: &DropoutMask, x: Slice<f32>, y: SliceMut<f32>) -> Result<()> {
         let n = y.len();
         check_len(OP, "x", x.len(), n)?;
-        let [key, threshold, scale] = mask_args(mask);
-        let args = [x.into(), (&y).into(), n.into(), key, threshold, scale];
+        let [key, threshold, scale, start] = mask_args(mask);
+        let args = [
+            x.into(),
+            (&y).into(),
+            n.into(),
+            key,
+            threshold,
+            scale,
+            start,
+        ];
         launch(
             &DROPOUT,
             "dropout_forward",
@@ -44,7 +53,7 @@ impl DropoutKernel<f32> for Cuda {
     ) -> Result<()> {
         let n = dx.len();
         check_len(OP, "dy", dy.len(), n)?;
-        let [key, threshold, scale] = mask_args(mask);
+        let [key, threshold, scale, start] = mask_args(mask);
         let args = [
             dy.into(),
             (&dx).into(),
@@ -52,6 +61,7 @@ impl DropoutKernel<f32> for Cuda {
             key,
             threshold,
             scale,
+            start,
             fill.into(),
         ];
         launch(

@@ -2,6 +2,7 @@
 
 mod address;
 mod device;
+mod host;
 mod pools;
 mod views;
 

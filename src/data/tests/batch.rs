@@ -2,6 +2,7 @@
 
 use dfdx::prelude::*;
 
+use super::super::batch::Part;
 use super::super::{Batch, BatchLoader, Batches, ImageDataset, ImageShape, Normalization};
 
 /// `n` images of 1x2x3 with the pixels 6i.., of class i % 3.
@@ -208,6 +209,7 @@ fn an_empty_batch_has_empty_tensors() {
             multi_label,
             indices: vec![],
             shape: ImageShape::new(1, 2, 3),
+            part: Part::of(0, [0, 1]).1,
         };
         let x = batch.image_tensor::<1, 2, 3, f32, _>(&dev).unwrap();
         assert_eq!(x.shape().0, 0);
@@ -215,6 +217,43 @@ fn an_empty_batch_has_empty_tensors() {
         assert_eq!(batch.targets::<4, f32, _>(&dev).unwrap().shape().0, 0);
         assert_eq!(batch.one_hot::<4, f32, _>(&dev).unwrap().shape().0, 0);
     }
+}
+
+#[test]
+fn the_ranks_shares_are_the_whole_batch() {
+    let data = numbered(23);
+    let augmentation: crate::data::Augmentation = "crop=1,flip".parse().unwrap();
+    let loader = || {
+        let loader = BatchLoader::new(&data, 7).unwrap().shuffle(3);
+        loader.augment(augmentation, 5).unwrap()
+    };
+    for ranks in 1..=5 {
+        let shares: Vec<Vec<Batch>> = (0..ranks)
+            .map(|rank| loader().share_of(rank, ranks).unwrap().epoch(2))
+            .map(|batches| batches.map(Result::unwrap).collect())
+            .collect();
+        for (number, whole) in loader().epoch(2).map(Result::unwrap).enumerate() {
+            assert_eq!((whole.whole_len(), whole.first_place()), (whole.len(), 0));
+            assert_eq!(whole.share(), 1.0);
+            let parts: Vec<_> = shares.iter().map(|share| &share[number]).collect();
+            let counted: Vec<_> = parts.iter().filter(|part| part.share() > 0.0).collect();
+            let images: Vec<f32> = counted.iter().flat_map(|p| p.images()).copied().collect();
+            assert_eq!(images, whole.images());
+            let labels: Vec<_> = counted.iter().flat_map(|p| p.labels()).copied().collect();
+            assert_eq!(labels, whole.labels());
+            let sum: f64 = parts.iter().map(|part| part.share()).sum();
+            assert!((sum - 1.0).abs() < 1e-12);
+            for part in parts {
+                assert_eq!(part.whole_len(), whole.len());
+                // One that has none of its own goes along with another's.
+                let first = part.first_place();
+                assert_eq!(part.indices(), &whole.indices()[first..first + part.len()]);
+                assert!(!part.is_empty());
+            }
+        }
+    }
+    let err = loader().share_of(2, 2).unwrap_err().to_string();
+    assert!(err.contains("rank = 2"), "{err}");
 }
 
 #[test]

@@ -14,6 +14,11 @@ pub const BLOCK: usize = 1 << 14;
 pub struct DropoutMask {
     rate: f64,
     key: u64,
+    /// The images (rows of the first dimension) of a whole batch that lie before the tensor's first one, on
+    /// other ranks.
+    images_before: usize,
+    /// The same in elements.
+    start: usize,
 }
 
 impl DropoutMask {
@@ -23,12 +28,38 @@ impl DropoutMask {
     /// [`Error::Parameter`] if `rate` is not at least 0 and less than 1.
     pub fn new(rate: f64, key: u64) -> Result<Self> {
         check_rate(rate)?;
-        Ok(Self { rate, key })
+        Ok(Self::of_checked(rate, key))
     }
 
     /// [`new`](Self::new) of a rate that [`check_rate`] has seen.
     pub(crate) fn of_checked(rate: f64, key: u64) -> Self {
-        Self { rate, key }
+        Self {
+            rate,
+            key,
+            images_before: 0,
+            start: 0,
+        }
+    }
+
+    /// The mask of a part of a batch, before which `images` of it lie.
+    pub(crate) fn after_images(self, images: usize) -> Self {
+        Self {
+            images_before: images,
+            ..self
+        }
+    }
+
+    /// The same for tensors whose images have `image_len` elements.
+    pub(crate) fn of_images(self, image_len: usize) -> Self {
+        Self {
+            start: self.images_before.saturating_mul(image_len),
+            ..self
+        }
+    }
+
+    /// The place of the tensor's first element in the whole batch.
+    pub(crate) fn start(&self) -> usize {
+        self.start
     }
 
     /// The probability that an element is dropped.
@@ -43,6 +74,7 @@ impl DropoutMask {
 
     /// Whether the element at `place` is kept.
     pub fn keeps(&self, place: usize) -> bool {
+        let place = self.start + place;
         self.block(place / BLOCK).keeps((place % BLOCK) as u32)
     }
 
@@ -58,7 +90,7 @@ impl DropoutMask {
         (self.rate * 2f64.powi(32)).round() as u32
     }
 
-    /// The part of the mask for elements `number * BLOCK` onwards.
+    /// The part of the mask for elements `number * BLOCK` onwards of the whole batch.
     pub fn block(&self, number: usize) -> MaskBlock {
         let key = mix(self.key, number as u64);
         MaskBlock {

@@ -20,11 +20,11 @@ static __device__ inline bool keeps(unsigned long long key, unsigned threshold, 
     return (bits ^ (bits >> 16)) >= threshold;
 }
 
-extern "C" __global__ void dropout_forward(const float *x, float *y, unsigned n, unsigned long long key, unsigned threshold, float scale) {
-    FOR_EACH(i, n) y[i] = keeps(key, threshold, i) ? x[i] * scale : 0;
+extern "C" __global__ void dropout_forward(const float *x, float *y, unsigned n, unsigned long long key, unsigned threshold, float scale, unsigned start) {
+    FOR_EACH(i, n) y[i] = keeps(key, threshold, start + i) ? x[i] * scale : 0;
 }
 
 // dx (+)= scale dy where the mask keeps the element
-extern "C" __global__ void dropout_backward(const float *dy, float *dx, unsigned n, unsigned long long key, unsigned threshold, float scale, int add) {
-    FOR_EACH(i, n) put(dx + i, keeps(key, threshold, i) ? dy[i] * scale : 0, add);
+extern "C" __global__ void dropout_backward(const float *dy, float *dx, unsigned n, unsigned long long key, unsigned threshold, float scale, unsigned start, int add) {
+    FOR_EACH(i, n) put(dx + i, keeps(key, threshold, start + i) ? dy[i] * scale : 0, add);
 }

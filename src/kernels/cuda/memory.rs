@@ -43,6 +43,11 @@ impl<'a, E> Slice<'a, E> {
         self.len
     }
 
+    /// Where it begins.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
     /// Whose memory it is.
     pub fn device(&self) -> i32 {
         self.device

@@ -4,6 +4,7 @@ use dfdx::dtypes::Dtype;
 
 use super::shrunk::ShrunkGradient;
 use crate::backend::Conv2DKernel;
+use crate::bridge::exchange::mean_importance;
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::Result;
 use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
@@ -27,8 +28,8 @@ enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     Whole(Buffer<E, D>),
     /// Kept channels, copied together.
     Shrunk(ShrunkGradient<C_OUT, E, D>),
-    /// Every channel, with zeros.
-    Masked(Buffer<E, D>),
+    /// Every channel, with zeros: but for these channels, if it is channels that are dropped.
+    Masked(Buffer<E, D>, Option<Vec<usize>>),
 }
 
 impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_OUT, E, D> {
@@ -69,13 +70,15 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
             Masking::Positions => pixels,
             Masking::Elements => C_OUT * pixels,
         };
-        let importance = || match backward.masking {
+        let own_importance = || match backward.masking {
             Masking::Channels => match known {
                 Some(known) => Ok(known),
                 None => D::channel_importance(dy.view(), C_OUT, pixels),
             },
             Masking::Positions | Masking::Elements => D::column_importance(dy.view(), all),
         };
+        // All ranks of a distributed training keep the same.
+        let importance = || own_importance().and_then(mean_importance);
         let (selection, draw) = (&backward.selection, backward.draw);
         let Some(kept) = selection.choose(all, backward.drop_rate, draw, importance)? else {
             return Ok(Self {
@@ -92,7 +95,7 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
                 D::scale(dy.view_mut(), scale)?;
             }
             return Ok(Self {
-                selected: SelectedGrad::Masked(dy),
+                selected: SelectedGrad::Masked(dy, Some(kept)),
                 for_input: None,
                 kept: [count, all],
             });
@@ -105,13 +108,13 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
             Masking::Positions | Masking::Elements => {
                 let mut masked = Buffer::take(dev, dy.len(dev))?;
                 D::mask_columns(dy.view(), all, &kept, masked.view_mut())?;
-                SelectedGrad::Masked(masked)
+                SelectedGrad::Masked(masked, None)
             }
         };
         if scale != 1.0 {
             match &mut selected {
                 SelectedGrad::Shrunk(shrunk) => shrunk.scale(scale)?,
-                SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => {
+                SelectedGrad::Whole(data) | SelectedGrad::Masked(data, _) => {
                     D::scale(data.view_mut(), scale)?
                 }
             }
@@ -128,10 +131,19 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
     pub fn view(&self) -> OutputGrad<'_, View<'_, E, D>> {
         match &self.selected {
             SelectedGrad::Shrunk(shrunk) => shrunk.view(),
-            SelectedGrad::Whole(data) | SelectedGrad::Masked(data) => OutputGrad {
+            SelectedGrad::Whole(data) | SelectedGrad::Masked(data, _) => OutputGrad {
                 data: data.view(),
                 kept: None,
             },
+        }
+    }
+
+    /// The channels whose rows of dW and db get something, if not all do.
+    pub fn rows(&self) -> Option<&[usize]> {
+        match &self.selected {
+            SelectedGrad::Whole(_) => None,
+            SelectedGrad::Shrunk(shrunk) => Some(shrunk.kept().indices()),
+            SelectedGrad::Masked(_, kept) => kept.as_deref(),
         }
     }
 

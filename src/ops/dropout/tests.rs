@@ -132,3 +132,24 @@ fn rate_0_is_x_itself_and_rates_are_checked() {
     let almost = DropoutMask::new(1.0 - 1e-16, 0).unwrap();
     assert_eq!((0..1000).filter(|&i| almost.keeps(i)).count(), 0);
 }
+
+#[test]
+fn the_mask_of_a_part_of_a_batch_is_that_part_of_the_whole_mask() {
+    // Images that blocks of the mask do not divide, and parts longer than one.
+    const IMAGE: usize = 5000;
+    let dev = Cpu::default();
+    let mask = DropoutMask::new(0.3, 9).unwrap();
+    let kept = |images: usize, mask| {
+        let x = dev.ones_like(&(images, Const::<IMAGE>));
+        let y: Tensor<(usize, Const<IMAGE>), f32, _, _> =
+            try_dropout(x.leaky_trace(), mask).unwrap();
+        let kept = y.as_vec();
+        assert_eq!(y.sum::<Rank0, _>().backward().get(&x).as_vec(), kept);
+        kept
+    };
+    let whole = kept(12, mask);
+    for (first, images) in [(0, 12), (1, 1), (3, 9), (7, 5)] {
+        let part = kept(images, mask.after_images(first));
+        assert_eq!(part, whole[first * IMAGE..][..images * IMAGE]);
+    }
+}

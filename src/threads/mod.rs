@@ -1,5 +1,7 @@
 //! The threads that training runs on.
 
+mod launcher;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use rayon::Yield;
 
 use crate::error::{Error, Result};
+pub(crate) use launcher::{launched, Launched};
 
 /// How long an idle thread spins, looking for work.
 const SPIN_TIME: Duration = Duration::from_millis(5);
@@ -18,7 +21,8 @@ const MAX_SLEEP: Duration = Duration::from_millis(10);
 const STACK: usize = 64 << 20;
 
 /// Runs `f` on a pool of `threads` threads (one a core if `None`, or as many as the environment
-/// variable `RAYON_NUM_THREADS` says), and returns what it returns.
+/// variable `RAYON_NUM_THREADS` says; of several ranks on a host that `mpirun` has not bound to cores each
+/// has its share of them), and returns what it returns.
 ///
 /// A program that trains should do so inside of it even where it has no wish as to their number.
 /// The kernels share work out hundreds of times a step. A thread outside the pool is put to sleep
@@ -45,6 +49,8 @@ pub fn on_threads<R: Send>(threads: Option<usize>, f: impl FnOnce() -> R + Send)
     if threads == Some(0) {
         return Err(Error::parameter("threads", 0, "at least 1"));
     }
+    let is_set = || std::env::var_os("RAYON_NUM_THREADS").is_some();
+    let threads = threads.or_else(|| launcher::share_of_cores().filter(|_| !is_set()));
     // 0 is rayon's word for its default.
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0))

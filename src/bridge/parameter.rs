@@ -1,0 +1,57 @@
+//! Where the gradient of a parameter goes.
+
+use dfdx::dtypes::Dtype;
+use dfdx::shapes::Shape;
+use dfdx::tensor::{Gradients, Tensor};
+
+use super::device_error::DeviceError;
+use super::exchange;
+use super::grad::Find;
+use super::host::HostAccess;
+use super::view::ViewMut;
+use crate::error::Result;
+
+/// The way to a parameter's gradient in dfdx's `Gradients`. Other ranks of a distributed training are told
+/// once it is written.
+pub struct Parameter<E: Dtype, D: HostAccess<E>> {
+    find: Find<E, D>,
+}
+
+impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
+    /// That of a tensor that an operation uses, whose backward hook calls [`write`](Self::write) once.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if it is not contiguous.
+    pub fn of<S: Shape>(op: &'static str, tensor: &Tensor<S, E, D>) -> Result<Self> {
+        if let Some(exchange) = exchange::current() {
+            exchange.used(D::address(D::view(op, tensor)?));
+        }
+        let ghost = tensor.ghost();
+        Ok(Self {
+            find: Box::new(move |grads| grads.get_or_alloc_mut(&ghost)),
+        })
+    }
+
+    /// Has `write` add to the gradient, in these `rows` of its first dimension or in all.
+    ///
+    /// # Errors
+    /// Those of `write`; the device's if memory runs out.
+    pub fn write(
+        &self,
+        grads: &mut Gradients<E, D>,
+        rows: Option<&[usize]>,
+        write: impl FnOnce(ViewMut<'_, E, D>) -> Result<()>,
+    ) -> Result<(), D::Err> {
+        let gradient = (self.find)(grads)?;
+        write(D::buffer_mut(gradient)).map_err(D::device_error)?;
+        let Some(exchange) = exchange::current() else {
+            return Ok(());
+        };
+        let address = D::address(D::buffer(gradient));
+        let tell = || match D::floats(gradient)? {
+            Some(values) => exchange.written(address, &values, rows),
+            None => Ok(()),
+        };
+        tell().map_err(D::device_error)
+    }
+}

@@ -1,0 +1,493 @@
+//! The thread that exchanges messages with the other ranks, while the program computes.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::sum::Sum;
+use super::transport::{Kind, Payload, Tag, Transport};
+use crate::error::Result;
+
+/// Sums that are under way at a time: one travels while another is added. More would only keep a gather
+/// waiting behind them on the wire.
+const WINDOW: usize = 2;
+/// While a gather is under way the program waits for it: the thread looks for it all the time this long.
+const SPIN: Duration = Duration::from_millis(2);
+/// Between two looks otherwise.
+const NAP: Duration = Duration::from_micros(50);
+/// Between two looks when there is nothing to wait for. (What the program asks for wakes the thread.)
+const IDLE: Duration = Duration::from_millis(2);
+/// A rank that has ended may have messages on the way.
+const LATE: Duration = Duration::from_secs(2);
+/// A rank that answers may take so many times longer than one that does not.
+const BUSY: u32 = 10;
+
+/// What the program asks of the thread.
+pub(super) enum Command {
+    /// To tell all ranks these bytes, and return theirs.
+    Gather(Vec<u8>, Sender<Outcome<Vec<Vec<u8>>>>),
+    /// To add these values over all ranks; the number comes back with them.
+    Sum(usize, Vec<f32>, Sender<Outcome<(usize, Vec<f32>)>>),
+    /// To give up after this time without an answer.
+    Timeout(Duration),
+    /// To tell the others that this rank ends, and why.
+    End(String),
+}
+
+/// What comes back; an error is the text of why.
+pub(super) type Outcome<T> = std::result::Result<T, String>;
+
+/// What has been sent.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) messages: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+struct Gather {
+    number: u32,
+    begun: Instant,
+    found: Vec<Option<Vec<u8>>>,
+    reply: Sender<Outcome<Vec<Vec<u8>>>>,
+}
+
+struct Running {
+    sum: Sum,
+    begun: Instant,
+    index: usize,
+    reply: Sender<Outcome<(usize, Vec<f32>)>>,
+}
+
+/// A question to all ranks whether they are there.
+struct Inquiry {
+    asked: Instant,
+    /// How long each has been busy since it was last asked for something by its program.
+    answers: Vec<Option<Duration>>,
+}
+
+pub(super) struct Engine {
+    transport: Box<dyn Transport>,
+    commands: Receiver<Command>,
+    counters: Arc<Counters>,
+    /// Where each rank runs, once it is known.
+    places: Arc<OnceLock<Vec<String>>>,
+    timeout: Duration,
+    gathers: Vec<Gather>,
+    next_gather: u32,
+    queue: VecDeque<(usize, Vec<f32>, Sender<Outcome<(usize, Vec<f32>)>>)>,
+    sums: Vec<Running>,
+    next_sum: u32,
+    /// Messages of operations that have not begun here.
+    early: HashMap<(usize, Tag), Payload>,
+    /// When the program last asked for something.
+    last_command: Instant,
+    /// When a message last came.
+    last_message: Instant,
+    inquiry: Option<Inquiry>,
+    /// The ranks that have ended, since when and why.
+    ended: Vec<Option<(Instant, String)>>,
+    failure: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        transport: Box<dyn Transport>,
+        commands: Receiver<Command>,
+        counters: Arc<Counters>,
+        places: Arc<OnceLock<Vec<String>>>,
+        timeout: Duration,
+    ) -> Self {
+        let size = transport.size();
+        let now = Instant::now();
+        Self {
+            transport,
+            commands,
+            counters,
+            places,
+            timeout,
+            gathers: Vec::new(),
+            next_gather: 0,
+            queue: VecDeque::new(),
+            sums: Vec::new(),
+            next_sum: 0,
+            early: HashMap::new(),
+            last_command: now,
+            last_message: now,
+            inquiry: None,
+            ended: (0..size).map(|_| None).collect(),
+            failure: None,
+        }
+    }
+
+    /// Works until the program ends.
+    pub(super) fn run(mut self) {
+        loop {
+            let command = match self.is_waiting() {
+                true => self.commands.try_recv().map_err(|err| match err {
+                    TryRecvError::Empty => RecvTimeoutError::Timeout,
+                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+                }),
+                false => self.commands.recv_timeout(IDLE),
+            };
+            match command {
+                Ok(Command::End(why)) => return self.end(why),
+                Ok(command) => {
+                    self.last_command = Instant::now();
+                    let done = self.obey(command);
+                    self.fail_on(done);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.end(String::new()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let progress = self.progress();
+            self.fail_on(progress);
+            self.watch();
+            if self.is_waiting() {
+                match self.gathers.first() {
+                    Some(gather) if gather.begun.elapsed() < SPIN => std::thread::yield_now(),
+                    _ => std::thread::sleep(NAP),
+                }
+            }
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.gathers.is_empty() || !self.sums.is_empty() || !self.transport.is_sent()
+    }
+
+    fn obey(&mut self, command: Command) -> Result<()> {
+        if let Some(failure) = self.failure.clone() {
+            match command {
+                Command::Gather(_, reply) => drop(reply.send(Err(failure))),
+                Command::Sum(_, _, reply) => drop(reply.send(Err(failure))),
+                Command::Timeout(_) | Command::End(_) => {}
+            }
+            return Ok(());
+        }
+        match command {
+            Command::Gather(bytes, reply) => self.begin_gather(bytes, reply),
+            Command::Sum(index, values, reply) => {
+                self.queue.push_back((index, values, reply));
+                self.begin_sums()
+            }
+            Command::Timeout(timeout) => {
+                self.timeout = timeout;
+                Ok(())
+            }
+            Command::End(_) => Ok(()),
+        }
+    }
+
+    fn send(&mut self, to: usize, tag: Tag, payload: Payload) -> Result<()> {
+        Counted(&mut *self.transport, &self.counters).send(to, tag, payload)
+    }
+
+    fn others(&self) -> impl Iterator<Item = usize> {
+        let rank = self.transport.rank();
+        (0..self.transport.size()).filter(move |&other| other != rank)
+    }
+
+    fn begin_gather(&mut self, bytes: Vec<u8>, reply: Sender<Outcome<Vec<Vec<u8>>>>) -> Result<()> {
+        let number = next(&mut self.next_gather);
+        let kind = Kind::Gather;
+        for to in self.others() {
+            self.send(to, Tag { kind, number }, Payload::Bytes(bytes.clone()))?;
+        }
+        let mut found: Vec<_> = self.ended.iter().map(|_| None).collect();
+        found[self.transport.rank()] = Some(bytes);
+        for from in self.others() {
+            if let Some(Payload::Bytes(bytes)) = self.early.remove(&(from, Tag { kind, number })) {
+                found[from] = Some(bytes);
+            }
+        }
+        self.gathers.push(Gather {
+            number,
+            begun: Instant::now(),
+            found,
+            reply,
+        });
+        self.finish_gathers();
+        Ok(())
+    }
+
+    fn finish_gathers(&mut self) {
+        self.gathers.retain_mut(|gather| {
+            if gather.found.iter().any(Option::is_none) {
+                return true;
+            }
+            let found = gather.found.drain(..).flatten().collect();
+            // A program that no longer waits has no use for it.
+            let _ = gather.reply.send(Ok(found));
+            false
+        });
+    }
+
+    /// Begins sums as long as few enough are under way.
+    fn begin_sums(&mut self) -> Result<()> {
+        while self.sums.len() < WINDOW {
+            let Some((index, values, reply)) = self.queue.pop_front() else {
+                return Ok(());
+            };
+            let number = next(&mut self.next_sum);
+            let mut counted = Counted(&mut *self.transport, &self.counters);
+            let sum = Sum::begin(number, values, &mut counted)?;
+            self.sums.push(Running {
+                sum,
+                begun: Instant::now(),
+                index,
+                reply,
+            });
+            for from in self.others() {
+                for kind in [Kind::Part, Kind::Total] {
+                    if let Some(payload) = self.early.remove(&(from, Tag { kind, number })) {
+                        self.take(from, Tag { kind, number }, payload)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all messages that have come, and goes on with what they are for.
+    fn progress(&mut self) -> Result<()> {
+        while let Some((from, tag, payload)) = self.transport.receive()? {
+            self.last_message = Instant::now();
+            self.take(from, tag, payload)?;
+            self.finish_gathers();
+            self.finish_sums();
+            self.begin_sums()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, from: usize, tag: Tag, payload: Payload) -> Result<()> {
+        let kind = tag.kind;
+        match (kind, payload) {
+            (Kind::Gather, Payload::Bytes(bytes)) => {
+                match self.gathers.iter_mut().find(|g| g.number == tag.number) {
+                    Some(gather) => gather.found[from] = Some(bytes),
+                    None => drop(self.early.insert((from, tag), Payload::Bytes(bytes))),
+                }
+            }
+            (Kind::Part | Kind::Total, Payload::Floats(values)) => {
+                let sum = self.sums.iter_mut().find(|s| s.sum.number == tag.number);
+                match sum {
+                    Some(Running { sum, .. }) => {
+                        let mut counted = Counted(&mut *self.transport, &self.counters);
+                        if let Some(fault) = sum.take(from, kind, values, &mut counted)? {
+                            self.fail(fault);
+                        }
+                    }
+                    None => drop(self.early.insert((from, tag), Payload::Floats(values))),
+                }
+            }
+            (Kind::Question, _) => {
+                let busy = self.last_command.elapsed().as_millis() as u64;
+                let tag = Tag {
+                    kind: Kind::Answer,
+                    ..tag
+                };
+                self.send(from, tag, Payload::Bytes(busy.to_le_bytes().to_vec()))?;
+            }
+            (Kind::Answer, Payload::Bytes(bytes)) => {
+                let busy = bytes.try_into().map_or(0, u64::from_le_bytes);
+                if let Some(inquiry) = &mut self.inquiry {
+                    inquiry.answers[from] = Some(Duration::from_millis(busy));
+                }
+            }
+            (Kind::Failure, Payload::Bytes(why)) => {
+                let why = String::from_utf8_lossy(&why).into_owned();
+                self.ended[from] = Some((Instant::now(), why));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish_sums(&mut self) {
+        let (done, running) = self.sums.drain(..).partition(|s| s.sum.is_done());
+        self.sums = running;
+        for Running {
+            sum, index, reply, ..
+        } in done
+        {
+            let _ = reply.send(Ok((index, sum.values)));
+        }
+    }
+
+    /// The ranks that something waits for.
+    fn missing(&self) -> Vec<usize> {
+        let rank = self.transport.rank();
+        let gathers = self.gathers.iter().flat_map(|gather| {
+            let found = gather.found.iter().enumerate();
+            found.filter(|(_, found)| found.is_none()).map(|(i, _)| i)
+        });
+        let sums = self.sums.iter().flat_map(|s| s.sum.missing(rank));
+        let mut missing: Vec<usize> = gathers.chain(sums).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing
+    }
+
+    /// Fails if a rank that something waits for has ended, or has long been silent.
+    fn watch(&mut self) {
+        let begun = self.gathers.iter().map(|gather| gather.begun);
+        let begun = begun.chain(self.sums.iter().map(|s| s.begun)).min();
+        let Some(begun) = begun else {
+            self.inquiry = None;
+            return;
+        };
+        let gone: Vec<_> = (self.ended.iter().enumerate())
+            .filter_map(|(rank, ended)| ended.as_ref().map(|(at, why)| (rank, *at, why.clone())))
+            .collect();
+        for (rank, at, why) in gone {
+            if at.elapsed() >= LATE && self.missing().contains(&rank) {
+                let why = if why.is_empty() {
+                    "the program ended"
+                } else {
+                    &why
+                };
+                return self.fail(format!("{} has ended: {why}", self.name(rank)));
+            }
+        }
+        let since = begun.max(self.last_message);
+        match &self.inquiry {
+            None if since.elapsed() >= self.timeout => self.ask(),
+            None => {}
+            Some(inquiry)
+                if inquiry.asked.elapsed() < self.timeout.min(Duration::from_secs(10)) => {}
+            Some(_) => self.judge(begun),
+        }
+    }
+
+    fn ask(&mut self) {
+        let tag = Tag {
+            kind: Kind::Question,
+            number: 0,
+        };
+        let answers = self.ended.iter().map(|_| None).collect();
+        let asked = Instant::now();
+        self.inquiry = Some(Inquiry { asked, answers });
+        for to in self.others() {
+            let sent = self.send(to, tag, Payload::Bytes(Vec::new()));
+            self.fail_on(sent);
+        }
+    }
+
+    /// What the answers mean for what has been waited for since `begun`.
+    fn judge(&mut self, begun: Instant) {
+        let Some(inquiry) = self.inquiry.take() else {
+            return;
+        };
+        let silent = self
+            .others()
+            .filter(|&rank| inquiry.answers[rank].is_none());
+        let silent: Vec<String> = silent.map(|rank| self.name(rank)).collect();
+        let waited = begun.elapsed().as_secs();
+        if !silent.is_empty() {
+            return self.fail(format!(
+                "no answer from {} for {waited} s",
+                silent.join(", ")
+            ));
+        }
+        if begun.elapsed() < self.timeout * BUSY {
+            return self.ask();
+        }
+        let mut busy = String::new();
+        for rank in self.missing() {
+            let time = inquiry.answers[rank].unwrap_or_default().as_secs();
+            let comma = if busy.is_empty() { "" } else { ", " };
+            let _ = write!(busy, "{comma}{} (busy for {time} s)", self.name(rank));
+        }
+        self.fail(format!("waited {waited} s for {busy}"));
+    }
+
+    fn name(&self, rank: usize) -> String {
+        match self.places.get().and_then(|places| places.get(rank)) {
+            Some(place) => format!("rank {rank} ({place})"),
+            None => format!("rank {rank}"),
+        }
+    }
+
+    fn fail_on(&mut self, done: Result<()>) {
+        if let Err(err) = done {
+            self.fail(err.to_string());
+        }
+    }
+
+    /// Nothing is exchanged from here on.
+    fn fail(&mut self, why: String) {
+        let why = self.failure.get_or_insert(why).clone();
+        for gather in self.gathers.drain(..) {
+            let _ = gather.reply.send(Err(why.clone()));
+        }
+        for Running { reply, .. } in self.sums.drain(..) {
+            let _ = reply.send(Err(why.clone()));
+        }
+        for (_, _, reply) in self.queue.drain(..) {
+            let _ = reply.send(Err(why.clone()));
+        }
+    }
+
+    /// Tells the others, sees off what is on its way, and ends.
+    fn end(mut self, why: String) {
+        let kind = Kind::Failure;
+        for to in self.others() {
+            let payload = Payload::Bytes(why.clone().into_bytes());
+            let _ = self.send(to, Tag { kind, number: 0 }, payload);
+        }
+        let begun = Instant::now();
+        while !self.transport.is_sent() && begun.elapsed() < LATE {
+            // The others' messages are of no use any more, but sending needs them taken.
+            if self.transport.receive().is_err() {
+                break;
+            }
+            std::thread::sleep(NAP);
+        }
+        self.transport.close();
+    }
+}
+
+/// The number of the next operation.
+fn next(number: &mut u32) -> u32 {
+    let this = *number;
+    *number = (this + 1) % Tag::NUMBERS;
+    this
+}
+
+/// A transport that counts what is sent.
+struct Counted<'a>(&'a mut dyn Transport, &'a Counters);
+
+impl Transport for Counted<'_> {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn send(&mut self, to: usize, tag: Tag, payload: Payload) -> Result<()> {
+        let bytes = match &payload {
+            Payload::Bytes(bytes) => bytes.len(),
+            Payload::Floats(floats) => size_of_val(floats.as_slice()),
+        };
+        self.1.messages.fetch_add(1, Ordering::Relaxed);
+        self.1.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.send(to, tag, payload)
+    }
+
+    fn receive(&mut self) -> Result<Option<(usize, Tag, Payload)>> {
+        self.0.receive()
+    }
+
+    fn is_sent(&self) -> bool {
+        self.0.is_sent()
+    }
+
+    fn close(self: Box<Self>) {}
+}
