@@ -6,14 +6,14 @@ use dfdx::tensor::Cpu;
 use super::on_cpu;
 use crate::bridge::{View, ViewMut, Views};
 use crate::error::Result;
-use crate::kernels::args::batch_norm::{BatchNorm2DOp, Input, Saved, Statistics};
+use crate::kernels::args::batch_norm::{AllRanks, BatchNorm2DOp, Input, Saved, Statistics};
 use crate::kernels::args::{Fill, ImageDims};
 use crate::kernels::cpu::batch_norm;
 
 /// Batch normalisation of images, with the residual sum and the ReLU behind it.
 pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
     /// Writes `y` with the batch's own mean and variance, and moves the running ones towards them.
-    /// `saved` gets the batch's mean and 1 / sqrt(var + eps).
+    /// `saved` gets the batch's mean and 1 / sqrt(var + eps). With `ranks` the batch is all ranks'.
     fn batch_norm2d_train(
         op: &BatchNorm2DOp,
         dims: ImageDims,
@@ -21,6 +21,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
         running: [ViewMut<'_, E, Self>; 2],
         y: ViewMut<'_, E, Self>,
         saved: [ViewMut<'_, E, Self>; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()>;
 
     /// Writes `y` with the running mean and variance, and 1 / sqrt(var + eps) to `inv_std`.
@@ -36,7 +37,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
     /// Adds to `dx`, or overwrites it with, the gradient of x; without a `dx` it takes `dy`'s place.
     /// Masks `dy` by the ReLU, so that with a `dx` it is the residual's gradient. Overwrites
     /// `importance`, if given, with each channel's mean |dx|, and `params` with the gradients of
-    /// weight and bias.
+    /// weight and bias: those of this rank's images, also with `ranks`.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_backward(
         op: &BatchNorm2DOp,
@@ -47,6 +48,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
         dx: Option<(ViewMut<'_, E, Self>, Fill)>,
         importance: Option<&mut [f64]>,
         params: [ViewMut<'_, E, Self>; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()>;
 }
 
@@ -58,9 +60,9 @@ on_cpu!(BatchNorm2DKernel {
         running: [&mut [E]; 2],
         y: &mut [E],
         saved: [&mut [E]; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
-        batch_norm::train(op, dims, input, running, y, saved);
-        Ok(())
+        batch_norm::train(op, dims, input, running, y, saved, ranks)
     }
 
     fn batch_norm2d_eval(
@@ -84,8 +86,10 @@ on_cpu!(BatchNorm2DKernel {
         dx: Option<(&mut [E], Fill)>,
         importance: Option<&mut [f64]>,
         params: [&mut [E]; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
-        batch_norm::backward(op, statistics, dims, saved, dy, dx, importance, params);
-        Ok(())
+        batch_norm::backward(
+            op, statistics, dims, saved, dy, dx, importance, params, ranks,
+        )
     }
 });

@@ -40,8 +40,8 @@ pub mod builder {
 /// [`try_train_add`](Self::try_train_add) and [`try_eval_add`](Self::try_eval_add) do the residual
 /// sum and the ReLU at the end of a ResNet block in the same pass.
 ///
-/// The tensors have PyTorch's names in a checkpoint. `eps`, `momentum` and `dropout` are not part of
-/// it, and go back to their defaults where dfdx rebuilds the module (`to_device`, `to_dtype`).
+/// The tensors have PyTorch's names in a checkpoint. `eps`, `momentum`, `dropout` and `synchronized`
+/// are not part of it, and go back to their defaults where dfdx rebuilds the module (`to_device`, `to_dtype`).
 ///
 /// ```
 /// use dfdx::prelude::*;
@@ -72,6 +72,10 @@ pub struct BatchNorm2D<const C: usize, E: Dtype, D: Storage<E>> {
     /// The dropout after the norm, in training; as [`try_train`](BatchNorm2D::try_train) says. Off
     /// at first.
     pub dropout: Dropout,
+    /// Whether a batch, in distributed training, is all ranks' together: mean and variance are then those
+    /// that one process would find, which takes two exchanges of numbers forward and one backward. On the
+    /// CPU. False at first; [`VisitDropout::set_synchronized`] sets it for a whole model.
+    pub synchronized: bool,
 }
 
 impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
@@ -80,6 +84,7 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
             eps: self.eps,
             momentum: self.momentum,
             activation,
+            synchronized: self.synchronized,
         }
     }
 
@@ -299,6 +304,7 @@ impl<const C: usize, E: Dtype, D: Device<E>> TensorCollection<E, D> for BatchNor
                     eps,
                     momentum,
                     dropout: Dropout::default(),
+                    synchronized: false,
                 }
             },
         )
@@ -309,8 +315,11 @@ impl<const C: usize, E: Dtype, D: Storage<E>> VisitSparse for BatchNorm2D<C, E, 
 
 impl<const C: usize, E: Dtype, D: Storage<E>> VisitDropout for BatchNorm2D<C, E, D> {
     fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        let dropout = &mut self.dropout;
-        f(DropoutLayer { path, dropout });
+        f(DropoutLayer {
+            path,
+            dropout: &mut self.dropout,
+            synchronized: &mut self.synchronized,
+        });
     }
 }
 
@@ -389,6 +398,22 @@ mod tests {
             .unwrap();
         let apart = (bn.forward(x) + r).relu();
         assert!(close(fused.as_vec(), apart.as_vec()));
+    }
+
+    #[test]
+    fn a_model_is_synchronized_as_a_whole() {
+        use crate::nn::VisitDropout;
+
+        type Block = (builders::BatchNorm2D<3>, builders::ReLU);
+        let dev = Cpu::default();
+        let mut net = dev.build_module::<(Block, Residual<Block>), f32>();
+        for synchronized in [true, false] {
+            net.set_synchronized(synchronized);
+            let norms = [&net.0 .0, &net.1 .0 .0];
+            for norm in norms {
+                assert_eq!(norm.op(Activation::ReLU).synchronized, synchronized);
+            }
+        }
     }
 
     #[test]

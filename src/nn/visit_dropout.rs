@@ -1,16 +1,18 @@
-//! How a dropout rate reaches the layers of a model.
+//! How a dropout rate reaches the batch norms of a model, and whether they are synchronized.
 
 use super::Dropout;
 use crate::error::Result;
 use crate::kernels::args::dropout::mix;
 
-/// A layer with dropout after it, as a visitor of a model sees it.
+/// A batch norm, the layer with dropout after it, as a visitor of a model sees it.
 #[derive(Debug)]
 pub struct DropoutLayer<'a> {
     /// The layer's path, as in checkpoints: `layer1.0.bn1`.
     pub path: &'a str,
     /// The dropout after it.
     pub dropout: &'a mut Dropout,
+    /// Its [`synchronized`](super::modules::BatchNorm2D::synchronized).
+    pub synchronized: &'a mut bool,
 }
 
 /// A model (or layer, or tuple of them) whose dropout can be visited: that after every
@@ -59,6 +61,12 @@ pub trait VisitDropout {
             index += 1;
         });
         Ok(())
+    }
+
+    /// Whether every batch norm, in distributed training, normalises by the mean and variance of all ranks'
+    /// images together ([`BatchNorm2D::synchronized`](super::modules::BatchNorm2D::synchronized)).
+    fn set_synchronized(&mut self, synchronized: bool) {
+        self.visit_dropout(&mut |layer| *layer.synchronized = synchronized);
     }
 
     /// Begins epoch number `epoch`, whose masks are those of no other epoch.

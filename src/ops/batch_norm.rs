@@ -1,10 +1,13 @@
 //! Batch normalisation of images, with the residual sum and the ReLU that follow it in a network.
 
+use std::sync::Arc;
+
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
+use crate::bridge::exchange::{self, Exchange};
 use crate::bridge::{contiguous, Buffer, Fill, Hidden, Input, Parameter, PooledTensor, ViewMut};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
@@ -14,6 +17,20 @@ use crate::kernels::args::ImageDims;
 use crate::profile::timed;
 
 const OP: &str = "batch_norm2d";
+
+/// The other ranks whose batches are normalised with this one's, if there are any.
+type Ranks = Option<Arc<dyn Exchange>>;
+
+/// Calls `f` with how a kernel sees the ranks.
+fn with_ranks<R>(ranks: &Ranks, f: impl FnOnce(Option<kernel::AllRanks<'_>>) -> R) -> R {
+    let Some(exchange) = ranks else {
+        return f(None);
+    };
+    f(Some(kernel::AllRanks {
+        counts: exchange.share() > 0.0,
+        sum: &mut |values| exchange.sum(values),
+    }))
+}
 
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
@@ -45,7 +62,7 @@ pub enum Mode<'a, C: Dim, E: Dtype, D: Storage<E>> {
 /// In training the mean and the biased variance are over the N = B H W elements of a channel. The
 /// running statistics become (1 - momentum) running + momentum batch, with the unbiased variance, as
 /// PyTorch's do. For the backward pass x, which the operation before it made, is kept, and two
-/// numbers a channel.
+/// numbers a channel. Synchronized, in a distributed training, the N elements are those of all ranks.
 ///
 /// - `x`, and the result: (B, C, H, W)
 /// - `weight`, `bias`, the running statistics: (C)
@@ -137,7 +154,19 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     op: BatchNorm2DOp,
 ) -> Result<Hidden<(B, C, H, W), E, D, T>> {
     let shape @ (b, c, h, w) = *x.tensor.shape();
-    check(&op, &shape, residual.as_ref(), weight, bias, &mode)?;
+    let mut ranks: Ranks = None;
+    if op.synchronized && matches!(mode, Mode::Train { .. }) {
+        ranks = exchange::current();
+    }
+    check(
+        &op,
+        &shape,
+        residual.as_ref(),
+        weight,
+        bias,
+        &mode,
+        ranks.is_some(),
+    )?;
     let dims = ImageDims {
         batch: b.size(),
         channels: c.size(),
@@ -166,7 +195,9 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             let running = [D::view_mut(OP, mean)?, D::view_mut(OP, var)?];
             let saved = [batch_mean.view_mut()?, saved_inv_std];
             timed("batch norm, forward", || {
-                D::batch_norm2d_train(&op, dims, input, running, to, saved)
+                with_ranks(&ranks, |ranks| {
+                    D::batch_norm2d_train(&op, dims, input, running, to, saved, ranks)
+                })
             })?;
             (Statistics::Batch, batch_mean)
         }
@@ -202,7 +233,11 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             let params = [dweight.view_mut(), dbias.view_mut()];
             let (dy, importance) = (dy.view_mut(), importance.as_deref_mut());
             timed("batch norm, backward", || {
-                D::batch_norm2d_backward(&op, statistics, dims, saved, dy, dx, importance, params)
+                with_ranks(&ranks, |ranks| {
+                    D::batch_norm2d_backward(
+                        &op, statistics, dims, saved, dy, dx, importance, params, ranks,
+                    )
+                })
             })
         };
         if residual.is_none() && dx_to.is_empty_slot() {
@@ -237,11 +272,13 @@ fn check<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mode: &Mode<'_, C, E, D>,
+    has_ranks: bool,
 ) -> Result<()> {
     op.check()?;
     let elements = shape.0.size() * shape.2.size() * shape.3.size();
     let (mean, var): (&PerChannel<C, E, D>, &PerChannel<C, E, D>) = match mode {
-        Mode::Train { .. } if elements < 2 => {
+        // With other ranks the kernel counts all of theirs.
+        Mode::Train { .. } if elements < 2 && !has_ranks => {
             let what = "elements of a channel (B * H * W) in training";
             return Err(Error::shape(OP, what, "at least 2", elements));
         }

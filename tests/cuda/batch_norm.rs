@@ -59,7 +59,8 @@ fn train_forward() {
                 let [to_running, to_saved] =
                     [&mut running, &mut saved].map(|buffers| buffers.each_mut().map(D::buffer_mut));
                 let to = D::buffer_mut(&mut y);
-                D::batch_norm2d_train(&op, dims(size), input, to_running, to, to_saved).unwrap();
+                D::batch_norm2d_train(&op, dims(size), input, to_running, to, to_saved, None)
+                    .unwrap();
                 vec![
                     ("y", download(&dev, &y)),
                     ("running mean", download(&dev, &running[0])),
@@ -144,6 +145,7 @@ fn check_backward(size: [usize; 3], statistics: Statistics, (residual, op): (boo
                 to_dx,
                 to_importance,
                 to_params,
+                None,
             )
             .unwrap();
             vec![

@@ -1,13 +1,12 @@
 //! The gradient of a step on several ranks is that of one process on the whole batch.
 
-use std::collections::BTreeMap;
-
 use ssprop::data::BatchLoader;
 use ssprop::distributed::{Communicator, Traffic};
 use ssprop::ops::Backward;
 use ssprop::prelude::*;
 use ssprop::sparsity::{AdaptiveKeep, Masking, Selection};
 
+use crate::step::{difference, step_of, Step};
 use crate::{images, on_ranks};
 
 type Net = (
@@ -19,19 +18,9 @@ type Net = (
     Linear<12, 4>,
 );
 
-/// Each parameter's gradient.
-type Gradients = BTreeMap<String, Vec<f32>>;
-
-/// One step of the optimizer after `batches` batches of `batch` images: the gradient, the weights' bits
-/// afterwards, the mean loss and what was sent.
-fn step(
-    communicator: &Communicator,
-    batch: usize,
-    batches: usize,
-    backward: Backward,
-) -> (Gradients, Vec<u32>, f64, Traffic) {
-    let dev = Cpu::seed_from_u64(5);
-    let mut model = dev.build_module::<Net, f32>();
+/// One step of the optimizer after `batches` batches of `batch` images.
+fn step(communicator: &Communicator, batch: usize, batches: usize, backward: Backward) -> Step {
+    let mut model = Cpu::seed_from_u64(5).build_module::<Net, f32>();
     model.visit_sparse(&mut |layer| {
         let (draw, input_gradient) = (layer.backward.draw, layer.backward.input_gradient);
         *layer.backward = Backward {
@@ -40,71 +29,24 @@ fn step(
             ..backward
         };
     });
-    // The first momentum is the gradient.
-    let config = SgdConfig {
-        lr: 0.1,
-        momentum: 0.9,
-        ..SgdConfig::default()
-    };
-    let sgd = Sgd::new(&model, config).unwrap();
-    let before = communicator.traffic();
-    let mut trainer = Trainer::with_optimizer(model, sgd)
-        .with_accumulation(batches)
-        .and_then(|t| t.with_communicator(communicator))
-        .unwrap();
     let data = images(batch * batches);
-    let loader = BatchLoader::new(&data, batch).unwrap().shuffle(1);
-    let report = trainer.train_epoch::<1, 8, 8, 4>(&dev, &loader, &mut ());
-    let report = report.unwrap_or_else(|err| panic!("{err}"));
-    let after = communicator.traffic();
-    let state = trainer.optimizer.state(&trainer.model).unwrap();
-    let gradients = state.parameters.into_iter().map(|(name, state)| {
-        let buffer = state.buffers.into_values().next().unwrap();
-        (name, buffer)
-    });
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("weights");
-    trainer.save(&path, &Default::default()).unwrap();
-    let bits = std::fs::read(path).unwrap();
-    let bits = bits
-        .chunks(4)
-        .map(|b| b.iter().fold(0, |sum, &b| sum << 8 | u32::from(b)));
-    let traffic = Traffic {
-        messages: after.messages - before.messages,
-        bytes: after.bytes - before.bytes,
-    };
-    (gradients.collect(), bits.collect(), report.loss, traffic)
-}
-
-/// The norm of two gradients' difference as a share of theirs.
-fn difference(found: &Gradients, expected: &Gradients) -> f64 {
-    assert!(found.keys().eq(expected.keys()));
-    let (mut far, mut size) = (0.0, 0.0);
-    for (found, expected) in found.values().flatten().zip(expected.values().flatten()) {
-        far += f64::from(found - expected).powi(2);
-        size += f64::from(*expected).powi(2);
-    }
-    assert!(size > 0.0);
-    (far / size).sqrt()
+    step_of::<_, 1, 8, 8, 4>(communicator, model, &data, batch, batches)
 }
 
 fn check(what: &str, batch: usize, batches: usize, backward: Backward) {
-    let (expected, _, loss, none) = step(&Communicator::alone(), batch, batches, backward);
-    assert_eq!(none, Traffic::default());
+    let expected = step(&Communicator::alone(), batch, batches, backward);
+    assert_eq!(expected.traffic, Traffic::default());
     for size in 1..=4 {
         let found = on_ranks(size, |rank| step(&rank, batch, batches, backward));
-        for (gradients, bits, found_loss, _) in &found {
-            let far = difference(gradients, &expected);
+        for step in &found {
+            let far = difference(&step.gradients, &expected.gradients);
             assert!(far < 1e-6, "{what}, {size} ranks: {far}");
-            assert!(
-                (found_loss - loss).abs() < 1e-6,
-                "{what}: {found_loss}, {loss}"
-            );
-            assert_eq!(bits, &found[0].1, "{what}, {size} ranks");
+            assert!((step.loss - expected.loss).abs() < 1e-6, "{what}");
+            assert!(step.saved == found[0].saved, "{what}, {size} ranks");
         }
         // The same from run to run, to the bit.
         let again = on_ranks(size, |rank| step(&rank, batch, batches, backward));
-        assert_eq!(found[0].1, again[0].1, "{what}, {size} ranks");
+        assert!(found[0].saved == again[0].saved, "{what}, {size} ranks");
     }
 }
 
@@ -207,7 +149,7 @@ fn a_batch_of_fewer_images_than_ranks() {
 #[test]
 fn only_kept_rows_travel() {
     let sent = |backward| {
-        let found = on_ranks(3, |rank| step(&rank, 12, 1, backward).3);
+        let found = on_ranks(3, |rank| step(&rank, 12, 1, backward).traffic);
         found.iter().map(|traffic| traffic.bytes).sum::<u64>()
     };
     let (dense, sparse) = (sent(at(0.0)), sent(at(0.8)));

@@ -4,7 +4,9 @@ mod diffusion;
 mod gradients;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod networks;
 mod runs;
+mod step;
 mod training;
 
 use ssprop::distributed::Communicator;

@@ -4,8 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::BatchNorm2DKernel;
-use crate::error::Result;
-use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp, Input, Saved, Statistics};
+use crate::error::{Error, Result};
+use crate::kernels::args::batch_norm::{
+    Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
+};
 use crate::kernels::args::{Fill, ImageDims};
 use crate::kernels::cuda::{
     download, launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM,
@@ -72,6 +74,14 @@ impl Sizes {
     }
 }
 
+/// That a rank's statistics are its own: no kernel makes them in two parts.
+fn check_alone(ranks: Option<AllRanks<'_>>) -> Result<()> {
+    match ranks {
+        None => Ok(()),
+        Some(_) => Err(Error::parameter("synchronized", true, "false on CUDA")),
+    }
+}
+
 impl BatchNorm2DKernel<f32> for Cuda {
     fn batch_norm2d_train(
         op: &BatchNorm2DOp,
@@ -80,7 +90,9 @@ impl BatchNorm2DKernel<f32> for Cuda {
         [running_mean, running_var]: [SliceMut<f32>; 2],
         y: SliceMut<f32>,
         [mean, inv_std]: [SliceMut<f32>; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
+        check_alone(ranks)?;
         let sizes = Sizes::of(dims);
         let Sizes {
             channels,
@@ -154,7 +166,9 @@ impl BatchNorm2DKernel<f32> for Cuda {
         dx: Option<(SliceMut<f32>, Fill)>,
         importance: Option<&mut [f64]>,
         [dweight, dbias]: [SliceMut<f32>; 2],
+        ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
+        check_alone(ranks)?;
         let sizes = Sizes::of(dims);
         let Sizes {
             channels,

@@ -30,15 +30,19 @@ pub struct BatchNorm2DOp {
     pub momentum: f64,
     /// Applied last.
     pub activation: Activation,
+    /// Whether a batch, in distributed training, is all ranks' together: its mean and variance are then
+    /// those that one process would find. The CPU's alone.
+    pub synchronized: bool,
 }
 
 impl Default for BatchNorm2DOp {
-    /// PyTorch's: eps 1e-5, momentum 0.1, no activation.
+    /// PyTorch's: eps 1e-5, momentum 0.1, no activation, each rank by itself.
     fn default() -> Self {
         Self {
             eps: 1e-5,
             momentum: 0.1,
             activation: Activation::Identity,
+            synchronized: false,
         }
     }
 }
@@ -57,6 +61,14 @@ impl BatchNorm2DOp {
         }
         Ok(())
     }
+}
+
+/// The ranks of a distributed training, whose batches are normalised as one.
+pub struct AllRanks<'a> {
+    /// Whether this rank's images count. (One that goes along with an image of another's has none.)
+    pub counts: bool,
+    /// Adds each value to those of the other ranks, which call this as often.
+    pub sum: &'a mut dyn FnMut(&mut [f64]) -> Result<()>,
 }
 
 /// What a forward pass reads.

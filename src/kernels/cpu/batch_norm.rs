@@ -1,11 +1,16 @@
 //! Batch normalisation on the CPU: each task takes a block of channels through all passes, so that
 //! the passes after the first find the block in the core's cache.
 
+mod all_ranks;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp, Input, Saved, Statistics};
+use crate::error::Result;
+use crate::kernels::args::batch_norm::{
+    Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
+};
 use crate::kernels::args::Fill;
 use crate::kernels::args::ImageDims;
 use crate::kernels::cpu::element::Element;
@@ -31,6 +36,12 @@ impl Moments {
         self.mean += delta * (count / total);
         self.m2 += m2 + delta * delta * (self.count * count / total);
         self.count = total;
+    }
+
+    /// The mean and 1 / sqrt(var + eps).
+    fn normalizing<E: Element>(&self, op: &BatchNorm2DOp) -> (E, E) {
+        let var = self.m2 / self.count;
+        (from_f64(self.mean), from_f64(1.0 / (var + op.eps).sqrt()))
     }
 }
 
@@ -154,6 +165,20 @@ struct GradSums {
     dz_x: f64,
 }
 
+impl GradSums {
+    /// The gradients of weight and bias.
+    fn params<E: Element>(&self, c: &Channel<E>) -> (E, E) {
+        (from_f64(self.dz_x * to_f64(c.inv_std)), from_f64(self.dz))
+    }
+
+    /// What the statistics of `count` elements hand on to dx: the mean of dz, and the slope over x.
+    fn through<E: Element>(&self, c: &Channel<E>, count: f64) -> (E, E) {
+        let inv_std = to_f64(c.inv_std);
+        let slope = self.dz_x * inv_std * inv_std / count;
+        (from_f64(self.dz / count), from_f64(slope))
+    }
+}
+
 /// What lets the gradient through: how dz follows from dy.
 #[derive(Clone, Copy)]
 enum Mask<'a, E> {
@@ -163,6 +188,17 @@ enum Mask<'a, E> {
     Recomputed,
     /// From the output of the ReLU.
     Output(&'a [&'a [E]]),
+}
+
+impl<'a, E> Mask<'a, E> {
+    /// That of an activation whose output is `y`, if that was kept.
+    fn of(activation: Activation, y: Option<&'a [&'a [E]]>) -> Self {
+        match (activation, y) {
+            (Activation::Identity, _) => Mask::Identity,
+            (Activation::ReLU, None) => Mask::Recomputed,
+            (Activation::ReLU, Some(y)) => Mask::Output(y),
+        }
+    }
 }
 
 multiversion! {
@@ -299,7 +335,7 @@ fn optional<T>(blocks: Option<Vec<T>>, count: usize) -> Vec<Option<T>> {
 }
 
 /// y with the batch's own statistics, which go to `mean` and `inv_std`; the running ones move
-/// towards them.
+/// towards them. With `ranks` the batch is all ranks' together.
 pub fn train<E: Element>(
     op: &BatchNorm2DOp,
     dims: ImageDims,
@@ -307,8 +343,19 @@ pub fn train<E: Element>(
     [running_mean, running_var]: [&mut [E]; 2],
     y: &mut [E],
     [mean, inv_std]: [&mut [E]; 2],
-) {
-    let moments = train_forward(op, dims, input, y, mean, inv_std);
+    ranks: Option<AllRanks<'_>>,
+) -> Result<()> {
+    let moments = match ranks {
+        None => train_forward(op, dims, input, y, mean, inv_std),
+        Some(ranks) => {
+            let moments = all_ranks::moments(dims, input.x, ranks)?;
+            for (i, moments) in moments.iter().enumerate() {
+                (mean[i], inv_std[i]) = moments.normalizing(op);
+            }
+            eval_forward(op, dims, input, mean, inv_std, y);
+            moments
+        }
+    };
     let move_to = |running: &mut E, batch: f64| {
         *running = from_f64(to_f64(*running) * (1.0 - op.momentum) + batch * op.momentum);
     };
@@ -316,6 +363,7 @@ pub fn train<E: Element>(
         move_to(rm, m.mean);
         move_to(rv, m.m2 / (m.count - 1.0));
     }
+    Ok(())
 }
 
 /// y with the running statistics. Writes 1 / sqrt(var + eps) to `inv_std`.
@@ -365,9 +413,7 @@ fn train_forward<E: Element>(
                 block_moments(plane, &x, moments);
                 let channels: Vec<_> = (0..moments.len())
                     .map(|i| {
-                        let var = moments[i].m2 / moments[i].count;
-                        mean[i] = from_f64(moments[i].mean);
-                        inv_std[i] = from_f64(1.0 / (var + op.eps).sqrt());
+                        (mean[i], inv_std[i]) = moments[i].normalizing(op);
                         Channel {
                             mean: mean[i],
                             inv_std: inv_std[i],
@@ -415,7 +461,8 @@ fn eval_forward<E: Element>(
 
 /// dx (+)= the gradient of x, or in `dy`'s place if there is no `dx`, and with it each channel's
 /// mean |dx| if asked for; the gradients of weight and bias. Where there is a ReLU, `dy` is masked
-/// by it: with a `dx` it is the residual's gradient afterwards.
+/// by it: with a `dx` it is the residual's gradient afterwards. `ranks` as in the forward pass; the
+/// gradients of weight and bias are of this rank's part of the batch alone.
 #[allow(clippy::too_many_arguments)]
 pub fn backward<E: Element>(
     op: &BatchNorm2DOp,
@@ -426,7 +473,8 @@ pub fn backward<E: Element>(
     dx: Option<(&mut [E], Fill)>,
     importance: Option<&mut [f64]>,
     [dweight, dbias]: [&mut [E]; 2],
-) {
+    ranks: Option<AllRanks<'_>>,
+) -> Result<()> {
     let Saved {
         x,
         y,
@@ -439,9 +487,15 @@ pub fn backward<E: Element>(
     let (block, plane) = (dims.block(), dims.plane);
     let count = (dims.batch * plane) as f64;
     if x.is_empty() {
-        return;
+        return Ok(());
     }
     let channels = per_channel(weight, bias, mean, inv_std);
+    if let Some(ranks) = ranks {
+        let params = [dweight, dbias];
+        return all_ranks::backward(
+            activation, dims, &channels, x, y, dy, dx, importance, params, ranks,
+        );
+    }
     let (xs, dys) = (dims.blocks(x), dims.blocks_mut(dy));
     let fill = dx.as_ref().map(|(_, fill)| *fill);
     let dxs = optional(dx.map(|(dx, _)| dims.blocks_mut(dx)), xs.len());
@@ -456,22 +510,15 @@ pub fn backward<E: Element>(
         .zip(dys.into_par_iter().zip(dxs).zip(importances))
         .for_each(
             |((((channels, dweight), dbias), (x, y)), ((mut dy, mut dx), importance))| {
-                let mask = match (activation, &y) {
-                    (Activation::Identity, _) => Mask::Identity,
-                    (Activation::ReLU, None) => Mask::Recomputed,
-                    (Activation::ReLU, Some(y)) => Mask::Output(y),
-                };
+                let mask = Mask::of(activation, y.as_deref());
                 let mut sums = vec![GradSums::default(); channels.len()];
                 block_backward_sums(plane, mask, channels, &x, &mut dy, &mut sums);
                 let mut mean_dz = vec![E::zero(); channels.len()];
                 let mut slope = vec![E::zero(); channels.len()];
                 for (i, c) in channels.iter().enumerate() {
-                    let inv_std = to_f64(c.inv_std);
-                    dbias[i] = from_f64(sums[i].dz);
-                    dweight[i] = from_f64(sums[i].dz_x * inv_std);
+                    (dweight[i], dbias[i]) = sums[i].params(c);
                     if statistics == Statistics::Batch {
-                        mean_dz[i] = from_f64(sums[i].dz / count);
-                        slope[i] = from_f64(sums[i].dz_x * inv_std * inv_std / count);
+                        (mean_dz[i], slope[i]) = sums[i].through(c, count);
                     }
                 }
                 let dx = dx.as_deref_mut().zip(fill);
@@ -480,6 +527,7 @@ pub fn backward<E: Element>(
                 );
             },
         );
+    Ok(())
 }
 
 fn per_channel<E: Element>(weight: &[E], bias: &[E], mean: &[E], inv_std: &[E]) -> Vec<Channel<E>> {
@@ -497,9 +545,16 @@ fn per_channel<E: Element>(weight: &[E], bias: &[E], mean: &[E], inv_std: &[E]) 
 mod tests {
     use super::*;
 
-    /// Each channel's mean |dx| for gradients of about `size`.
-    fn importance<E: Element>(size: f64, activation: Activation, in_place: bool) -> Vec<f64> {
+    /// Each channel's mean |dx| for gradients of about `size`, as the only one of several ranks or not.
+    fn importance<E: Element>(
+        size: f64,
+        activation: Activation,
+        in_place: bool,
+        one_of_ranks: bool,
+    ) -> Vec<f64> {
         let (batch, channels, plane) = (5, 7, 300);
+        let mut sum = |_: &mut [f64]| Ok(());
+        let counts = true;
         let op = BatchNorm2DOp {
             activation,
             ..Default::default()
@@ -528,7 +583,12 @@ mod tests {
             bias: &bias[..],
         };
         let running = [&mut zeros(channels)[..], &mut zeros(channels)];
-        train(&op, dims, input, running, &mut y, [&mut mean, &mut inv_std]);
+        let saved = [&mut mean[..], &mut inv_std];
+        let ranks = one_of_ranks.then_some(AllRanks {
+            counts,
+            sum: &mut sum,
+        });
+        train(&op, dims, input, running, &mut y, saved, ranks).unwrap();
         let mut dy: Vec<E> = (0..len)
             .map(|i| from_f64(size * ((i as f64 * 0.9).cos() + 0.5) / 1.5))
             .collect();
@@ -553,7 +613,12 @@ mod tests {
             dx,
             Some(&mut found),
             params,
-        );
+            one_of_ranks.then_some(AllRanks {
+                counts,
+                sum: &mut sum,
+            }),
+        )
+        .unwrap();
         found
     }
 
@@ -561,10 +626,12 @@ mod tests {
     fn importance_of_large_gradients_is_finite() {
         for activation in [Activation::Identity, Activation::ReLU] {
             for in_place in [false, true] {
-                let expected = importance::<f64>(1e38, activation, in_place);
-                let found = importance::<f32>(1e38, activation, in_place);
-                for (found, expected) in found.iter().zip(&expected) {
-                    assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
+                let expected = importance::<f64>(1e38, activation, in_place, false);
+                for ranks in [false, true] {
+                    let found = importance::<f32>(1e38, activation, in_place, ranks);
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert!((found / expected - 1.0).abs() < 1e-5, "{found}, {expected}");
+                    }
                 }
             }
         }

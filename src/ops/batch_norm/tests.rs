@@ -1,3 +1,5 @@
+mod all_ranks;
+
 use dfdx::prelude::*;
 use proptest::prelude::*;
 
