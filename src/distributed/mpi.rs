@@ -17,6 +17,22 @@ use calls::{Called, Found, Request, World};
 /// Kinds of messages that a tag of MPI's has room for.
 const KINDS: u32 = 8;
 
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Part,
+        Self::Total,
+        Self::Gather,
+        Self::Question,
+        Self::Answer,
+        Self::Failure,
+    ];
+
+    /// Whether its messages are floats.
+    fn is_floats(self) -> bool {
+        matches!(self, Self::Part | Self::Total)
+    }
+}
+
 /// All ranks of a program that MPI's launcher has started.
 pub(super) struct Mpi {
     world: World,

@@ -19,22 +19,6 @@ pub(super) enum Kind {
     Failure,
 }
 
-impl Kind {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Part,
-        Self::Total,
-        Self::Gather,
-        Self::Question,
-        Self::Answer,
-        Self::Failure,
-    ];
-
-    /// Whether its messages are floats.
-    pub(super) fn is_floats(self) -> bool {
-        matches!(self, Self::Part | Self::Total)
-    }
-}
-
 /// What a message is of, and the number of the operation that it belongs to, below [`Tag::NUMBERS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Tag {

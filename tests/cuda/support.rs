@@ -1,7 +1,7 @@
 //! The same computation on both devices, compared.
 
 use dfdx::tensor::Storage;
-use ssprop::internals::AdamKernel;
+use ssprop::internals::HostAccess;
 
 /// Runs `$body` with `$dev` on the CPU and on CUDA, where `$D` is the device's type, and compares the named
 /// results that it returns: `Vec<(&str, Vec<f32>)>`.
@@ -57,16 +57,16 @@ pub fn noise(len: usize, seed: u64) -> Vec<f32> {
 pub type Memory<D> = <D as Storage<f32>>::Vec;
 
 /// These values on the device.
-pub fn upload<D: AdamKernel<f32>>(dev: &D, values: &[f32]) -> Memory<D> {
+pub fn upload<D: HostAccess<f32>>(dev: &D, values: &[f32]) -> Memory<D> {
     dev.buffer_from_host(values).unwrap()
 }
 
 /// Room for an output: NaN, so that what is not written shows.
-pub fn room<D: AdamKernel<f32>>(dev: &D, len: usize) -> Memory<D> {
+pub fn room<D: HostAccess<f32>>(dev: &D, len: usize) -> Memory<D> {
     upload(dev, &vec![f32::NAN; len])
 }
 
 /// What is there.
-pub fn download<D: AdamKernel<f32>>(dev: &D, memory: &Memory<D>) -> Vec<f32> {
+pub fn download<D: HostAccess<f32>>(dev: &D, memory: &Memory<D>) -> Vec<f32> {
     dev.buffer_to_host(memory).unwrap()
 }

@@ -1,6 +1,7 @@
 //! The trainers, evaluation and sampling: what goes on between steps.
 
 use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 
 use crate::support::{agree, noise};
@@ -69,5 +70,42 @@ fn a_denoiser_is_trained_and_draws_images() {
             .train_epoch::<1, 8, 8>(&dev, &loader, &mut ())
             .unwrap();
         vec![("images", images), ("loss", vec![report.loss as f32])]
+    });
+}
+
+#[test]
+fn two_ranks_train_as_one() {
+    type Net = (
+        SparseConv2D<1, 16, 3, 1, 1>,
+        ReLU,
+        SparseConv2D<16, 16, 3, 2, 1>,
+        GlobalAvgPool,
+        Linear<16, 2>,
+    );
+    let data = halves(10, 8);
+    let losses = |ranks: &Communicator| {
+        let dev = ssprop::cuda_device(0).unwrap();
+        let loader = BatchLoader::new(&data, 5).unwrap();
+        let model = Cpu::seed_from_u64(1).build_module::<Net, f32>();
+        let mut trainer = Trainer::new(model.to_device(&dev), AdamConfig::adam())
+            .and_then(|t| t.with_communicator(ranks))
+            .unwrap();
+        trainer.model.set_drop_rate(DropRate::new(0.75).unwrap());
+        let mut epoch = || trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ());
+        [epoch().unwrap().loss, epoch().unwrap().loss]
+    };
+    let alone = losses(&Communicator::alone());
+    let ranks = Communicator::threads(2).unwrap();
+    std::thread::scope(|scope| {
+        let losses = &losses;
+        let threads: Vec<_> = ranks
+            .into_iter()
+            .map(|rank| scope.spawn(move || losses(&rank)))
+            .collect();
+        for thread in threads {
+            for (found, expected) in thread.join().unwrap().iter().zip(alone) {
+                assert!((found - expected).abs() < 1e-4, "{found}, {expected}");
+            }
+        }
     });
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use cudarc::driver::DeviceSlice;
 use dfdx::tensor::{Cuda, Storage};
 
 use crate::bridge::host::HostAccess;
