@@ -76,6 +76,7 @@
 //! | train and evaluate a classifier | [`train`], [`optim`] |
 //! | train on a loss or with an optimizer of your own | [`train::Objective`], [`optim::Optimizer`] |
 //! | train a denoiser and draw with it | [`diffusion`], [`eval`] for the FID |
+//! | train on several machines | [`distributed`], with the feature `mpi` |
 //! | save and load | [`checkpoint`] |
 //! | give a run a folder, records, progress and resume | `run` (a feature, on by default) |
 //! | write a layer of your own | [`ops`] has the operations, [`shape`] the sizes of their outputs |

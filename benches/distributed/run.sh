@@ -15,14 +15,13 @@ python=${PYTHON:-benches/.venv/bin/python}
     exit 1
 }
 
-# ssprop's side: a program that, started by mpirun or by itself, prints lines as ddp.py does.
-ours=${OURS:-}
-[ -n "$ours" ] || echo "run.sh: OURS names no program of ssprop's: PyTorch alone" >&2
+cargo build --quiet --features mpi --example distributed_steps
+ours=target/debug/examples/distributed_steps
 
 both() { # WHERE COMMAND...: runs each side by that command.
     local where=$1
     shift
-    { [ -z "$ours" ] || "$@" $ours; "$@" "$python" $here/ddp.py --networks step unet; } 2>&1 |
+    { "$@" $ours; "$@" "$python" $here/ddp.py --networks step unet; } 2>&1 |
         sed "s/^/$where: /"
 }
 

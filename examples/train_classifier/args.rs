@@ -44,6 +44,9 @@ pub struct Args {
     /// Dropout after each batch norm (the paper's Table 6 has 0.2 and 0.4)
     #[arg(long, default_value = "0", value_parser = dropout)]
     pub dropout: f64,
+    /// Have batch norms normalise by the images of all ranks (of mpirun)
+    #[arg(long)]
+    pub sync_batch_norm: bool,
     /// Decides the validation images, the initialisation, the order of the images, and what
     /// dropout and random selections drop
     #[arg(long, default_value_t = 0)]
@@ -456,6 +459,7 @@ impl Args {
             lr_schedule: self.lr_schedule,
             seed: self.seed,
             dropout: self.dropout,
+            sync_batch_norm: self.sync_batch_norm,
             plan,
             selection: self.what.selection(self.seed)?,
             masking: match self.what.masking {

@@ -142,6 +142,8 @@ pub struct Settings {
     /// Of the initialisation and of dropout.
     pub seed: u64,
     pub dropout: f64,
+    /// Whether batch norms normalise by all ranks' images.
+    pub sync_batch_norm: bool,
     /// When which layers are sparse.
     pub plan: SchedulePlan,
     pub selection: Selection,
@@ -250,6 +252,7 @@ where
     let mut model = dev.build_module::<B, f32>();
     settings.apply(&mut model);
     model.set_dropout(settings.dropout, settings.seed)?;
+    model.set_synchronized(settings.sync_batch_norm);
     let trainer = settings.optimization.trainer(model, settings.lr)?;
     let trainer = trainer
         .with_schedule(settings.plan.clone())?
