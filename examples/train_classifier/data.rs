@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use common::say;
-use ssprop::data::{bundled, folder, BatchLoader, Limits, Splits, Task};
+use ssprop::data::{bundled, folder, BatchLoader, Limits, Normalization, Splits, Task};
 use ssprop::Error;
 
 use crate::args::Args;
 
-/// The images for training, validation and test; without a `path`, of Fashion-MNIST the bundled
-/// part, and what lies in data/ of the others.
-pub fn read(args: &Args) -> ssprop::Result<Splits> {
+/// The images for training, validation and test, with their normalisation; without a `path`, of
+/// Fashion-MNIST the bundled part, and what lies in data/ of the others.
+pub fn read(args: &Args) -> ssprop::Result<(Splits, Normalization)> {
     let (task, seed) = (args.task, args.seed);
     let limits = Limits {
         train: args.train_limit,
@@ -42,7 +42,7 @@ pub fn read(args: &Args) -> ssprop::Result<Splits> {
             "enough for images to train on and a fifth for validation",
         ));
     }
-    Ok(splits)
+    args.preparation.apply(args, splits)
 }
 
 /// Where a task's files lie.

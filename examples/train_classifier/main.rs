@@ -14,6 +14,7 @@ mod kept;
 mod networks;
 mod optimization;
 mod paper;
+mod preparation;
 mod run;
 #[cfg(test)]
 mod tests;

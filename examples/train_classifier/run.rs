@@ -1,7 +1,8 @@
 //! A run from its flags to its results.
 
 use common::say;
-use ssprop::data::{BatchLoader, ImageDataset, Splits};
+use ssprop::checkpoint::write_file;
+use ssprop::data::{BatchLoader, ImageDataset, Normalization, Splits};
 use ssprop::distributed::Communicator;
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
@@ -34,13 +35,13 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let images = args.images()?;
     let mut net = network(images, model, &settings)?;
     let net = net.as_mut();
-    let splits = data::read(args)?;
+    let (splits, normalization) = data::read(args)?;
     let network = format!("{:?}", args.model).to_lowercase();
     let base = format!("runs/{}-{network}", args.task);
     let config = config(args, images, model, &settings, &splits);
     let mut run = Run::start_on(&ranks, base, args.run.options(), config)?;
 
-    let loader = |data| loader(args, data);
+    let loader = |data| loader(args, &normalization, data);
     let train = loader(&splits.train)?.shuffle(args.seed);
     let train = train.augment(args.augment, args.seed)?;
     let (validation, test) = (loader(&splits.validation)?, loader(&splits.test)?);
@@ -76,6 +77,15 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         records: run.records().to_vec(),
         best_epoch: best_epoch.unwrap_or_default(),
     };
+    let result = serde_json::json!({
+        "best_epoch": outcome.best_epoch,
+        "test_images": outcome.test.images,
+        "test_loss": outcome.test.loss,
+        "test_accuracy": outcome.test.accuracy(),
+        "test_top5_accuracy": outcome.test.top5_accuracy(),
+    });
+    let file = run.folder().join("test.json");
+    write_file(file, format!("{result:#}\n").as_bytes())?;
     let cost = net.cost()?;
     let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));
@@ -120,9 +130,13 @@ fn by_class(found: &Evaluation, confusion: &ConfusionMatrix, names: &[String]) -
     }
 }
 
-pub fn loader(args: &Args, data: &ImageDataset) -> ssprop::Result<BatchLoader> {
+pub fn loader(
+    args: &Args,
+    normalization: &Normalization,
+    data: &ImageDataset,
+) -> ssprop::Result<BatchLoader> {
     let loader = BatchLoader::new(data, args.batch_size())?;
-    let loader = loader.normalize(args.task.normalization())?;
+    let loader = loader.normalize(normalization.clone())?;
     Ok(loader.skip_damaged(args.skip_damaged))
 }
 
@@ -162,6 +176,7 @@ fn config(
             ),
         )
         .keep_best_by("validation_accuracy");
+    config = args.preparation.record(args.task, config);
     // Runs of before have no such values.
     if settings.optimization != Optimization::default() {
         config = config.changeable("optimization", format!("{:?}", settings.optimization));

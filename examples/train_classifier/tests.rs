@@ -51,6 +51,7 @@ fn values_out_of_range_are_named_with_their_flags() {
         ("--schedule", "zigzag", "dense, paper, constant"),
         ("--warm-up", "-1", "invalid digit"),
         ("--size", "48", "32, 64 or 224"),
+        ("--fit", "crop", "squeeze or square"),
         ("--augment", "turn", "crop=PIXELS, flip"),
         ("--optimizer", "lion", "adam, adamw, sgd"),
         ("--lr-factor", "layer1", "path, = and a factor"),
@@ -110,6 +111,8 @@ fn flags_that_do_not_go_together_are_named_with_their_values() {
             "--curve linear",
         ),
         ("--rescale", "--rescale = true", "--selection random"),
+        ("--fit=square", "--fit = square", "--task celeba"),
+        ("--hold-out", "--hold-out = true", "--task imagenet"),
         ("--size=64", "--size = 64", "--task folder"),
         (
             "--task=folder --model=cnn",
@@ -240,8 +243,14 @@ fn selections_follow_from_the_flags() {
 fn the_papers_hyperparameters_are_the_defaults() {
     let of = |task: &str, model: &str| {
         let args = parse(&["--task", task, "--model", model]).unwrap();
+        assert_eq!((args.lr, args.settings().unwrap().lr), (2e-4, 2e-4));
         (args.batch_size(), args.epochs())
     };
+    let dropout = |task: &str| {
+        let flags = ["--model=resnet50", "--dropout=0.4", "--task", task];
+        parse(&flags).unwrap().epochs()
+    };
+    assert_eq!((dropout("cifar10"), dropout("cifar100")), (4000, 1800));
     assert_eq!(of("mnist", "resnet50"), (128, 50));
     assert_eq!(of("cifar100", "resnet18"), (128, 50));
     assert_eq!(of("cifar10", "resnet26"), (128, 250));
@@ -284,12 +293,20 @@ fn pictures_of_a_folder() {
     );
     assert_eq!(images.to_string(), "folder of 2 classes at 32x32");
 
-    let splits = data::read(&args(&[])).unwrap();
+    let (splits, usual) = data::read(&args(&[])).unwrap();
     assert_eq!(splits.train.shape().height, 64);
+    // The pictures are grey, of values up to 9, and one of them is damaged.
+    let own = args(&["--normalization=own", "--fit=squeeze"]);
+    let (squeezed, own) = data::read(&own).unwrap();
+    assert_ne!((&squeezed.train, &own), (&splits.train, &usual));
+    assert!(own
+        .mean()
+        .iter()
+        .all(|&mean| mean > 0.0 && mean < 9.0 / 255.0));
     let mut left_out = LeftOut::default();
     let mut seen = 0;
     for part in [&splits.train, &splits.validation, &splits.test] {
-        let loader = loader(&args(&[]), part).unwrap();
+        let loader = loader(&args(&[]), &usual, part).unwrap();
         seen += loader.epoch(0).map(|b| b.unwrap().len()).sum::<usize>();
         for line in left_out.news(&[&loader]) {
             assert!(line.starts_with("Left out: ") && line.contains("x.jpg"));
@@ -450,4 +467,25 @@ fn a_missing_data_set_says_where_to_get_it() {
     for part in ["no/such/folder", "github.com", "train-images-idx3-ubyte"] {
         assert!(err.contains(part), "{part}: {err}");
     }
+}
+
+#[test]
+fn what_is_unlike_runs_of_before_is_recorded() {
+    let config = |flags: &[&str]| {
+        let args = parse(flags).unwrap();
+        let config = ssprop::run::RunConfig::new("t");
+        let recorded = args.preparation.record(args.task, config.clone());
+        format!("{recorded:?}").replace(&format!("{config:?}"), "as before")
+    };
+    assert_eq!(config(&["--task=mnist"]), "as before");
+    let before = ["--fit=square", "--normalization=usual"];
+    for task in ["--task=celeba", "--task=imagenet", "--task=folder"] {
+        assert_eq!(config(&[task, before[0], before[1]]), "as before");
+    }
+    let celeba = config(&["--task=celeba"]);
+    assert!(
+        celeba.contains("squeeze") && celeba.contains("own"),
+        "{celeba}"
+    );
+    assert!(config(&["--task=imagenet"]).contains("squeeze"));
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape, Labels};
+use super::fit::Fit;
 use super::picture::Pictures;
 use super::split::{Limits, Splits, VALIDATION};
 use super::tree::{join, Tree};
@@ -19,9 +20,9 @@ const IMAGES_ZIP: &str = "img_align_celeba.zip";
 /// The folders that the data set's own layout has its files in.
 const INNER: [&str; 4] = ["", "Anno", "Eval", "Img"];
 
-/// Finds the aligned images of CelebA: the square in the middle of each, resized to 3x64x64, with
-/// its attributes, split as the data set's own partition says. The pictures are
-/// [decoded when they are asked for](ImageDataset::is_lazy).
+/// Finds the aligned images of CelebA, each of 218x178 squeezed to 3x64x64 (unless told
+/// [otherwise](ImageDataset::with_fit)), with its attributes, split as the data set's own partition says.
+/// The pictures are [decoded when they are asked for](ImageDataset::is_lazy).
 ///
 /// `path` is a folder with `img_align_celeba` (the JPEGs, or a folder of that name which has them) or
 /// `img_align_celeba.zip`, which is read without unpacking it, `list_attr_celeba.txt` and
@@ -79,6 +80,7 @@ pub fn celeba(path: impl AsRef<Path>, limits: Limits) -> Result<Splits> {
         let files = Pictures::new(pictures, &files)?;
         let labels = Labels::Attributes(attributes.into());
         ImageDataset::of_pictures(files, 1.0, SHAPE.height, labels, names.len())?
+            .with_fit(Fit::Squeeze)
             .with_class_names(names.iter().cloned())
     });
     Ok(Splits {

@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use rand::SeedableRng;
 use rayon::prelude::*;
 
+use super::fit::Fit;
 use super::picture::{decode, Picture, Pictures, Region, Resizer};
 use crate::error::{DataError, FileName};
 use crate::error::{Error, Result};
@@ -87,6 +88,7 @@ pub struct ImageDataset {
     image_len: usize,
     classes: usize,
     class_names: Arc<[String]>,
+    fit: Fit,
 }
 
 /// Where pixels come from.
@@ -95,7 +97,7 @@ enum Store {
     Pixels(Vec<u8>),
     Pictures {
         files: Pictures,
-        /// How much of a picture's shorter side the square in its middle has.
+        /// How much of each side of a picture, or of the square in it, is kept.
         share: f64,
     },
 }
@@ -212,8 +214,8 @@ impl ImageDataset {
         Self::of(Store::Pixels(images), n, labels, shape, classes)
     }
 
-    /// Pictures that are decoded when they are asked for: of each the square in its middle with `share`
-    /// of its shorter side, resized to `side`.
+    /// Pictures that are decoded when they are asked for: of each the square in its middle
+    /// ([`with_fit`](Self::with_fit) has another choice) with `share` of its sides, resized to `side`.
     ///
     /// # Errors
     /// As [`new`](Self::new) and [`multi_label`](Self::multi_label).
@@ -257,6 +259,49 @@ impl ImageDataset {
             image_len: shape.image_len()?,
             classes,
             class_names: [].into(),
+            fit: Fit::default(),
+        })
+    }
+
+    /// Takes this part of picture files. Images in memory stay as they are.
+    pub fn with_fit(self, fit: Fit) -> Self {
+        Self { fit, ..self }
+    }
+
+    /// The same images with `height` rows and `width` columns, each side resized by a factor of its own
+    /// (triangle filter, no aliasing): of images in memory a copy, of picture files what they are
+    /// decoded to.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a size of 0, or images that do not fit into memory.
+    pub fn resized(&self, height: usize, width: usize) -> Result<Self> {
+        let shape = ImageShape::new(self.shape.channels, height, width);
+        let image_len = shape.image_len()?;
+        if self.is_lazy() {
+            return Ok(Self {
+                shape,
+                image_len,
+                ..self.clone()
+            });
+        }
+        let (from, plane) = (self.shape.height * self.shape.width, height * width);
+        let whole = Fit::Squeeze.region(self.shape.width, self.shape.height, 1.0);
+        let (all, mut resizer) = (self.pixels()?, Resizer::default());
+        let len = self.len().checked_mul(image_len);
+        let too_many = || Error::parameter("images", self.len(), "few enough for the memory");
+        let mut pixels = Vec::new();
+        let len = len.ok_or_else(too_many)?;
+        pixels.try_reserve_exact(len).map_err(|_| too_many())?;
+        pixels.resize(len, 0);
+        for (image, out) in all.chunks_exact(from).zip(pixels.chunks_exact_mut(plane)) {
+            resizer.resize::<1>(image, self.shape.width, whole, (height, width), out);
+        }
+        Ok(Self {
+            store: Arc::new(Store::Pixels(pixels)),
+            order: None,
+            shape,
+            image_len,
+            ..self.clone()
         })
     }
 
@@ -434,7 +479,7 @@ impl ImageDataset {
                 let picture = decoded(files, place, &mut scratch.file, &mut scratch.pixels)?;
                 let region = match region {
                     Some(region) => region(picture.width, picture.height),
-                    None => square(picture.width, picture.height, *share),
+                    None => self.fit.region(picture.width, picture.height, *share),
                 };
                 let (pixels, width) = (picture.pixels, picture.width);
                 if picture.channels == 1 {
@@ -642,7 +687,8 @@ impl PartialEq for ImageDataset {
             (Store::Pixels(_), Store::Pixels(_)) => self.stored(i) == other.stored(i),
             _ => self.file(i) == other.file(i),
         };
-        (self.count, self.shape, self.classes) == (other.count, other.shape, other.classes)
+        let known = |data: &Self| (data.count, data.shape, data.classes, data.fit);
+        known(self) == known(other)
             && self.class_names == other.class_names
             && self.labels == other.labels
             && self.is_lazy() == other.is_lazy()
@@ -675,17 +721,6 @@ fn decoded<'a>(
         file: files.name(place),
         message,
     })?)
-}
-
-/// The square in the middle with `share` of the shorter side.
-fn square(width: usize, height: usize, share: f64) -> Region {
-    let side = ((width.min(height) as f64 * share).round() as usize).clamp(1, width.min(height));
-    Region {
-        left: (width - side) / 2,
-        top: (height - side) / 2,
-        width: side,
-        height: side,
-    }
 }
 
 /// The order of `len` images in an epoch: a Fisher-Yates shuffle by a generator whose key is
@@ -817,14 +852,25 @@ mod tests {
     }
 
     #[test]
-    fn a_square_of_the_middle() {
-        let of = |width, height, share| {
-            let r = square(width, height, share);
-            (r.left, r.top, r.width, r.height)
-        };
-        assert_eq!(of(90, 30, 1.0), (30, 0, 30, 30));
-        assert_eq!(of(16, 8, 0.5), (6, 2, 4, 4));
-        assert_eq!(of(1, 1, 0.1), (0, 0, 1, 1));
+    fn resized_images_keep_their_order_labels_and_channels() {
+        // Columns of 0 and 200, then a plane of one value each.
+        let pixels = [[0, 200, 0, 200], [10; 4], [30; 4], [50; 4]].concat();
+        let shape = ImageShape::new(2, 2, 2);
+        let data = ImageDataset::new(pixels, vec![0, 1], shape, 2).unwrap();
+        let large = data.subset(&[1, 0]).unwrap().resized(3, 4).unwrap();
+        assert_eq!(large.shape(), ImageShape::new(2, 3, 4));
+        assert_eq!(large.labels(), [1, 0]);
+        assert_eq!(*large.image(0).unwrap(), [[30; 12], [50; 12]].concat());
+        // As Pillow's bilinear filter: a fourth of the way between the middles of two pixels.
+        let rows = large.image(1).unwrap();
+        let expected = [0, 50, 150, 200].repeat(3);
+        let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
+        assert!(rows[..12].iter().zip(&expected).all(close), "{rows:?}");
+        assert_eq!(
+            large.take(1).resized(2, 2).unwrap(),
+            data.subset(&[1]).unwrap()
+        );
+        assert!(data.resized(0, 2).is_err());
     }
 
     #[test]

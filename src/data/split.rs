@@ -1,6 +1,7 @@
 //! How much of a data set is read, and what training, validation and test get of it.
 
 use super::dataset::ImageDataset;
+use super::fit::Fit;
 use crate::error::Result;
 
 /// How many images to read. Unless told otherwise: all.
@@ -38,5 +39,14 @@ impl Splits {
             validation,
             test,
         })
+    }
+
+    /// Takes this part of picture files, in all three.
+    pub fn with_fit(self, fit: Fit) -> Self {
+        Self {
+            train: self.train.with_fit(fit),
+            validation: self.validation.with_fit(fit),
+            test: self.test.with_fit(fit),
+        }
     }
 }

@@ -187,7 +187,8 @@ impl Task {
     /// Reads the data set at `path`: a folder or an archive (of pictures a zip).
     ///
     /// A fifth of the training images, drawn by `seed`, is for validation; CelebA brings its own
-    /// validation images, and a folder may. With a limit, the classes are as balanced as they can be. The
+    /// validation images, and a folder may. ImageNet's are for validation and for test, since the labels
+    /// of its test images are not public ([`Splits::new`] holds a fifth out instead). With a limit, the classes are as balanced as they can be. The
     /// images of the first four lie in memory; pictures are
     /// [decoded when they are asked for](ImageDataset::is_lazy).
     ///
@@ -211,7 +212,11 @@ impl Task {
             Self::Folder => return folder(path, FOLDER.shape.height, limits, seed),
             Self::ImageNet => {
                 let (train, test) = imagenet(path, limits)?;
-                return Splits::new(train, test, seed);
+                return Ok(Splits {
+                    train,
+                    validation: test.clone(),
+                    test,
+                });
             }
             Self::Mnist => DatasetKind::Mnist,
             Self::FashionMnist => DatasetKind::FashionMnist,

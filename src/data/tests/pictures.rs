@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::super::dataset::permutation;
 use super::super::picture::decode;
-use super::super::{celeba, folder, folder_classes, imagenet, Limits, Splits};
-use super::super::{BatchLoader, DataError, ImageDataset, ImageShape};
+use super::super::{celeba, folder, folder_classes, imagenet, Fit, Limits, Splits};
+use super::super::{BatchLoader, DataError, ImageDataset, ImageShape, Task};
 use super::kept::case;
 use super::{data_error, one_file, says, show, zip, Files};
 
@@ -154,7 +154,11 @@ fn imagenet_has_a_folder_a_class() {
         train: Some(3),
         test: Some(1),
     };
+    // The validation images serve for both; those of the test have no labels.
+    let splits = Task::ImageNet.load(dir.path(), limits, 0).unwrap();
+    assert_eq!(splits.validation, splits.test);
     let (train, test) = imagenet(dir.path(), limits).unwrap();
+    assert_eq!((&splits.train, &splits.test), (&train, &test));
     assert_eq!((greys(&train), greys(&test)), (vec![4, 1, 2], vec![5]));
 
     std::fs::remove_dir_all(file("val/n01")).unwrap();
@@ -688,6 +692,19 @@ fn augmented_pictures_are_parts_of_the_whole_picture() {
     let sum = |images: &[f32], c| -> f32 { images.chunks(64).skip(c).step_by(3).flatten().sum() };
     let plain = loader.epoch(0).next().unwrap().unwrap();
     assert_eq!((sum(plain.images(), 0), sum(plain.images(), 2)), (0.0, 0.0));
+    // Squeezed, all three are a third of the image, at another size too.
+    for side in [8, 32] {
+        let squeezed = data.clone().with_fit(Fit::Squeeze).resized(side, side);
+        let squeezed = squeezed.unwrap();
+        assert_eq!(squeezed.shape(), ImageShape::new(3, side, side));
+        let image = squeezed.image(0).unwrap();
+        for plane in image.chunks_exact(side * side) {
+            let share =
+                plane.iter().map(|&p| f64::from(p)).sum::<f64>() / plane.len() as f64 / 255.0;
+            assert!((share - 1.0 / 3.0).abs() < 0.01, "{share}");
+        }
+        assert_ne!(squeezed, data.resized(side, side).unwrap());
+    }
     let loader = loader
         .augment("resized-crop=0.1".parse().unwrap(), 1)
         .unwrap();
