@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, Metadata};
-use ssprop::data::ImageShape;
+use ssprop::data::{Fit, ImageDataset, ImageShape};
 use ssprop::diffusion::{
     BetaSchedule, Denoiser, Diffusion, Parameterization, SampleRun, SampleStep, Sampler,
 };
@@ -53,6 +53,39 @@ impl FromStr for UNet {
     }
 }
 
+/// How images of another size come to that of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ToSize {
+    /// Each side by a factor of its own
+    Resize,
+    /// In the middle of black, or the square in the middle
+    #[default]
+    Keep,
+}
+
+impl ToSize {
+    /// What a file says; one that says nothing is of before there was a choice.
+    pub fn read(metadata: &Metadata) -> Self {
+        match metadata.get(TO_SIZE).map(String::as_str) {
+            Some("resize") => Self::Resize,
+            _ => Self::Keep,
+        }
+    }
+
+    /// The images at a network's size, or as they are, to be put in the middle of black.
+    ///
+    /// # Errors
+    /// As [`ImageDataset::resized`].
+    pub fn apply(self, data: ImageDataset, shape: ImageShape) -> ssprop::Result<ImageDataset> {
+        match self {
+            Self::Resize => data
+                .with_fit(Fit::Squeeze)
+                .resized(shape.height, shape.width),
+            Self::Keep => Ok(data.with_fit(Fit::Square)),
+        }
+    }
+}
+
 /// The diffusion that a network was trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -65,6 +98,8 @@ const MODEL: &str = "model";
 const TIMESTEPS: &str = "timesteps";
 const BETA_SCHEDULE: &str = "beta-schedule";
 const PARAMETERIZATION: &str = "parameterization";
+/// What files say of [`ToSize::Resize`].
+pub const TO_SIZE: &str = "fit";
 
 impl Process {
     pub fn diffusion(&self) -> ssprop::Result<Diffusion> {
@@ -116,6 +151,11 @@ impl Checkpoint {
     /// The data set that it was trained on, if the file says so.
     pub fn data(&self) -> Option<&str> {
         self.metadata.get("data").map(String::as_str)
+    }
+
+    /// How its images came to its size; of files that say nothing of it they were kept.
+    pub fn to_size(&self) -> ToSize {
+        ToSize::read(&self.metadata)
     }
 
     /// Epochs of its training, if the file says so.

@@ -8,37 +8,48 @@ use ssprop::diffusion::{BetaSchedule, Loss, Parameterization};
 use ssprop::prelude::{LrSchedule, SchedulePlan};
 
 use common::args::{self, RunArgs};
-use common::ddpm::Process;
+use common::ddpm::{Process, ToSize};
 
 /// Train a U-Net to take noise from images, with a scheduled sparse backward pass
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// Data set: fashion-mnist, mnist (both 1x32x32) or celeba (3x64x64)
+    /// Data set: fashion-mnist, mnist (both at 1x32x32) or celeba (3x64x64)
     #[arg(long, default_value = "fashion-mnist", value_parser = task)]
     pub task: Task,
-    /// Its folder, or archive [default: the bundled part of Fashion-MNIST]
+    /// Its folder, or archive; the run then has the paper's settings unless told otherwise [default: a
+    /// short run on the bundled part of Fashion-MNIST]
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Epochs of the whole run
-    #[arg(long, default_value = "2", value_parser = args::count)]
-    pub epochs: usize,
-    /// Images in a batch
-    #[arg(long, default_value = "64", value_parser = args::count)]
-    pub batch_size: usize,
-    /// Learning rate of AdamW
-    #[arg(long, default_value = "0.001", value_parser = args::lr)]
-    pub lr: f64,
-    /// How it changes: constant, "cosine,epochs=50", and all else that train_classifier takes
+    /// How images come to the network's size: resize (28x28 to 32x32, 218x178 to 64x64, each side by a
+    /// factor of its own, as the paper says) or keep (28x28 in the middle of black, of 218x178 the square
+    /// in its middle, so that no proportions change)
+    #[arg(long, value_enum, default_value = "resize")]
+    pub fit: ToSize,
+    /// Train on the validation images too, which nothing else uses here: the paper's split (Table 1)
+    /// leaves a fifth of mnist's and fashion-mnist's training images out
+    #[arg(long)]
+    pub no_validation: bool,
+    /// Epochs of the whole run [default: the paper's 500, of mnist 300, of celeba 200; 2 of the
+    /// bundled images]
+    #[arg(long, value_parser = args::count)]
+    pub epochs: Option<usize>,
+    /// Images in a batch [default: the paper's 128; 64 of the bundled images]
+    #[arg(long, value_parser = args::count)]
+    pub batch_size: Option<usize>,
+    /// Learning rate of AdamW [default: the paper's 0.001, of celeba 0.0002]
+    #[arg(long, value_parser = args::lr)]
+    pub lr: Option<f64>,
+    /// How it changes: constant (the paper's), "cosine,epochs=50", and all else that train_classifier takes
     #[arg(long, default_value = "constant")]
     pub lr_schedule: LrSchedule,
     /// When how much is dropped: paper (every second epoch 80%), dense, "bar,drop=0.8,period=2"
     /// (every second step), and all else that train_classifier takes, also by layer
     #[arg(long, default_value = "paper")]
     pub schedule: SchedulePlan,
-    /// Timesteps of the diffusion
-    #[arg(long, default_value = "200", value_parser = args::count)]
-    pub timesteps: usize,
-    /// How the noise grows: linear, cosine, sqrt-linear or sqrt
+    /// Timesteps of the diffusion [default: the paper's 200, of celeba 1000]
+    #[arg(long, value_parser = args::count)]
+    pub timesteps: Option<usize>,
+    /// How the noise grows, of which the paper says nothing: linear, cosine, sqrt-linear or sqrt
     #[arg(long, default_value = "cosine")]
     pub beta_schedule: BetaSchedule,
     /// What the network predicts: eps (the noise), x0 (the image) or v
@@ -78,14 +89,39 @@ pub struct Args {
 impl Args {
     pub fn process(&self) -> Process {
         Process {
-            timesteps: self.timesteps,
+            timesteps: self.timesteps(),
             beta_schedule: self.beta_schedule,
             parameterization: self.parameterization,
         }
     }
 
     pub fn sample_steps(&self) -> usize {
-        self.sample_steps.unwrap_or(25.min(self.timesteps))
+        self.sample_steps.unwrap_or(25.min(self.timesteps()))
+    }
+
+    /// The paper's (Table 3), or a few.
+    pub fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(match (self.task, &self.data) {
+            (Task::FashionMnist, None) => 2,
+            (Task::CelebA, _) => 200,
+            (Task::Mnist, _) => 300,
+            _ => 500,
+        })
+    }
+
+    pub fn batch_size(&self) -> usize {
+        let usual = if self.data.is_some() { 128 } else { 64 };
+        self.batch_size.unwrap_or(usual)
+    }
+
+    pub fn lr(&self) -> f64 {
+        let is_celeba = self.task == Task::CelebA;
+        self.lr.unwrap_or(if is_celeba { 2e-4 } else { 1e-3 })
+    }
+
+    fn timesteps(&self) -> usize {
+        let is_celeba = self.task == Task::CelebA;
+        self.timesteps.unwrap_or(if is_celeba { 1000 } else { 200 })
     }
 }
 
@@ -121,6 +157,7 @@ mod tests {
             ("--loss", "l3", "l1"),
             ("--timesteps", "0", "at least 1"),
             ("--samples", "-1", "--samples"),
+            ("--fit", "crop", "resize, keep"),
         ] {
             let arg = format!("{flag}={value}");
             let err = Args::try_parse_from(["ddpm_train", &arg]).unwrap_err();
@@ -128,5 +165,18 @@ mod tests {
             assert!(text.contains(value) && text.contains(range), "{text}");
             assert!(text.contains(flag), "{text}");
         }
+    }
+
+    #[test]
+    fn the_papers_settings_are_the_defaults() {
+        let of = |flags: &[&str]| {
+            let args = Args::try_parse_from(["x"].iter().chain(flags)).unwrap();
+            let process = args.process().timesteps;
+            (args.lr(), process, args.epochs(), args.batch_size())
+        };
+        assert_eq!(of(&["--task=mnist", "--data=x"]), (1e-3, 200, 300, 128));
+        assert_eq!(of(&["--data=x"]), (1e-3, 200, 500, 128));
+        assert_eq!(of(&["--task=celeba", "--data=x"]), (2e-4, 1000, 200, 128));
+        assert_eq!(of(&[]), (1e-3, 200, 2, 64));
     }
 }

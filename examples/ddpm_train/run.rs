@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use common::ddpm::UNet;
+use common::ddpm::{ToSize, UNet, TO_SIZE};
 use common::grid::write_grid;
 use common::say;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, Metadata};
 use ssprop::data::{
-    self, BatchLoader, DatasetKind, ImageDataset, ImageShape, Limits, Normalization, Task,
+    self, BatchLoader, ImageDataset, ImageShape, Limits, Normalization, Splits, Task,
 };
 use ssprop::diffusion::{DiffusionTrainer, SampleRun, Sampler, TrainableDenoiser};
 use ssprop::distributed::Communicator;
@@ -49,15 +49,17 @@ where
     };
     sampler.timesteps(&diffusion)?;
     let (train, test) = read_data(args)?;
+    let to_size = |data| args.fit.apply(data, ImageShape::new(C, H, W));
+    let (train, test) = (to_size(train)?, to_size(test)?);
     let loader = |data| {
-        BatchLoader::new(data, args.batch_size)?
+        BatchLoader::new(data, args.batch_size())?
             .normalize(Normalization::symmetric(C))?
             .fit_to(ImageShape::new(C, H, W))
     };
     let (train_loader, test_loader) = (loader(&train)?.shuffle(args.seed), loader(&test)?);
     let dev = Cpu::seed_from_u64(args.seed);
     let adam = AdamConfig {
-        lr: args.lr,
+        lr: args.lr(),
         ..AdamConfig::adamw()
     };
     let net = dev.build_module::<B, f32>();
@@ -82,7 +84,7 @@ where
         args.task.info().title,
         train.len(),
         test.len(),
-        args.batch_size,
+        args.batch_size(),
     );
     // Of a run that was stopped after its checkpoint and before its grid.
     let grid = grid_name(trainer.epoch());
@@ -97,7 +99,7 @@ where
     if resumed && trainer.batches_done() == 0 && has_grid(args, trainer.epoch()) && is_missing {
         draw_grid::<M, C, H, W>(&run, args, sampler, &trainer, &dev)?;
     }
-    while let Some(epoch) = run.train(&mut trainer, args.epochs as u64, |trainer, observer| {
+    while let Some(epoch) = run.train(&mut trainer, args.epochs() as u64, |trainer, observer| {
         trainer.train_part::<C, H, W>(&dev, &train_loader, observer)
     })? {
         let loss = trainer.evaluate::<C, H, W>(&dev, &test_loader)?;
@@ -111,7 +113,7 @@ where
     // That of a run that was resumed at its end too.
     save_model(run.folder(), args, unet.name(), &trainer)?;
     let cost = ModelCost::of::<M>([C, H, W])?;
-    let dense = |images| cost.per_epoch(images, args.batch_size, DropRate::DENSE);
+    let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));
     say!("{}", run.written());
     Ok(run.folder().to_owned())
@@ -119,7 +121,7 @@ where
 
 /// Whether samples are drawn after `epoch`, counted from 1.
 fn has_grid(args: &Args, epoch: u64) -> bool {
-    let due = epoch == args.epochs as u64 || epoch.is_multiple_of(args.sample_every as u64);
+    let due = epoch == args.epochs() as u64 || epoch.is_multiple_of(args.sample_every as u64);
     args.samples > 0 && epoch > 0 && due
 }
 
@@ -177,6 +179,9 @@ fn save_model<M: TensorCollection<f32, Cpu>>(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     args.process().write(&mut metadata);
+    if args.fit == ToSize::Resize {
+        metadata.insert(TO_SIZE.to_owned(), "resize".to_owned());
+    }
     let ranks = trainer.communicator();
     let save = || checkpoint::save(out.join(MODEL), trainer.averaged_model(), &metadata);
     match ranks.is_first() {
@@ -191,7 +196,13 @@ fn read_data(args: &Args) -> ssprop::Result<(ImageDataset, ImageDataset)> {
         Some(limit) => set.take_balanced(limit),
         None => set,
     };
-    let (kind, path) = match (args.task, &args.data) {
+    let limit =
+        |(train, test), of_train, of_test| (limited(train, of_train), limited(test, of_test));
+    if args.no_validation && args.task == Task::CelebA {
+        let range = "left out with --task celeba, which has validation images of its own";
+        return Err(Error::parameter("--no-validation", true, range));
+    }
+    let (train, test) = match (args.task, &args.data) {
         (Task::CelebA, Some(path)) => {
             let limits = Limits {
                 train: args.train_limit,
@@ -200,26 +211,29 @@ fn read_data(args: &Args) -> ssprop::Result<(ImageDataset, ImageDataset)> {
             let splits = args.task.load(path, limits, args.seed)?;
             return Ok((splits.train, splits.test));
         }
-        (Task::Mnist, Some(path)) => (DatasetKind::Mnist, path),
-        (_, Some(path)) => (DatasetKind::FashionMnist, path),
+        (Task::Mnist, Some(path)) => limit(data::mnist(path)?, args.train_limit, args.test_limit),
+        (_, Some(path)) => limit(
+            data::fashion_mnist(path)?,
+            args.train_limit,
+            args.test_limit,
+        ),
         (Task::FashionMnist, None) => {
             say!("No --data: training on the bundled Fashion-MNIST images.");
-            let (train, test) = data::bundled()?;
-            return Ok((
-                limited(train, args.train_limit.or(Some(1000))),
-                limited(test, args.test_limit.or(Some(200))),
-            ));
+            let limits = (
+                args.train_limit.or(Some(1000)),
+                args.test_limit.or(Some(200)),
+            );
+            limit(data::bundled()?, limits.0, limits.1)
         }
         (task, None) => {
             let range = "given with --data, the folder of its files";
             return Err(Error::parameter("--task", task, range));
         }
     };
-    let (train, test) = data::load(path, kind)?;
-    Ok((
-        limited(train, args.train_limit),
-        limited(test, args.test_limit),
-    ))
+    match args.no_validation {
+        true => Ok((train, test)),
+        false => Ok((Splits::new(train, test.clone(), args.seed)?.train, test)),
+    }
 }
 
 fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
@@ -234,13 +248,18 @@ fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
         .fixed("model", unet)
         .fixed("data", args.task)
         .fixed("seed", args.seed)
-        .fixed("batch-size", args.batch_size)
+        .fixed("batch-size", args.batch_size())
         .fixed("training images", images)
         .fixed("loss", args.loss)
         .fixed("ema", args.ema)
-        .changeable("lr", args.lr)
+        .changeable("lr", args.lr())
         .changeable("lr-schedule", args.lr_schedule)
         .changeable("schedule", &args.schedule);
+    // Runs of before kept the images as they are, and do not say so.
+    let config = match args.fit {
+        ToSize::Resize => config.fixed(TO_SIZE, "resize"),
+        ToSize::Keep => config,
+    };
     let fixed = |config: RunConfig, (key, value)| config.fixed(key, value);
     process.into_iter().fold(config, fixed)
 }

@@ -18,10 +18,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::args;
-use common::ddpm::SamplerKind;
+use common::ddpm::{SamplerKind, ToSize};
 use common::say;
-use network::FeatureNetwork;
+use network::{FeatureNetwork, SHAPE};
 use source::{Samples, Source};
+use ssprop::checkpoint::write_file;
 use ssprop::data::{self, DatasetKind, ImageDataset};
 use ssprop::distributed::Communicator;
 use ssprop::eval::frechet_distance;
@@ -61,6 +62,13 @@ struct Args {
     /// The feature network [default: the one that comes with the crate, for fashion-mnist]
     #[arg(long)]
     features: Option<PathBuf>,
+    /// How 28x28 images come to 32x32: resize, or keep, in the middle of black [default: as those that
+    /// the checkpoint was trained on, or keep]
+    #[arg(long, value_enum)]
+    fit: Option<ToSize>,
+    /// Also write the distances to this file, as JSON
+    #[arg(long, value_name = "FILE", conflicts_with = "train_features")]
+    json: Option<PathBuf>,
     /// Images of the folder, or samples, and images for the floor; few make a distance larger
     /// [default: all of the folder, 1000 samples, or as many as there are test images]
     #[arg(long, value_parser = args::count)]
@@ -96,8 +104,10 @@ fn run(args: &Args) -> ssprop::Result<()> {
     if let Some(path) = &args.train_features {
         // Before minutes of training.
         prepare_file(path)?;
-        let real = read_data(args.task, args.data.as_deref())?;
-        network::train(path, args.task, &real, args.epochs, args.seed)?;
+        let fit = args.fit.unwrap_or_default();
+        let (train, test) = read_data(args.task, args.data.as_deref())?;
+        let real = (fit.apply(train, SHAPE)?, fit.apply(test, SHAPE)?);
+        network::train(path, args.task, fit, &real, args.epochs, args.seed)?;
         say!("Written to {}.", path.display());
         return Ok(());
     }
@@ -115,9 +125,24 @@ fn run(args: &Args) -> ssprop::Result<()> {
         )?),
         (None, None) => Source::Training,
     };
-    let real = read_data(args.task, args.data.as_deref())?;
+    let fit = args.fit.or(source.to_size()).unwrap_or_default();
+    let (train, test) = read_data(args.task, args.data.as_deref())?;
+    let real = (fit.apply(train, SHAPE)?, fit.apply(test, SHAPE)?);
     say!("Feature network: {}.", network.describe());
-    let rows = measure(&network, &source, &real, args.count, args.seed)?;
+    if network.to_size() != fit {
+        say!(
+            "Its images came to 32x32 otherwise: better train one with --train-features and --fit."
+        );
+    }
+    if let Some(path) = &args.json {
+        prepare_file(path)?;
+    }
+    let rows = measure(&network, &source, fit, &real, args.count, args.seed)?;
+    if let Some(path) = &args.json {
+        let row = |row: &Row| serde_json::json!({"images": row.images, "distance": row.distance});
+        let rows = serde_json::json!({"measured": row(&rows[0]), "floor": rows.last().map(row)});
+        write_file(path, format!("{rows:#}\n").as_bytes())?;
+    }
     say!("\n| images | count | real test images | Fréchet distance |");
     say!("|---|---:|---:|---:|");
     for row in rows {
@@ -147,11 +172,13 @@ struct Row {
 fn measure(
     network: &FeatureNetwork,
     source: &Source,
+    fit: ToSize,
     (train, test): &(ImageDataset, ImageDataset),
     count: Option<usize>,
     seed: u64,
 ) -> ssprop::Result<Vec<Row>> {
-    let candidates = source.read(count)?;
+    let candidates = source.read(count)?.map(|data| fit.apply(data, SHAPE));
+    let candidates = candidates.transpose()?;
     let all = candidates.as_ref().map_or(test.len(), ImageDataset::len);
     let count = count.unwrap_or(all);
     // Distances of unequal numbers of images do not compare.
@@ -308,16 +335,18 @@ mod tests {
         let network = read_network(&given).unwrap();
         assert!(network.describe().contains("20 images of fashion-mnist"));
         let source = Source::Folder(&pictures);
-        let rows = measure(&network, &source, &real, None, 0).unwrap();
+        let rows = measure(&network, &source, ToSize::Keep, &real, None, 0).unwrap();
         assert_eq!(rows.iter().map(|r| r.images).collect::<Vec<_>>(), [20, 20]);
         assert!(rows[0].distance < 1e-6 && rows[0].name.contains("pictures"));
         assert!(rows[1].distance > rows[0].distance);
-        let fewer = measure(&network, &source, &real, Some(5), 0).unwrap();
+        let fewer = measure(&network, &source, ToSize::Keep, &real, Some(5), 0).unwrap();
         assert_eq!((fewer[0].images, fewer[1].images), (5, 5));
         assert!(fewer[0].distance > rows[0].distance);
         // More than there are, of the pictures or of the real images.
         let refused = |source: &Source, count| {
-            let err = measure(&network, source, &real, count, 0).err().unwrap();
+            let err = measure(&network, source, ToSize::Keep, &real, count, 0)
+                .err()
+                .unwrap();
             err.to_string()
         };
         let err = refused(&source, Some(21));
@@ -371,7 +400,7 @@ mod tests {
         };
         let measured = |kind, steps, seed| {
             let source = samples(kind, steps, seed).unwrap();
-            let rows = measure(&network, &source, &real, Some(3), 0).unwrap();
+            let rows = measure(&network, &source, ToSize::Keep, &real, Some(3), 0).unwrap();
             assert_eq!((rows[0].images, rows[1].images), (3, 3));
             let name = rows[0].name.replace(&file.display().to_string(), "FILE");
             (name, rows[0].distance)

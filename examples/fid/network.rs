@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use common::ddpm::{ToSize, TO_SIZE};
 use ssprop::checkpoint::{self, Metadata};
 use ssprop::data::{BatchLoader, DatasetKind, ImageDataset, ImageShape, Normalization};
 use ssprop::eval::{statistics_of, FeatureStatistics};
@@ -61,6 +62,11 @@ impl FeatureNetwork {
         self.metadata.get("task").map(String::as_str)
     }
 
+    /// How its images came to their size.
+    pub fn to_size(&self) -> ToSize {
+        ToSize::read(&self.metadata)
+    }
+
     /// The statistics of the features of these images.
     pub fn statistics(&self, data: &ImageDataset) -> ssprop::Result<FeatureStatistics> {
         statistics_of::<1, 32, 32, _, _>(&self.net, &self.dev, &loader(data)?)
@@ -78,6 +84,7 @@ impl FeatureNetwork {
 pub fn train(
     path: &Path,
     task: DatasetKind,
+    fit: ToSize,
     (train, test): &(ImageDataset, ImageDataset),
     epochs: usize,
     seed: u64,
@@ -105,7 +112,7 @@ pub fn train(
             100.0 * result.accuracy(),
             report.seconds.total(),
         ));
-        let metadata: Metadata = [
+        let mut metadata: Metadata = [
             ("model", "Cnn<4, 10, 1>".to_owned()),
             ("task", task.to_string()),
             ("training images", train.len().to_string()),
@@ -121,6 +128,9 @@ pub fn train(
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into();
+        if fit == ToSize::Resize {
+            metadata.insert(TO_SIZE.to_owned(), "resize".to_owned());
+        }
         checkpoint::save(path, &trainer.model, &metadata)?;
     }
     progress.finish();

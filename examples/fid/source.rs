@@ -8,7 +8,7 @@ use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
+use common::ddpm::{describe, Checkpoint, ToSize, UNet, SAMPLE_BATCH};
 use common::grid::{read_folder, to_dataset};
 use common::progress::Sampling;
 
@@ -32,6 +32,14 @@ impl Source<'_> {
             Self::Training => "real training images".into(),
             Self::Folder(folder) => folder.display().to_string(),
             Self::Samples(samples) => samples.name(),
+        }
+    }
+
+    /// How they came to the network's size, where that is known.
+    pub fn to_size(&self) -> Option<ToSize> {
+        match self {
+            Self::Samples(samples) => Some(samples.checkpoint.to_size()),
+            _ => None,
         }
     }
 
