@@ -7,12 +7,11 @@
 mod compute;
 mod figure;
 mod output;
-mod paper;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use common::say;
+use common::{paper, say};
 
 /// Compare the paper's FLOPs with those that this crate computes
 #[derive(Debug, Parser)]

@@ -125,14 +125,14 @@ pub fn json(rows: &[Row]) -> Value {
 mod tests {
     use super::*;
     use crate::compute;
-    use crate::paper::TABLES;
+    use common::paper::TABLES;
 
     #[test]
     fn text_and_data_say_the_same() {
         let rows = compute::rows(TABLES).unwrap();
         let printed = text(&rows);
         assert!(
-            printed.contains("All 80 figures computed are as printed."),
+            printed.contains("All 96 figures computed are as printed."),
             "{printed}"
         );
         assert!(!printed.contains('!'), "{printed}");
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(data["runs"].as_array().unwrap().len(), rows.len());
         assert_eq!(
             (&data["compared"], &data["differing"]),
-            (&json!(80), &json!(0))
+            (&json!(96), &json!(0))
         );
         let unet = data["runs"].as_array().unwrap();
         let unet = unet.iter().find(|run| run["model"] == "ddpm").unwrap();
@@ -154,7 +154,7 @@ mod tests {
             .collect();
         assert_eq!(marked.len(), 1);
         assert!(marked[0].contains("17064.82 ") && marked[0].contains("17064.83!"));
-        assert!(text(&rows).contains("1 of 80 figures differ"));
+        assert!(text(&rows).contains("1 of 96 figures differ"));
         assert_eq!(json(&rows)["differing"], 1);
     }
 }

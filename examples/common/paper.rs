@@ -1,4 +1,4 @@
-//! What the paper prints.
+//! What the paper (arXiv 2408.12561) prints in Tables 4 to 7.
 
 use serde_json::Value;
 use ssprop::Error;
@@ -26,6 +26,55 @@ pub struct Run {
     pub per_iteration: f64,
     /// 1e15 backward FLOPs of the run.
     pub total: f64,
+    /// Minutes of training on its machine.
+    pub minutes: f64,
+    /// Test accuracy in percent, or FID.
+    pub metric: f64,
+    /// Top-5 accuracy in percent, of ImageNet.
+    pub top5: Option<f64>,
+}
+
+impl Run {
+    /// Its row in commands: `mnist-resnet18`, `celeba-ddpm`, `cifar10-resnet50-dropout0.4`; a run with
+    /// dropout has a row to itself.
+    pub fn row(&self) -> String {
+        let ssprop = if self.is_dense() { "" } else { "-ssprop" };
+        let dropout = self.dropout.map(|p| format!("-dropout{p}{ssprop}"));
+        let (task, model) = (self.task_name(), &self.model);
+        format!("{task}-{model}{}", dropout.unwrap_or_default())
+    }
+
+    /// The task's name in commands.
+    pub fn task_name(&self) -> String {
+        match &*self.task {
+            "FashionMNIST" => "fashion-mnist".into(),
+            "ImageNet-1k" => "imagenet".into(),
+            task => task.to_lowercase(),
+        }
+    }
+
+    /// `dense` or `ssprop`.
+    pub fn method(&self) -> &'static str {
+        match self.is_dense() {
+            true => "dense",
+            false => "ssprop",
+        }
+    }
+
+    /// Whether no epoch is sparse.
+    pub fn is_dense(&self) -> bool {
+        self.average_drop == 0.0
+    }
+
+    /// With how many seeds the paper trained it: once on ImageNet and for images, twice in Tables 6 and
+    /// 7, else three times.
+    pub fn seeds(&self) -> u64 {
+        match (self.table, &*self.task) {
+            (4, "ImageNet-1k") | (5, _) => 1,
+            (4, _) => 3,
+            _ => 2,
+        }
+    }
 }
 
 /// The runs of all tables, in their order.
@@ -75,6 +124,9 @@ fn run(row: &Value, printed: &Value, average_drop: f64) -> ssprop::Result<Run> {
         dropout: row["dropout"].as_f64(),
         per_iteration: figure("flops_per_iter")?,
         total: figure("total")?,
+        minutes: figure("minutes")?,
+        metric: figure("metric")?,
+        top5: printed["top5"].as_f64(),
     })
 }
 
