@@ -2,6 +2,7 @@
 
 use dfdx::prelude::BuildOnDevice;
 use ssprop::prelude::*;
+use ssprop::Backend;
 
 type Block<const C_IN: usize, const C_OUT: usize, POOL> = (
     SparseConv2D<C_IN, C_OUT, 3, 1, 1>,
@@ -27,12 +28,13 @@ pub type Wide = Convolutions<64, 128>;
 pub type Built = <Net as BuildOnDevice<Cpu, f32>>::Built;
 pub type BuiltWide = <Wide as BuildOnDevice<Cpu, f32>>::Built;
 
-pub fn build(dev: &Cpu) -> Built {
-    without_image_gradient(dev.build_module::<Net, f32>())
-}
-
-pub fn build_wide(dev: &Cpu) -> BuiltWide {
-    without_image_gradient(dev.build_module::<Wide, f32>())
+/// Builds one of the two.
+pub fn build<N, D>(dev: &D) -> N::Built
+where
+    N: BuildOnDevice<D, f32, Built: VisitSparse>,
+    D: Backend<f32>,
+{
+    without_image_gradient(N::build_on_device(dev))
 }
 
 /// The first convolution finds no gradient for the images.

@@ -4,24 +4,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
-use ssprop::data::{self, BatchLoader, ImageDataset, Normalization};
+use ssprop::data::{self, BatchLoader, ImageDataset, Limits, Normalization, Task};
 use ssprop::prelude::*;
 use ssprop::run::{Claim, RunOptions};
 use ssprop::train::ImageClassifier;
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use super::args;
+use super::device::Device;
 
 /// The flags of such a set of runs, but for its size.
 #[derive(Clone, Debug, Args)]
 pub struct Flags {
-    /// Images in a batch
-    #[arg(long, default_value = "50", value_parser = args::count)]
-    pub batch_size: usize,
+    /// Images in a batch [default: 50, with --paper 128]
+    #[arg(long, value_parser = args::count)]
+    pub batch_size: Option<usize>,
     /// The first run's seed; the others have those that follow. It decides the initialisation, the
     /// order of the images and random selections
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Where the networks run
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     pub threads: Option<usize>,
@@ -31,6 +35,10 @@ pub struct Flags {
 }
 
 impl Flags {
+    pub fn batch_size(&self, paper: bool) -> usize {
+        self.batch_size.unwrap_or(if paper { 128 } else { 50 })
+    }
+
     /// The folder for `results`, which is this program's while the claim lives.
     pub fn folder(
         &self,
@@ -79,6 +87,22 @@ impl Images {
         )
     }
 
+    /// The paper's split of one of its tasks at `path`, the fifth for validation left out, up to so many
+    /// images.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] without a path; as [`Task::load`].
+    pub fn of_paper(task: Task, path: Option<&Path>, limits: Limits) -> ssprop::Result<Self> {
+        let range = "given with --data, the data set's folder or archive";
+        let path = path.ok_or_else(|| Error::parameter("--paper", task, range))?;
+        let splits = task.load(path, limits, 0)?;
+        Ok(Self {
+            train: splits.train,
+            test: splits.test,
+            normalization: task.normalization(),
+        })
+    }
+
     fn limited(
         (train, test): (ImageDataset, ImageDataset),
         train_limit: usize,
@@ -121,36 +145,25 @@ pub struct Outcome {
 }
 
 impl Run {
-    /// Trains the model that `build` makes and returns its accuracy on the test images: NaN if the
-    /// loss became infinite or NaN.
-    pub fn test_accuracy<M>(
+    /// Trains a model on its device, and tests it once at the end.
+    pub fn outcome<M, D, const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
         &self,
         images: &Images,
-        build: impl FnOnce(&Cpu) -> M,
-    ) -> ssprop::Result<f64>
-    where
-        M: ImageClassifier<1, 28, 28, 10, Cpu>,
-    {
-        Ok(self.outcome(images, build)?.accuracy)
-    }
-
-    /// Trains the model that `build` makes, and tests it once at the end.
-    pub fn outcome<M>(
-        &self,
-        images: &Images,
-        build: impl FnOnce(&Cpu) -> M,
+        dev: &D,
+        model: M,
     ) -> ssprop::Result<Outcome>
     where
-        M: ImageClassifier<1, 28, 28, 10, Cpu>,
+        D: Backend<f32>,
+        M: ImageClassifier<C, H, W, CLASSES, D>,
     {
-        let dev = Cpu::seed_from_u64(self.seed);
         let train = images.batches(&images.train, self.batch_size)?;
         let train = train.shuffle(self.seed);
         let config = AdamConfig {
             lr: self.lr,
             ..AdamConfig::adam()
         };
-        let mut trainer = Trainer::new(build(&dev), config)?.with_schedule(self.schedule)?;
+        let mut trainer: Trainer<M, D> =
+            Trainer::new(model, config)?.with_schedule(self.schedule)?;
         let mut outcome = Outcome {
             accuracy: f64::NAN,
             backward_flops: 0.0,
@@ -159,7 +172,7 @@ impl Run {
         };
         let start = Instant::now();
         for _ in 0..self.epochs {
-            match trainer.train_epoch::<1, 28, 28, 10>(&dev, &train, &mut ()) {
+            match trainer.train_epoch::<C, H, W, CLASSES>(dev, &train, &mut ()) {
                 Ok(report) => {
                     outcome.backward_flops += report.backward_flops;
                     outcome.backward_seconds += report.seconds.backward;
@@ -170,7 +183,7 @@ impl Run {
             }
         }
         let test = images.batches(&images.test, 100)?;
-        let result = trainer.evaluate::<1, 28, 28, 10>(&dev, &test)?;
+        let result = trainer.evaluate::<C, H, W, CLASSES>(dev, &test)?;
         if result.loss.is_finite() {
             outcome.accuracy = result.accuracy();
         }

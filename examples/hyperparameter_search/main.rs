@@ -1,9 +1,11 @@
-//! The hyperparameter search of the paper's Figure 4 (arXiv 2408.12561) on the bundled images: the
-//! test accuracy of the N-layer CNN by depth and learning rate, trained dense and with ssProp.
+//! The hyperparameter search of the paper's Figure 4 (arXiv 2408.12561): the test accuracy of the
+//! N-layer CNN by depth and learning rate, trained dense and with ssProp.
 //!
 //!     cargo run --example hyperparameter_search
-//!     cargo run --example hyperparameter_search -- --depths 2,3,4,5,6,7,8,9,10,11 --seeds 3 \
-//!         --epochs 10 --train-limit 6000 --out runs/long
+//!     cargo run --example hyperparameter_search -- --paper --data cifar-100-binary.tar.gz
+//!
+//! As it is, some of the cells on the bundled images; with `--paper` all of them on CIFAR-100, for
+//! weeks on a CPU.
 
 mod figure;
 
@@ -12,13 +14,14 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use common::args;
+use common::device::Device;
 use common::progress::Runs;
-use common::say;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
+use common::{args, on_device, say};
 use figure::Grid;
 use ssprop::checkpoint::write_file;
+use ssprop::data::{Limits, Task};
 use ssprop::prelude::*;
 use ssprop::run::exit_code;
 
@@ -28,33 +31,86 @@ const RESULTS: [&str; 2] = ["hyperparameter_search.csv", "hyperparameter_search.
 /// Draw the paper's grids of depth x learning rate, dense and sparse (about five minutes on two cores)
 #[derive(Debug, Parser)]
 struct Args {
-    /// Numbers of convolutions, each in 2..=11
-    #[arg(long, default_value = "2,4,6,8", value_delimiter = ',', value_parser = depth)]
-    depths: Vec<usize>,
-    /// Learning rates of Adam
-    #[arg(long, default_value = "0.0001,0.001,0.01", value_delimiter = ',', value_parser = args::lr)]
-    lrs: Vec<f64>,
+    /// The paper's size: 2 to 11 convolutions, learning rates of 0.0002 to 0.1024, 50 epochs on
+    /// CIFAR-100, which --data gives. Other flags change parts of it
+    #[arg(long, requires = "data")]
+    paper: bool,
+    /// CIFAR-100, binary version: a folder or archive
+    #[arg(long, requires = "paper")]
+    data: Option<PathBuf>,
+    /// Numbers of convolutions, each in 2..=11 [default: 2,4,6,8]
+    #[arg(long, value_delimiter = ',', value_parser = depth)]
+    depths: Option<Vec<usize>>,
+    /// Learning rates of Adam [default: 0.0002,0.0016,0.0128, every third of the paper's]
+    #[arg(long, value_delimiter = ',', value_parser = args::lr)]
+    lrs: Option<Vec<f64>>,
     /// Runs of each cell, each with a seed of its own
     #[arg(long, default_value = "1", value_parser = args::count)]
     seeds: usize,
-    /// Epochs of a run; of the sparse ones, every second is dense, beginning with the first
-    #[arg(long, default_value = "4", value_parser = args::count)]
-    epochs: usize,
+    /// Epochs of a run; of the sparse ones, every second is dense, beginning with the first [default: 4]
+    #[arg(long, value_parser = args::count)]
+    epochs: Option<usize>,
     /// Share of the channels that sparse epochs drop
     #[arg(long, default_value = "0.8", value_parser = args::drop_rate)]
     drop_rate: DropRate,
-    /// Training images, the same number of each class
-    #[arg(long, default_value = "1000", value_parser = args::count)]
-    train_limit: usize,
-    /// Test images, the same number of each class
-    #[arg(long, default_value = "500", value_parser = args::count)]
-    test_limit: usize,
+    /// Training images, the same number of each class [default: 1000; all 40,000 with --paper]
+    #[arg(long, value_parser = args::count)]
+    train_limit: Option<usize>,
+    /// Test images, the same number of each class [default: 500; all with --paper]
+    #[arg(long, value_parser = args::count)]
+    test_limit: Option<usize>,
     /// Where to write hyperparameter_search.csv and hyperparameter_search.svg [default: runs/hyperparameter_search, with
     /// the first free number]
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+}
+
+impl Args {
+    fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(if self.paper { 50 } else { 4 })
+    }
+
+    fn images(&self) -> ssprop::Result<Images> {
+        match self.paper {
+            true => {
+                let limits = Limits {
+                    train: self.train_limit,
+                    test: self.test_limit,
+                };
+                Images::of_paper(Task::Cifar100, self.data.as_deref(), limits)
+            }
+            false => Images::bundled(
+                self.train_limit.unwrap_or(1000),
+                self.test_limit.unwrap_or(500),
+            ),
+        }
+    }
+
+    fn data_name(&self) -> &'static str {
+        match self.paper {
+            true => "CIFAR-100",
+            false => "Fashion-MNIST",
+        }
+    }
+
+    /// Depths and learning rates in order, each once.
+    fn axes(&self) -> (Vec<usize>, Vec<f64>) {
+        let step = if self.paper { 1 } else { 3 };
+        let usual = if self.paper { 2..=11 } else { 2..=8 };
+        let usual = usual.step_by(if self.paper { 1 } else { 2 });
+        let mut depths = self.depths.clone().unwrap_or(usual.collect());
+        depths.sort_unstable();
+        depths.dedup();
+        let usual = (0..10).map(|i| 2e-4 * f64::from(1 << i)).step_by(step);
+        // Three of them, since a cell takes seconds.
+        let usual = usual.take(if self.paper { 10 } else { 3 });
+        let mut lrs = self.lrs.clone().unwrap_or(usual.collect());
+        lrs.sort_by(f64::total_cmp);
+        lrs.dedup();
+        (depths, lrs)
+    }
 }
 
 fn depth(text: &str) -> Result<usize, String> {
@@ -78,6 +134,7 @@ struct Search {
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
+    let images = args.images()?;
     let claim = args.flags.folder(
         args.out.as_deref(),
         Path::new("runs/hyperparameter_search"),
@@ -85,13 +142,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
     )?;
     let out = claim.path();
     say!("Results go to {}.", out.display());
-    let images = Images::bundled(args.train_limit, args.test_limit)?;
-    let (depths, lrs) = axes(args);
+    let (depths, lrs) = args.axes();
     let runs = 2 * depths.len() * lrs.len() * args.seeds;
     say!(
-        "{runs} trainings of {} epochs on {} of the bundled Fashion-MNIST images, tested on {}",
-        args.epochs,
+        "{runs} trainings of {} epochs on {} images of {}, tested on {}",
+        args.epochs(),
         images.train.len(),
+        args.data_name(),
         images.test.len(),
     );
     let progress = Runs::new(runs);
@@ -113,13 +170,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
                 for seed in (args.flags.seed..).take(args.seeds) {
                     progress.begin(format!("{}, {depth} layers, lr {lr}", searches[i].mode));
                     let run = Run {
-                        epochs: args.epochs,
-                        batch_size: args.flags.batch_size,
+                        epochs: args.epochs(),
+                        batch_size: args.flags.batch_size(args.paper),
                         lr,
                         schedule: searches[i].schedule,
                         seed,
                     };
-                    cell.push(train(depth, &run, &images)?);
+                    cell.push(train(args, depth, &run, &images)?);
                     progress.done();
                 }
                 row.push(cell);
@@ -137,11 +194,12 @@ fn run(args: &Args) -> ssprop::Result<()> {
     }
     progress.finish();
     let subtitle = format!(
-        "Test accuracy (%) on Fashion-MNIST, the best framed: {} training and {} test images,\n\
+        "Test accuracy (%) on {}, the best framed: {} training and {} test images,\n\
          {} epochs, {} per cell. ssProp: {}% of the channels dropped in every second epoch",
+        args.data_name(),
         images.train.len(),
         images.test.len(),
-        args.epochs,
+        args.epochs(),
         match args.seeds {
             1 => "one run".to_owned(),
             n => format!("mean of {n} runs"),
@@ -159,31 +217,36 @@ fn run(args: &Args) -> ssprop::Result<()> {
     Ok(())
 }
 
-/// Depths and learning rates in order, each once.
-fn axes(args: &Args) -> (Vec<usize>, Vec<f64>) {
-    let (mut depths, mut lrs) = (args.depths.clone(), args.lrs.clone());
-    depths.sort_unstable();
-    depths.dedup();
-    lrs.sort_by(f64::total_cmp);
-    lrs.dedup();
-    (depths, lrs)
-}
-
-fn train(depth: usize, run: &Run, images: &Images) -> ssprop::Result<f64> {
-    fn cnn<const LAYERS: usize>(run: &Run, images: &Images) -> ssprop::Result<f64> {
-        run.test_accuracy(images, |dev| dev.build_module::<Cnn<LAYERS, 10, 1>, f32>())
+fn train(args: &Args, depth: usize, run: &Run, images: &Images) -> ssprop::Result<f64> {
+    fn cnn<const LAYERS: usize>(
+        (paper, device): (bool, Device),
+        run: &Run,
+        images: &Images,
+    ) -> ssprop::Result<f64> {
+        let outcome = on_device!(device, run.seed, |dev| match paper {
+            true => {
+                let net = dev.build_module::<Cnn<LAYERS, 100, 3>, f32>();
+                run.outcome::<_, _, 3, 32, 32, 100>(images, &dev, net)
+            }
+            false => {
+                let net = dev.build_module::<Cnn<LAYERS, 10, 1>, f32>();
+                run.outcome::<_, _, 1, 28, 28, 10>(images, &dev, net)
+            }
+        })?;
+        Ok(outcome.accuracy)
     }
+    let which = (args.paper, args.flags.device);
     match depth {
-        2 => cnn::<2>(run, images),
-        3 => cnn::<3>(run, images),
-        4 => cnn::<4>(run, images),
-        5 => cnn::<5>(run, images),
-        6 => cnn::<6>(run, images),
-        7 => cnn::<7>(run, images),
-        8 => cnn::<8>(run, images),
-        9 => cnn::<9>(run, images),
-        10 => cnn::<10>(run, images),
-        11 => cnn::<11>(run, images),
+        2 => cnn::<2>(which, run, images),
+        3 => cnn::<3>(which, run, images),
+        4 => cnn::<4>(which, run, images),
+        5 => cnn::<5>(which, run, images),
+        6 => cnn::<6>(which, run, images),
+        7 => cnn::<7>(which, run, images),
+        8 => cnn::<8>(which, run, images),
+        9 => cnn::<9>(which, run, images),
+        10 => cnn::<10>(which, run, images),
+        11 => cnn::<11>(which, run, images),
         _ => Err(ssprop::Error::parameter("depth", depth, "in 2..=11")),
     }
 }
@@ -260,8 +323,16 @@ mod tests {
     fn table_and_picture_hold_every_cell() {
         let flags = ["x", "--depths=4,2,4", "--lrs=0.01,0.001"];
         let args = Args::try_parse_from(flags).unwrap();
-        let (depths, lrs) = axes(&args);
+        let (depths, lrs) = args.axes();
         assert_eq!((&depths[..], &lrs[..]), (&[2, 4][..], &[0.001, 0.01][..]));
+        let paper = Args::try_parse_from(["x", "--paper", "--data=x"]).unwrap();
+        let (all, doubled) = paper.axes();
+        assert_eq!(
+            (all.len(), doubled.len(), doubled[0], doubled[9]),
+            (10, 10, 2e-4, 0.1024)
+        );
+        let few = Args::try_parse_from(["x"]).unwrap().axes();
+        assert_eq!(few, (vec![2, 4, 6, 8], vec![2e-4, 0.0016, 0.0128]));
         let search = |mode, schedule, plus: f64| Search {
             mode,
             schedule,
@@ -298,6 +369,7 @@ mod tests {
 
     #[test]
     fn every_depth_trains_the_same_twice() {
+        let args = Args::try_parse_from(["x"]).unwrap();
         let images = Images::bundled(10, 20).unwrap();
         let run = Run {
             epochs: 1,
@@ -307,9 +379,9 @@ mod tests {
             seed: 1,
         };
         for depth in [2, 11] {
-            let accuracy = || train(depth, &run, &images).unwrap();
+            let accuracy = || train(&args, depth, &run, &images).unwrap();
             assert_eq!(accuracy(), accuracy());
         }
-        assert!(train(12, &run, &images).is_err());
+        assert!(train(&args, 12, &run, &images).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use common::statistics::Summary;
 use ssprop::run::internals::{document, step, text, GRID, INK};
 
-const COLOURS: [&str; 3] = ["#2a6fa8", "#d9730d", "#4c8c4a"];
+const COLOURS: [&str; 4] = ["#2a6fa8", "#d9730d", "#4c8c4a", "#8a4f9e"];
 const DENSE: &str = "#6b7280";
 const BAND: &str = "#eef0f3";
 
@@ -17,11 +17,9 @@ pub struct Panel {
     pub title: String,
     /// What x is.
     pub axis: &'static str,
-    /// The labels of the x axis; a second line after a line break.
+    /// The labels of the x axis.
     pub ticks: Vec<(f64, String)>,
     pub series: Vec<Series>,
-    /// Whether the points of a series are joined by a line.
-    pub joined: bool,
 }
 
 pub struct Series {
@@ -49,10 +47,14 @@ impl Axes {
 
 fn mark(series: usize, x: f64, y: f64) -> String {
     let colour = COLOURS[series % COLOURS.len()];
-    match series % 3 {
+    match series % 4 {
         0 => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{colour}\" stroke=\"#fff\"/>\n"),
         1 => format!(
             "<path d=\"M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\" fill=\"{colour}\" stroke=\"#fff\"/>\n",
+            y - 5.5
+        ),
+        3 => format!(
+            "<path d=\"M{x:.1} {:.1}l5.5 9h-11z\" fill=\"{colour}\" stroke=\"#fff\"/>\n",
             y - 5.5
         ),
         _ => format!(
@@ -137,15 +139,10 @@ fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64;
     for (value, label) in &panel.ticks {
         let at = axes.x(*value);
         *svg += &format!("<path d=\"M{at:.1} {y1}v4\" stroke=\"{INK}\"/>\n");
-        for (line, words) in label.lines().enumerate() {
-            let y = y1 + 17.0 + 13.0 * line as f64;
-            *svg += &text(at, y, "middle", 11.0, "", words);
-        }
+        *svg += &text(at, y1 + 17.0, "middle", 11.0, "", label);
     }
-    let lines = panel.ticks.iter().map(|t| t.1.lines().count()).max();
-    let below = y1 + 22.0 + 13.0 * lines.unwrap_or(1) as f64;
     let middle = (x0 + x1) / 2.0;
-    *svg += &text(middle, below, "middle", 12.0, "", panel.axis);
+    *svg += &text(middle, y1 + 35.0, "middle", 12.0, "", panel.axis);
     if dense.mean.is_finite() {
         let at = axes.y(100.0 * dense.mean);
         *svg += &format!(
@@ -155,7 +152,7 @@ fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64;
 
     for (i, series) in panel.series.iter().enumerate() {
         // Beside each other, so that no error bar hides another.
-        let aside = 9.0 * (i as f64 - (panel.series.len() - 1) as f64 / 2.0);
+        let aside = 6.0 * (i as f64 - (panel.series.len() - 1) as f64 / 2.0);
         let colour = COLOURS[i % COLOURS.len()];
         let points: Vec<(f64, Summary)> = series
             .points
@@ -163,14 +160,12 @@ fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64;
             .filter(|p| p.1.mean.is_finite())
             .map(|p| (axes.x(p.0) + aside, p.1))
             .collect();
-        if panel.joined {
-            let place = |p: &(f64, Summary)| format!("{:.1},{:.1}", p.0, axes.y(100.0 * p.1.mean));
-            let path: Vec<String> = points.iter().map(place).collect();
-            *svg += &format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
-                path.join(" ")
-            );
-        }
+        let place = |p: &(f64, Summary)| format!("{:.1},{:.1}", p.0, axes.y(100.0 * p.1.mean));
+        let path: Vec<String> = points.iter().map(place).collect();
+        *svg += &format!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
+            path.join(" ")
+        );
         for (x, s) in points {
             let [top, at, bottom] =
                 [s.mean + s.std, s.mean, s.mean - s.std].map(|v| axes.y(100.0 * v));
@@ -205,7 +200,8 @@ pub fn svg(title: &str, subtitle: &str, panels: &[Panel], dense: &Summary) -> St
         y - 11.0,
         y - 4.0
     );
-    let words = "dense; bars and band are one standard deviation over the seeds";
+    let words =
+        "dense; bars and band are one standard deviation over the seeds, of the short periods over these";
     svg += &text(LEFT + 34.0, y, "start", 12.0, "", words);
     document(width, height, &svg)
 }
@@ -219,7 +215,7 @@ mod tests {
         Panel {
             title: "a < b & c".into(),
             axis: "drop rate",
-            ticks: vec![(0.0, "50%".into()), (1.0, "80%\nlow".into())],
+            ticks: vec![(0.0, "50%".into()), (1.0, "80%".into())],
             series: vec![
                 Series {
                     name: "first way",
@@ -230,7 +226,6 @@ mod tests {
                     points: vec![(0.0, Summary::of(&[f64::NAN])), (1.0, Summary::of(&[]))],
                 },
             ],
-            joined: true,
         }
     }
 
@@ -238,7 +233,7 @@ mod tests {
     fn every_series_point_and_label_is_drawn() {
         let dense = Summary::of(&[0.8, 0.82]);
         let drawn = svg("T", "s", &[panel(&[0.7, 0.6]), panel(&[0.5])], &dense);
-        for label in ["first way", "none at all", ">50%<", ">low<", "drop rate"] {
+        for label in ["first way", "none at all", ">50%<", ">80%<", "drop rate"] {
             assert_eq!(drawn.matches(label).count() % 2, 0, "{label}");
             assert!(drawn.contains(label), "{label}");
         }

@@ -1,10 +1,12 @@
-//! The sensitivity analysis of the paper's Figure 2 (arXiv 2408.12561), with a small network on the
-//! bundled images: (a) the best channels or random ones, (b) a mask over channels, over height x
-//! width or over all three, (c) only dW sparse or dX as well, (d) the schedule.
+//! The sensitivity analysis of the paper's Figure 2 (arXiv 2408.12561): (a) a mask over channels, over
+//! height x width or over all three, (b) the best channels or random ones, (c) schedulers by the drop
+//! rate that they lead to, (d) those of a short period.
 //!
 //!     cargo run --example sensitivity
-//!     cargo run --example sensitivity -- --seeds 5 --epochs 20 --train-limit 6000 \
-//!         --drop-rates 0.2,0.4,0.6,0.8,0.9 --out runs/long
+//!     cargo run --example sensitivity -- --paper --data cifar-10-binary.tar.gz
+//!
+//! As it is, a small network on the bundled images; with `--paper` ResNet-18 on CIFAR-10, for days on
+//! a CPU.
 
 mod figure;
 mod panels;
@@ -14,59 +16,131 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use common::args;
 use common::progress::Runs;
-use common::say;
 use common::small;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
-use panels::{distinct_ways, Axis, Choices, Panel, Way};
+use common::{args, on_device, say};
+use panels::{distinct_ways, Choices, Panel, Way};
 use ssprop::checkpoint::write_file;
+use ssprop::data::{Limits, Task};
 use ssprop::prelude::*;
 use ssprop::run::exit_code;
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["sensitivity.csv", "sensitivity.svg"];
 
-/// Draw the four panels of the paper's sensitivity analysis (about five minutes on two cores)
+/// Draw the four panels of the paper's Figure 2 (about five minutes on two cores)
 #[derive(Debug, Parser)]
 struct Args {
-    /// Runs of each point, each with a seed of its own
-    #[arg(long, default_value = "3", value_parser = args::count)]
-    seeds: usize,
-    /// Epochs of a run
-    #[arg(long, default_value = "10", value_parser = args::count)]
-    epochs: usize,
-    /// Drop rates of panels a, b and c
-    #[arg(long, default_value = "0.5,0.8,0.95", value_delimiter = ',', value_parser = args::drop_rate)]
-    drop_rates: Vec<DropRate>,
-    /// Drop rate that the schedules of panel d lead to
-    #[arg(long, default_value = "0.8", value_parser = args::drop_rate)]
-    target: DropRate,
-    /// Iterations in a period of the schedules by iteration
-    #[arg(long, default_value = "10", value_parser = args::count)]
-    period: usize,
-    /// Every second epoch is dense in panels a, b and c
+    /// The paper's size: ResNet-18 on CIFAR-10, which --data gives, 50 epochs, drop rates of 5 to 95%,
+    /// periods of 30 to 300 iterations, Adam at 0.0002. Other flags change parts of it
+    #[arg(long, requires = "data")]
+    paper: bool,
+    /// CIFAR-10, binary version: a folder or archive
+    #[arg(long, requires = "paper")]
+    data: Option<PathBuf>,
+    /// Runs of each point, each with a seed of its own; of panel d one, as in the paper [default: 3]
+    #[arg(long, value_parser = args::count)]
+    seeds: Option<usize>,
+    /// Epochs of a run [default: 10]
+    #[arg(long, value_parser = args::count)]
+    epochs: Option<usize>,
+    /// Drop rates [default: 0.5,0.8,0.95]
+    #[arg(long, value_delimiter = ',', value_parser = args::drop_rate)]
+    drop_rates: Option<Vec<DropRate>>,
+    /// Iterations in the periods of panel d [default: 4,20,40]
+    #[arg(long, value_delimiter = ',', value_parser = args::count)]
+    periods: Option<Vec<usize>>,
+    /// Every second epoch is dense in panels a and b
     #[arg(long)]
     interleave: bool,
     /// Random selections multiply what is kept by 1 / its share
     #[arg(long)]
     rescale: bool,
-    /// Learning rate of Adam
-    #[arg(long, default_value = "0.002", value_parser = args::lr)]
-    lr: f64,
-    /// Training images, the same number of each class
-    #[arg(long, default_value = "2000", value_parser = args::count)]
-    train_limit: usize,
-    /// Test images, the same number of each class
-    #[arg(long, default_value = "1000", value_parser = args::count)]
-    test_limit: usize,
+    /// Learning rate of Adam [default: 0.002, as few epochs of few images need]
+    #[arg(long, value_parser = args::lr)]
+    lr: Option<f64>,
+    /// Training images, the same number of each class [default: 2000; all 40,000 with --paper]
+    #[arg(long, value_parser = args::count)]
+    train_limit: Option<usize>,
+    /// Test images, the same number of each class [default: 1000; all with --paper]
+    #[arg(long, value_parser = args::count)]
+    test_limit: Option<usize>,
     /// Where to write sensitivity.csv and sensitivity.svg [default: runs/sensitivity, with
     /// the first free number]
     #[arg(long)]
     out: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
+}
+
+impl Args {
+    fn seeds(&self) -> usize {
+        self.seeds.unwrap_or(3)
+    }
+
+    fn epochs(&self) -> usize {
+        self.epochs.unwrap_or(if self.paper { 50 } else { 10 })
+    }
+
+    fn lr(&self) -> f64 {
+        self.lr.unwrap_or(if self.paper { 2e-4 } else { 2e-3 })
+    }
+
+    fn batch_size(&self) -> usize {
+        self.flags.batch_size(self.paper)
+    }
+
+    fn images(&self) -> ssprop::Result<Images> {
+        match self.paper {
+            true => {
+                let limits = Limits {
+                    train: self.train_limit,
+                    test: self.test_limit,
+                };
+                Images::of_paper(Task::Cifar10, self.data.as_deref(), limits)
+            }
+            false => Images::bundled(
+                self.train_limit.unwrap_or(2000),
+                self.test_limit.unwrap_or(1000),
+            ),
+        }
+    }
+
+    fn choices(&self) -> ssprop::Result<Choices> {
+        let rates = |percents: &[u32]| -> ssprop::Result<Vec<DropRate>> {
+            let rate = |&percent: &u32| DropRate::new(f64::from(percent) / 100.0);
+            percents.iter().map(rate).collect()
+        };
+        let mut drop_rates = match &self.drop_rates {
+            Some(rates) => rates.clone(),
+            None if self.paper => rates(&[5, 15, 25, 35, 45, 55, 65, 75, 85, 95])?,
+            None => rates(&[50, 80, 95])?,
+        };
+        drop_rates.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
+        drop_rates.dedup();
+        let periods = match &self.periods {
+            Some(periods) => periods.clone(),
+            None if self.paper => (1..=10).map(|i| 30 * i).collect(),
+            None => vec![4, 20, 40],
+        };
+        Ok(Choices {
+            drop_rates,
+            interleaved: self.interleave,
+            rescale: self.rescale,
+            epochs: self.epochs() as u64,
+            periods: periods.into_iter().map(|period| period as u64).collect(),
+        })
+    }
+
+    /// The network and its images.
+    fn what(&self) -> &'static str {
+        match self.paper {
+            true => "ResNet-18 on CIFAR-10",
+            false => "a CNN of 3 layers on Fashion-MNIST",
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -79,26 +153,27 @@ type Done = (Way, Vec<f64>);
 
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
+    let panels = panels::panels(&args.choices()?)?;
+    let images = args.images()?;
     let claim = args
         .flags
         .folder(args.out.as_deref(), Path::new("runs/sensitivity"), &RESULTS)?;
     let out = claim.path();
     say!("Results go to {}.", out.display());
-    let images = Images::bundled(args.train_limit, args.test_limit)?;
-    let panels = panels::panels(&choices(args))?;
-    let ways = distinct_ways(&panels);
+    let ways = distinct_ways(&panels, args.seeds());
+    let runs = ways.iter().map(|way| way.1).sum();
     say!(
-        "{} trainings of {} epochs on {} of the bundled Fashion-MNIST images, tested on {}",
-        ways.len() * args.seeds,
-        args.epochs,
+        "{runs} trainings of {}: {} epochs on {} images, tested on {}",
+        args.what(),
+        args.epochs(),
         images.train.len(),
         images.test.len(),
     );
-    let progress = Runs::new(ways.len() * args.seeds);
+    let progress = Runs::new(runs);
     let mut done: Vec<Done> = Vec::new();
-    for way in ways {
+    for (way, seeds) in ways {
         let mut accuracies = Vec::new();
-        for seed in (args.flags.seed..).take(args.seeds) {
+        for seed in (args.flags.seed..).take(seeds) {
             progress.begin(describe(&way));
             accuracies.push(train(args, &images, &way, seed)?);
             progress.done();
@@ -124,33 +199,28 @@ fn run(args: &Args) -> ssprop::Result<()> {
     Ok(())
 }
 
-fn choices(args: &Args) -> Choices {
-    let mut drop_rates = args.drop_rates.clone();
-    drop_rates.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
-    drop_rates.dedup();
-    Choices {
-        drop_rates,
-        interleaved: args.interleave,
-        rescale: args.rescale,
-        target: args.target,
-        epochs: args.epochs as u64,
-        period: args.period as u64,
-    }
-}
-
 fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f64> {
     let run = Run {
-        epochs: args.epochs,
-        batch_size: args.flags.batch_size,
-        lr: args.lr,
+        epochs: args.epochs(),
+        batch_size: args.batch_size(),
+        lr: args.lr(),
         schedule: way.schedule,
         seed,
     };
-    run.test_accuracy(images, |dev| {
-        let mut net = small::build(dev);
-        net.visit_sparse(&mut |layer| way.set(layer.backward, seed));
-        net
-    })
+    let set = |net: &mut dyn VisitSparse| net.visit_sparse(&mut |l| way.set(l.backward, seed));
+    let outcome = on_device!(args.flags.device, seed, |dev| match args.paper {
+        true => {
+            let mut net = dev.build_module::<ResNet18<10>, f32>();
+            set(&mut net);
+            run.outcome::<_, _, 3, 32, 32, 10>(images, &dev, net)
+        }
+        false => {
+            let mut net = small::build::<small::Net, _>(&dev);
+            set(&mut net);
+            run.outcome::<_, _, 1, 28, 28, 10>(images, &dev, net)
+        }
+    })?;
+    Ok(outcome.accuracy)
 }
 
 fn describe(way: &Way) -> String {
@@ -159,16 +229,11 @@ fn describe(way: &Way) -> String {
         Selection::Random { rescale: true, .. } => ", random rescaled",
         _ => "",
     };
-    let gradients = if way.only_weight_sparse {
-        ", only dW"
-    } else {
-        ""
-    };
     let masking = match way.masking {
         Masking::Channels => String::new(),
         other => format!(", over {other}"),
     };
-    format!("{}{selection}{masking}{gradients}", way.schedule)
+    format!("{}{selection}{masking}", way.schedule)
 }
 
 fn accuracies<'a>(done: &'a [Done], way: &Way) -> &'a [f64] {
@@ -178,9 +243,9 @@ fn accuracies<'a>(done: &'a [Done], way: &Way) -> &'a [f64] {
 
 /// The mean drop rate of a run.
 fn mean_drop_rate(args: &Args, images: &Images, way: &Way) -> ssprop::Result<f64> {
-    let iterations = images.train.len().div_ceil(args.flags.batch_size);
+    let iterations = images.train.len().div_ceil(args.batch_size());
     way.schedule
-        .average_drop_rate(args.epochs as u64, iterations as u64)
+        .average_drop_rate(args.epochs() as u64, iterations as u64)
 }
 
 fn write_results(
@@ -192,23 +257,24 @@ fn write_results(
 ) -> ssprop::Result<()> {
     let rate = |way: &Way| mean_drop_rate(args, images, way);
     write_file(out.join(RESULTS[0]), csv(panels, done, rate)?.as_bytes())?;
-    let drawn: ssprop::Result<Vec<_>> = panels.iter().map(|p| drawing(p, done, rate)).collect();
+    let drawn: Vec<_> = panels.iter().map(|p| drawing(p, done)).collect();
     let dense = Summary::of(accuracies(done, &Way::paper(Schedule::DENSE)));
     let subtitle = format!(
-        "Test accuracy of a CNN of 3 layers on Fashion-MNIST: {} training and {} test images, {} epochs, seeds: {}",
+        "Test accuracy of {}: {} training and {} test images, {} epochs; seeds: {}, of (d) one",
+        args.what(),
         images.train.len(),
         images.test.len(),
-        args.epochs,
-        args.seeds,
+        args.epochs(),
+        args.seeds(),
     );
     let title = "What a sparse backward pass does to the accuracy";
     write_file(
         out.join(RESULTS[1]),
-        figure::svg(title, &subtitle, &drawn?, &dense).as_bytes(),
+        figure::svg(title, &subtitle, &drawn, &dense).as_bytes(),
     )
 }
 
-/// A line a point, and one for the dense runs.
+/// A line a way of a point, and one for the dense runs.
 fn csv(
     panels: &[Panel],
     done: &[Done],
@@ -222,7 +288,7 @@ fn csv(
         let s = Summary::of(results);
         let all: Vec<String> = results.iter().map(f64::to_string).collect();
         csv += &format!(
-            "{panel},{series},\"{}\",{:.4},{},{},{:.5},{:.5},{}\n",
+            "{panel},\"{series}\",\"{}\",{:.4},{},{},{:.5},{:.5},{}\n",
             way.schedule,
             mean_drop_rate(way)?,
             s.runs,
@@ -236,8 +302,8 @@ fn csv(
     line("all", "dense", &Way::paper(Schedule::DENSE))?;
     for panel in panels {
         for series in &panel.series {
-            for point in &series.points {
-                line(&panel.letter.to_string(), series.name, &point.way)?;
+            for way in series.points.iter().flat_map(|point| &point.ways) {
+                line(&panel.letter.to_string(), series.name, way)?;
             }
         }
     }
@@ -245,49 +311,30 @@ fn csv(
 }
 
 /// A panel with its results.
-fn drawing(
-    panel: &Panel,
-    done: &[Done],
-    mean_drop_rate: impl Fn(&Way) -> ssprop::Result<f64>,
-) -> ssprop::Result<figure::Panel> {
+fn drawing(panel: &Panel, done: &[Done]) -> figure::Panel {
     let percent = |rate: f64| {
         let text = format!("{:.3}", 100.0 * rate);
         format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
     };
-    let mut ticks: Vec<(f64, String)> = Vec::new();
-    for point in panel.series.iter().flat_map(|s| &s.points) {
-        if ticks.iter().any(|t| t.0 == point.x) {
-            continue;
-        }
-        let label = match &panel.axis {
-            Axis::DropRate => percent(point.x),
-            Axis::Choices(names) => {
-                let name = names.get(point.x as usize).unwrap_or(&"");
-                let mean = 100.0 * mean_drop_rate(&point.way)?;
-                format!("{name}\n{mean:.0}%")
-            }
-        };
-        ticks.push((point.x, label));
-    }
+    let rates = panel.series.first().map(|series| &series.points);
+    let rates = rates.into_iter().flatten().map(|point| point.rate);
     let series = panel.series.iter().map(|series| figure::Series {
         name: series.name,
         points: series
             .points
             .iter()
-            .map(|p| (p.x, Summary::of(accuracies(done, &p.way))))
+            .map(|p| {
+                let runs = p.ways.iter().flat_map(|way| accuracies(done, way));
+                (p.rate, Summary::of(&runs.copied().collect::<Vec<_>>()))
+            })
             .collect(),
     });
-    let by_rate = panel.axis == Axis::DropRate;
-    Ok(figure::Panel {
+    figure::Panel {
         title: format!("({}) {}", panel.letter, panel.title),
-        axis: match by_rate {
-            true => "drop rate",
-            false => "schedule, and its mean drop rate",
-        },
-        ticks,
+        axis: panel.axis,
+        ticks: rates.map(|rate| (rate, percent(rate))).collect(),
         series: series.collect(),
-        joined: by_rate,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -299,9 +346,8 @@ mod tests {
         for (flag, value, range) in [
             ("--drop-rates", "0.5,1.2", "less than 1"),
             ("--drop-rates", "a", "must be a number"),
-            ("--target", "1", "less than 1"),
             ("--seeds", "0", "at least 1"),
-            ("--period", "0", "at least 1"),
+            ("--periods", "10,0", "at least 1"),
             ("--lr", "0", "greater than 0"),
             ("--batch-size", "0", "at least 1"),
         ] {
@@ -318,34 +364,51 @@ mod tests {
     #[test]
     fn drop_rates_are_in_order_and_once() {
         let args = Args::try_parse_from(["sensitivity", "--drop-rates=0.9,0.2,0.9"]).unwrap();
-        let rates: Vec<f64> = choices(&args).drop_rates.iter().map(|r| r.rate()).collect();
-        assert_eq!(rates, [0.2, 0.9]);
+        let of = |args: &Args| -> Vec<f64> {
+            let rates = args.choices().unwrap().drop_rates;
+            rates.iter().map(|r| r.rate()).collect()
+        };
+        assert_eq!(of(&args), [0.2, 0.9]);
+        assert!(Args::try_parse_from(["sensitivity", "--paper"]).is_err());
+        let paper = Args::try_parse_from(["sensitivity", "--paper", "--data=x"]).unwrap();
+        assert_eq!((of(&paper)[0], of(&paper).len()), (0.05, 10));
+        assert_eq!(
+            (paper.lr(), paper.batch_size(), paper.epochs()),
+            (2e-4, 128, 50)
+        );
+        assert_eq!(paper.choices().unwrap().periods[9], 300);
     }
 
     #[test]
     fn table_and_picture_hold_every_point() {
         let panels = panels::panels(&panels::tests::choices()).unwrap();
-        let done: Vec<Done> = distinct_ways(&panels)
+        let done: Vec<Done> = distinct_ways(&panels, 2)
             .into_iter()
             .enumerate()
-            .map(|(i, way)| (way, vec![0.5 + 0.01 * i as f64, f64::NAN]))
+            .map(|(i, (way, _))| (way, vec![0.5 + 0.01 * i as f64, f64::NAN]))
             .collect();
         let rate = |_: &Way| Ok(0.4);
         let table = csv(&panels, &done, rate).unwrap();
-        assert_eq!(table.lines().count(), 1 + 1 + 2 * (2 + 3 + 2) + 5 + 3);
-        let dense = "all,dense,\"dense\",0.4000,2,1,0.50000,0.00000,0.5 NaN";
+        // Two rates of three, two and four series, and of two series with two periods and one more.
+        assert_eq!(table.lines().count(), 1 + 1 + 2 * (3 + 2 + 4 + 2 * 2 + 1));
+        let dense = "all,\"dense\",\"dense\",0.4000,2,1,0.50000,0.00000,0.5 NaN";
         assert_eq!(table.lines().nth(1), Some(dense));
-        assert!(table.contains("d,by iteration,\"bar,drop=0.8,period=10\","));
+        assert!(table.contains("d,\"bar, iterations\",\"bar,drop=0.8,period=10\","));
 
-        let drawn: Vec<_> = panels
-            .iter()
-            .map(|p| drawing(p, &done, rate).unwrap())
-            .collect();
-        assert_eq!(drawn[0].ticks[0], (0.5, "50%".into()));
-        assert_eq!(drawn[3].ticks[1], (1.0, "linear\n40%".into()));
-        assert_eq!(drawn[3].ticks.len(), 5);
+        let drawn: Vec<_> = panels.iter().map(|p| drawing(p, &done)).collect();
+        assert_eq!(drawn[0].ticks, [(0.5, "50%".into()), (0.8, "80%".into())]);
+        // Of both periods, each with a run that came to its end and one that did not.
+        let pooled = drawn[3].series[0].points[0].1;
+        assert_eq!((pooled.runs, pooled.diverged), (4, 2));
+        assert!(pooled.std > 0.0);
         let svg = figure::svg("", "", &drawn, &Summary::of(&[0.5]));
-        for name in ["top-k", "all three", "only dW", "by iteration", "(d) Sched"] {
+        for name in [
+            "top-k",
+            "height x width",
+            "cosine",
+            "bar, 2 epochs",
+            "(d) Sched",
+        ] {
             assert!(svg.contains(name), "{name}");
         }
     }

@@ -9,17 +9,15 @@ pub struct Way {
     pub schedule: Schedule,
     pub selection: Selection,
     pub masking: Masking,
-    pub only_weight_sparse: bool,
 }
 
 impl Way {
-    /// The paper's method under a schedule: the best channels, in all products.
+    /// The paper's method under a schedule: the best channels.
     pub fn paper(schedule: Schedule) -> Self {
         Self {
             schedule,
             selection: Selection::TopK,
             masking: Masking::Channels,
-            only_weight_sparse: false,
         }
     }
 
@@ -30,15 +28,15 @@ impl Way {
             other => other,
         };
         backward.masking = self.masking;
-        backward.only_weight_sparse = self.only_weight_sparse;
     }
 }
 
-/// A point of a series: where it is on the x axis, and how it is trained.
+/// A point of a series: its drop rate, and how it is trained. Where there are several ways, it stands for
+/// the runs of all.
 #[derive(Clone, Debug)]
 pub struct Point {
-    pub x: f64,
-    pub way: Way,
+    pub rate: f64,
+    pub ways: Vec<Way>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,149 +45,159 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
-/// What x is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Axis {
-    /// The drop rate.
-    DropRate,
-    /// The place in this list.
-    Choices(&'static [&'static str]),
-}
-
 #[derive(Clone, Debug)]
 pub struct Panel {
     pub letter: char,
     pub title: &'static str,
-    pub axis: Axis,
+    /// What x is.
+    pub axis: &'static str,
     pub series: Vec<Series>,
+    /// Whether each way is trained with one seed.
+    pub once: bool,
+}
+
+impl Panel {
+    fn ways(&self) -> impl Iterator<Item = &Way> {
+        let points = self.series.iter().flat_map(|series| &series.points);
+        points.flat_map(|point| &point.ways)
+    }
 }
 
 /// What the panels vary.
 #[derive(Clone, Debug)]
 pub struct Choices {
-    /// Drop rates of panels a, b and c.
+    /// Drop rates, in all panels.
     pub drop_rates: Vec<DropRate>,
-    /// Whether every second epoch is dense in panels a, b and c.
+    /// Whether every second epoch is dense in panels a and b.
     pub interleaved: bool,
     /// Whether random selections rescale.
     pub rescale: bool,
-    /// The drop rate that the schedules of panel d lead to.
-    pub target: DropRate,
     pub epochs: u64,
-    /// Iterations in a period of the schedules by iteration.
-    pub period: u64,
+    /// Iterations in the periods of panel d.
+    pub periods: Vec<u64>,
 }
 
-const SCHEDULES: &[&str] = &["constant", "linear", "cosine", "bar", "bar, 2 epochs"];
-
-/// The four panels.
-pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
-    let series = |name, change: &dyn Fn(&mut Way)| Series {
-        name,
-        points: choices
+impl Choices {
+    fn series(
+        &self,
+        name: &'static str,
+        ways: impl Fn(DropRate) -> ssprop::Result<Vec<Way>>,
+    ) -> ssprop::Result<Series> {
+        let point = |&rate: &DropRate| {
+            Ok(Point {
+                rate: rate.rate(),
+                ways: ways(rate)?,
+            })
+        };
+        let points = self
             .drop_rates
             .iter()
-            .map(|&rate| {
-                let schedule = match choices.interleaved {
-                    true => Schedule::constant(rate).interleaved(),
-                    false => Schedule::constant(rate),
-                };
-                let mut way = Way::paper(schedule);
-                change(&mut way);
-                Point {
-                    x: rate.rate(),
-                    way,
-                }
-            })
-            .collect(),
-    };
+            .map(point)
+            .collect::<ssprop::Result<_>>()?;
+        Ok(Series { name, points })
+    }
+
+    /// Constant, or every second epoch, at each drop rate.
+    fn constant(&self, name: &'static str, change: impl Fn(&mut Way)) -> ssprop::Result<Series> {
+        self.series(name, |rate| {
+            let schedule = match self.interleaved {
+                true => Schedule::alternating(rate),
+                false => Schedule::constant(rate),
+            };
+            let mut way = Way::paper(schedule);
+            change(&mut way);
+            Ok(vec![way])
+        })
+    }
+
+    fn scheduled(
+        &self,
+        name: &'static str,
+        schedule: impl Fn(DropRate) -> ssprop::Result<Schedule>,
+    ) -> ssprop::Result<Series> {
+        self.series(name, |rate| Ok(vec![Way::paper(schedule(rate)?)]))
+    }
+
+    /// A curve again and again, with each of the periods.
+    fn periodic(
+        &self,
+        name: &'static str,
+        curve: fn(DropRate, Span) -> Schedule,
+    ) -> ssprop::Result<Series> {
+        self.series(name, |rate| {
+            let way = |&n| Ok(Way::paper(curve(rate, Span::iterations(n)?)));
+            self.periods.iter().map(way).collect()
+        })
+    }
+}
+
+/// The four panels, as in the paper.
+pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
     let random = Selection::Random {
         seed: 0,
         rescale: choices.rescale,
     };
     let masking = |masking| move |way: &mut Way| way.masking = masking;
-    let by_rate = |letter, title, series| Panel {
+    let whole = Span::epochs(choices.epochs)?;
+    let panel = |letter, title, axis, series| Panel {
         letter,
         title,
-        axis: Axis::DropRate,
+        axis,
         series,
+        once: letter == 'd',
     };
     Ok([
-        by_rate(
+        panel(
             'a',
-            "Selection of channels",
+            "Sparsified dimensions",
+            "drop rate",
             vec![
-                series("top-k", &|_| ()),
-                series("random", &|way| way.selection = random),
+                choices.constant("channel", masking(Masking::Channels))?,
+                choices.constant("height x width", masking(Masking::Positions))?,
+                choices.constant("all", masking(Masking::Elements))?,
             ],
         ),
-        by_rate(
+        panel(
             'b',
-            "What the mask is over",
+            "Gradients selection",
+            "drop rate",
             vec![
-                series("channels", &masking(Masking::Channels)),
-                series("height x width", &masking(Masking::Positions)),
-                series("all three", &masking(Masking::Elements)),
+                choices.constant("top-k", |_| ())?,
+                choices.constant("random", |way| way.selection = random)?,
             ],
         ),
-        by_rate(
+        panel(
             'c',
-            "Which gradients are sparse",
+            "Schedulers, from the first epoch to the last",
+            "target drop rate",
             vec![
-                series("dX and dW", &|_| ()),
-                series("only dW", &|way| way.only_weight_sparse = true),
+                choices.scheduled("constant", |rate| Ok(Schedule::constant(rate)))?,
+                choices.scheduled("linear", |rate| Ok(Schedule::linear(rate, whole)))?,
+                choices.scheduled("cosine", |rate| Ok(Schedule::cosine(rate, whole)))?,
+                choices.scheduled("bar", |rate| Ok(Schedule::bar(rate, whole)))?,
             ],
         ),
-        schedules(choices)?,
+        panel(
+            'd',
+            "Schedulers of a short period, and of 2 epochs",
+            "target drop rate",
+            vec![
+                choices.periodic("bar, iterations", Schedule::bar)?,
+                choices.periodic("cosine, iterations", Schedule::cosine)?,
+                choices.scheduled("bar, 2 epochs", |rate| Ok(Schedule::alternating(rate)))?,
+            ],
+        ),
     ])
 }
 
-fn schedules(choices: &Choices) -> ssprop::Result<Panel> {
-    let target = choices.target;
-    let curves = |span| {
-        [
-            Schedule::linear(target, span),
-            Schedule::cosine(target, span),
-            Schedule::bar(target, span),
-        ]
-    };
-    let points = |first: usize, schedules: &[Schedule]| -> Vec<Point> {
-        let point = |(i, &schedule)| Point {
-            x: (first + i) as f64,
-            way: Way::paper(schedule),
-        };
-        schedules.iter().enumerate().map(point).collect()
-    };
-    let [linear, cosine, bar] = curves(Span::epochs(choices.epochs)?);
-    let constant = Schedule::constant(target);
-    let by_epoch = [constant, linear, cosine, bar, Schedule::alternating(target)];
-    Ok(Panel {
-        letter: 'd',
-        title: "Schedule",
-        axis: Axis::Choices(SCHEDULES),
-        series: vec![
-            Series {
-                name: "by epoch",
-                points: points(0, &by_epoch),
-            },
-            Series {
-                name: "by iteration",
-                points: points(1, &curves(Span::iterations(choices.period)?)),
-            },
-        ],
-    })
-}
-
-/// Each way once: first dense, then in the order of the panels.
-pub fn distinct_ways(panels: &[Panel]) -> Vec<Way> {
-    let mut ways = vec![Way::paper(Schedule::DENSE)];
-    for point in panels
-        .iter()
-        .flat_map(|p| &p.series)
-        .flat_map(|s| &s.points)
-    {
-        if !ways.contains(&point.way) {
-            ways.push(point.way);
+/// Each way once, with the number of its seeds: first dense, then in the order of the panels.
+pub fn distinct_ways(panels: &[Panel], seeds: usize) -> Vec<(Way, usize)> {
+    let mut ways = vec![(Way::paper(Schedule::DENSE), seeds)];
+    for panel in panels {
+        for way in panel.ways() {
+            if !ways.iter().any(|(known, _)| known == way) {
+                ways.push((*way, if panel.once { 1 } else { seeds }));
+            }
         }
     }
     ways
@@ -205,50 +213,48 @@ pub mod tests {
             drop_rates: vec![rate(0.5), rate(0.8)],
             interleaved: false,
             rescale: false,
-            target: rate(0.8),
             epochs: 4,
-            period: 10,
+            periods: vec![10, 20],
         }
     }
 
     #[test]
     fn each_series_varies_one_thing() {
         let panels = panels(&choices()).unwrap();
-        let way = |panel: usize, series: usize| panels[panel].series[series].points[1].way;
+        let ways = |panel: usize, series: usize| &panels[panel].series[series].points[1].ways;
         let paper = Way::paper(Schedule::constant(DropRate::new(0.8).unwrap()));
-        for (panel, at) in panels.iter().zip([1, 1, 1, 0]) {
-            assert_eq!(panel.series[0].points[at].way, paper, "{}", panel.letter);
+        for panel in &panels[..3] {
+            assert_eq!(panel.series[0].points[1].ways, [paper], "{}", panel.letter);
         }
-        let random = Selection::Random {
+        let selection = Selection::Random {
             seed: 0,
             rescale: false,
         };
-        let expected = Way {
-            selection: random,
-            ..paper
+        assert_eq!(ways(1, 1)[..], [Way { selection, ..paper }]);
+        let masked = |masking| [Way { masking, ..paper }];
+        assert_eq!(ways(0, 1)[..], masked(Masking::Positions));
+        assert_eq!(ways(0, 2)[..], masked(Masking::Elements));
+        let texts = |panel, series| -> Vec<String> {
+            let ways = ways(panel, series).iter();
+            ways.map(|way| way.schedule.to_string()).collect()
         };
-        assert_eq!(way(0, 1), expected);
-        let masked = |masking| Way { masking, ..paper };
-        assert_eq!(way(1, 1), masked(Masking::Positions));
-        assert_eq!(way(1, 2), masked(Masking::Elements));
-        assert!(way(2, 1).only_weight_sparse && way(2, 1).schedule == paper.schedule);
-        let texts = |i: usize| -> Vec<String> {
-            let points = panels[3].series[i].points.iter();
-            points.map(|p| p.way.schedule.to_string()).collect()
-        };
-        assert_eq!(texts(0)[1], "linear,drop=0.8,epochs=4");
-        assert_eq!(texts(0)[4], "constant,drop=0.8,interleave");
-        assert_eq!(texts(1)[2], "bar,drop=0.8,period=10");
-        // By iteration stands above its namesake by epoch.
-        assert_eq!(panels[3].series[1].points[0].x, 1.0);
+        assert_eq!(texts(2, 1), ["linear,drop=0.8,epochs=4"]);
+        assert_eq!(texts(2, 3), ["bar,drop=0.8,epochs=4"]);
+        assert_eq!(
+            texts(3, 0),
+            ["bar,drop=0.8,period=10", "bar,drop=0.8,period=20"]
+        );
+        assert_eq!(texts(3, 2), ["constant,drop=0.8,interleave"]);
     }
 
     #[test]
     fn what_two_panels_have_in_common_is_trained_once() {
         let panels = panels(&choices()).unwrap();
-        // Dense; two rates of: top-k, random, positions, elements, only dW; seven schedules
-        // and the alternating one, less the constant.
-        assert_eq!(distinct_ways(&panels).len(), 1 + 2 * 5 + 7);
+        let ways = distinct_ways(&panels, 3);
+        // Dense; two rates of: channel, positions, all, random, three curves, and with one seed of
+        // two curves with two periods and of two epochs.
+        assert_eq!(ways.iter().filter(|way| way.1 == 3).count(), 1 + 2 * 7);
+        assert_eq!(ways.iter().filter(|way| way.1 == 1).count(), 2 * 5);
     }
 
     #[test]
