@@ -135,11 +135,11 @@ pub struct When {
 /// What to drop.
 #[derive(Debug, clap::Args)]
 pub struct What {
-    /// Which are kept: the most important, random ones, or the fewest that hold --keep-share of
-    /// the importance [default: top-k]
+    /// Which are kept: the most important, random ones, the next ones at each iteration, or the fewest that
+    /// hold --keep-share of the importance [default: top-k]
     #[arg(long, value_enum)]
     pub selection: Option<SelectionName>,
-    /// Multiply what a random selection keeps by n / k, where it keeps k of n
+    /// Multiply what a random selection or a rotation keeps by n / k, where it keeps k of n
     #[arg(long)]
     pub rescale: bool,
     /// Share of the summed importance that an adaptive selection keeps, at every iteration
@@ -197,6 +197,7 @@ pub enum CurveName {
 pub enum SelectionName {
     TopK,
     Random,
+    Rotation,
     Adaptive,
 }
 
@@ -338,9 +339,12 @@ impl What {
         let [_, rescale, share, min, max, _, _, own_seed] = self.flags();
         let chosen = self.selection.unwrap_or(SelectionName::TopK);
         if chosen != SelectionName::Random {
+            none_of([own_seed], "left out, or go with --selection random")?;
+        }
+        if !matches!(chosen, SelectionName::Random | SelectionName::Rotation) {
             none_of(
-                [rescale, own_seed],
-                "left out, or go with --selection random",
+                [rescale],
+                "left out, or go with --selection random or rotation",
             )?;
         }
         if chosen != SelectionName::Adaptive {
@@ -353,6 +357,9 @@ impl What {
             SelectionName::TopK => Selection::TopK,
             SelectionName::Random => Selection::Random {
                 seed: self.selection_seed.unwrap_or(seed),
+                rescale: self.rescale,
+            },
+            SelectionName::Rotation => Selection::Rotation {
                 rescale: self.rescale,
             },
             SelectionName::Adaptive => {

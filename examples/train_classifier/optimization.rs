@@ -14,6 +14,10 @@ pub struct Optimization {
     /// The optimizer [default: adam]
     #[arg(long, value_enum)]
     pub optimizer: Option<OptimizerName>,
+    /// Leave weights whose gradient is exactly 0 alone, with their moments, as those of dropped channels: adam
+    /// otherwise goes on moving them (of adam and adamw)
+    #[arg(long)]
+    pub lazy: bool,
     /// Momentum of sgd [default: 0]
     #[arg(long)]
     pub momentum: Option<f64>,
@@ -79,6 +83,10 @@ impl Optimization {
     /// [`Error::Parameter`] with the first that does not, or that is out of its range.
     pub fn check(&self, lr: f64) -> ssprop::Result<()> {
         if self.name() == OptimizerName::Sgd {
+            if self.lazy {
+                let range = "left out, or go with --optimizer adam or adamw";
+                return Err(Error::parameter("--lazy", true, range));
+            }
             return self.sgd(lr).check();
         }
         let range = "left out, or go with --optimizer sgd";
@@ -109,6 +117,7 @@ impl Optimization {
         AdamConfig {
             lr,
             weight_decay: self.weight_decay.unwrap_or(config.weight_decay),
+            lazy: self.lazy,
             ..config
         }
     }

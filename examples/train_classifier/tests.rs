@@ -44,7 +44,7 @@ fn values_out_of_range_are_named_with_their_flags() {
         ("--period", "0", "at least 1"),
         ("--lr", "0", "greater than 0"),
         ("--curve", "zigzag", "constant, linear, cosine, bar"),
-        ("--selection", "best", "top-k, random, adaptive"),
+        ("--selection", "best", "top-k, random, rotation, adaptive"),
         ("--masking", "pixels", "channels, positions, elements"),
         ("--lr-schedule", "zigzag", "cosine,epochs=EPOCHS"),
         ("--mode", "sparse", "dense, ssprop"),
@@ -162,6 +162,7 @@ fn flags_that_do_not_go_together_are_named_with_their_values() {
             "momentum = 1.5",
             "in [0, 1)",
         ),
+        ("--optimizer=sgd --lazy", "--lazy = true", "adamw"),
         ("--optimizer=sgd --nesterov", "nesterov = true", "momentum"),
         ("--weight-decay=-1", "weight_decay = -1", "at least 0"),
         ("--task=celeba --model=mlp", "--model = mlp", "celeba"),
@@ -228,6 +229,8 @@ fn selections_follow_from_the_flags() {
     assert_eq!(of(&["--selection=random", "--seed=5"]), random(5, false));
     let own = ["--selection=random", "--rescale", "--selection-seed=7"];
     assert_eq!(of(&own), random(7, true));
+    let rotation = of(&["--selection=rotation", "--rescale"]);
+    assert_eq!(rotation, Selection::Rotation { rescale: true });
     let rule = AdaptiveKeep::new(0.9).unwrap();
     let adaptive = ["--selection=adaptive", "--keep-share=0.9"];
     assert_eq!(of(&adaptive), Selection::Adaptive(rule));

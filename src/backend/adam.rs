@@ -18,6 +18,8 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
     /// - v = beta2 v + (1 - beta2) g^2
     /// - w = w - lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps)
     ///
+    /// A lazy step leaves weights whose gradient is exactly 0 as they are, with their moments.
+    ///
     /// Returns the sum of squares of `g` as it was given, where the device has it without waiting.
     ///
     /// # Errors

@@ -79,7 +79,9 @@ impl Backward {
     /// ([`KeptCount`](crate::sparsity::KeptCount) tells afterwards what it was.)
     pub fn planned_drop_rate(&self) -> DropRate {
         match self.selection {
-            Selection::TopK | Selection::Random { .. } => self.drop_rate,
+            Selection::TopK | Selection::Random { .. } | Selection::Rotation { .. } => {
+                self.drop_rate
+            }
             Selection::Adaptive(rule) => rule.least_drop_rate(),
         }
     }
@@ -89,7 +91,7 @@ impl Backward {
     ///
     /// It does not know of the masking: kept positions and elements count as if the dropped ones
     /// cost nothing, though the masked products here are dense. A random selection's includes the
-    /// ranking, which it does not need; that of an adaptive one without an upper bound does not.
+    /// ranking, which it does not need, and so does a rotation's; that of an adaptive one without an upper bound does not.
     pub fn counted_drop_rate(&self) -> DropRate {
         let rate = self.planned_drop_rate();
         if self.only_weight_sparse {

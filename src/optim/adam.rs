@@ -63,6 +63,11 @@ pub struct AdamConfig {
     /// Whether weight decay shrinks the weight itself (AdamW,
     /// [arXiv 1711.05101](https://arxiv.org/abs/1711.05101)) or is an L2 term of the gradient.
     pub decoupled: bool,
+    /// Whether weights whose gradient is exactly 0 stay as they are, with their moments, as
+    /// `torch.optim.SparseAdam` leaves rows: those of channels that a sparse backward pass dropped.
+    /// Otherwise their moments decay, and the weights go on moving by them. Default false, as in the
+    /// paper.
+    pub lazy: bool,
 }
 
 impl AdamConfig {
@@ -74,6 +79,7 @@ impl AdamConfig {
             eps: 1e-8,
             weight_decay: 0.0,
             decoupled: false,
+            lazy: false,
         }
     }
 
@@ -134,6 +140,7 @@ impl UpdateRule for AdamConfig {
             step: update.number,
             grad_scale: update.scale,
             zero_grad: update.zero_grad,
+            lazy: self.lazy,
         };
         let found = buffers.len();
         let [m, v] = buffers else {

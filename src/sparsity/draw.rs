@@ -21,6 +21,12 @@ impl Draw {
         Self { layer, iteration }
     }
 
+    /// The first of `kept` channels of `n` that go round and round with the iterations.
+    pub(super) fn turn(self, n: usize, kept: usize) -> usize {
+        let turns = u128::from(self.iteration) * kept as u128;
+        (turns % (n as u128).max(1)) as usize
+    }
+
     /// The generator of this draw.
     pub(super) fn rng(self, seed: u64) -> StdRng {
         let mut bytes = [0; 32];

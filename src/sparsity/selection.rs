@@ -42,6 +42,13 @@ pub enum Selection {
         /// expectation of dW and db the dense gradient (and that of dX, given dY).
         rescale: bool,
     },
+    /// As many as the drop rate leaves, the next ones at each iteration: each channel is kept once in
+    /// n / k iterations, where k of n are kept. (Beyond the paper.) The iterations have to be told as for
+    /// [`Random`](Self::Random).
+    Rotation {
+        /// Whether what is kept is multiplied by n / k, as for [`Random`](Self::Random).
+        rescale: bool,
+    },
     /// The most important ones, as many as a rule says that looks at the importances. The drop rate
     /// plays no part.
     Adaptive(AdaptiveKeep),
@@ -74,10 +81,16 @@ impl Selection {
         };
         let planned = drop_rate.kept_of(n);
         match *self {
-            Self::TopK | Self::Random { .. } if planned >= n => Ok(None),
+            Self::TopK | Self::Random { .. } | Self::Rotation { .. } if planned >= n => Ok(None),
             Self::TopK => Ok(Some(largest(&ranked()?, planned))),
             Self::Random { seed, .. } => {
                 let mut kept = index::sample(&mut draw.rng(seed), n, planned).into_vec();
+                kept.sort_unstable();
+                Ok(Some(kept))
+            }
+            Self::Rotation { .. } => {
+                let first = draw.turn(n, planned);
+                let mut kept: Vec<usize> = (0..planned).map(|i| (first + i) % n).collect();
                 kept.sort_unstable();
                 Ok(Some(kept))
             }
@@ -90,10 +103,12 @@ impl Selection {
     }
 
     /// What the kept part of a gradient is multiplied by when `kept` of `n` are kept: n / kept for
-    /// a random selection that rescales, 1 otherwise.
+    /// a random selection or a rotation that rescales, 1 otherwise.
     pub fn scale(&self, kept: usize, n: usize) -> f64 {
         match self {
-            Self::Random { rescale: true, .. } => n as f64 / kept.max(1) as f64,
+            Self::Random { rescale: true, .. } | Self::Rotation { rescale: true } => {
+                n as f64 / kept.max(1) as f64
+            }
             _ => 1.0,
         }
     }
@@ -140,6 +155,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_keeps_every_channel_equally_often() {
+        let rotation = Selection::Rotation { rescale: true };
+        assert_eq!(rotation.scale(3, 16), 16.0 / 3.0);
+        // 3 of 16, as 80% leaves them: in 16 iterations the beginning goes round three times.
+        for (n, rate) in [(16, 0.8), (64, 0.8), (10, 0.5), (1, 0.9)] {
+            let mut counts = vec![0; n];
+            let (mut planned, mut before) = (0, Vec::new());
+            for iteration in 1000..1000 + n as u64 {
+                let rate = DropRate::new(rate).unwrap();
+                let unneeded = || panic!("a rotation needs no importance");
+                let draw = Draw::new("conv1", iteration);
+                let kept = rotation.choose(n, rate, draw, unneeded).unwrap();
+                let kept = kept.unwrap_or((0..n).collect());
+                assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{kept:?}");
+                assert!(n == 1 || kept != before);
+                kept.iter().for_each(|&c| counts[c] += 1);
+                (planned, before) = (kept.len(), kept);
+            }
+            assert!(counts.iter().all(|&count| count == planned), "{counts:?}");
+        }
+    }
+
+    #[test]
     fn seed_layer_and_iteration_decide_and_nothing_else() {
         let draw = Draw::new("a", 5);
         let of = |seed, draw| {
@@ -175,7 +213,8 @@ mod tests {
     #[test]
     fn all_are_kept_where_nothing_is_dropped() {
         let unneeded = || panic!("nothing to rank");
-        for selection in [Selection::TopK, RANDOM] {
+        let rotation = Selection::Rotation { rescale: false };
+        for selection in [Selection::TopK, RANDOM, rotation] {
             let kept = selection.choose(8, DropRate::DENSE, Draw::default(), unneeded);
             assert_eq!(kept.unwrap(), None);
         }

@@ -59,7 +59,7 @@ fn kept<E: Real>(case: &Case<E>, backward: &Backward) -> Vec<bool> {
     let total: f64 = sums.iter().sum();
     match backward.selection {
         Selection::TopK => order.truncate(backward.drop_rate.kept_of(count)),
-        Selection::Random { .. } => {
+        Selection::Random { .. } | Selection::Rotation { .. } => {
             let (rate, draw) = (backward.drop_rate, backward.draw);
             let unneeded = || panic!("not ranked");
             let set = backward.selection.choose(count, rate, draw, unneeded);
@@ -92,8 +92,9 @@ fn gradients_are_the_dense_ones_of_the_masked_dy() {
             seed: 4,
             rescale: true,
         };
+        let in_turn = Selection::Rotation { rescale: true };
         for masking in MASKINGS {
-            for selection in [Selection::TopK, random(4), rescaled, adaptive] {
+            for selection in [Selection::TopK, random(4), rescaled, in_turn, adaptive] {
                 for only_weight_sparse in [false, true] {
                     let backward = Backward {
                         drop_rate: rate(0.6),
@@ -106,7 +107,7 @@ fn gradients_are_the_dense_ones_of_the_masked_dy() {
                     let is_kept = kept(&case, &backward);
                     let count = is_kept.iter().filter(|&&kept| kept).count();
                     assert!(0 < count && count < is_kept.len(), "{count} are kept");
-                    let scale = match selection == rescaled {
+                    let scale = match selection == rescaled || selection == in_turn {
                         true => is_kept.len() as f64 / count as f64,
                         false => 1.0,
                     };

@@ -126,6 +126,43 @@ fn ten_steps_equal_pytorchs() {
     }
 }
 
+/// The rows of channels that a sparse backward pass dropped keep their weights and their moments; others go
+/// the usual way.
+#[test]
+fn a_lazy_step_leaves_what_has_no_gradient_alone() {
+    for config in [l2_config(), AdamConfig::adamw()] {
+        let dev = Cpu::default();
+        let start = dev.tensor([-0.5f64, -0.25, 0.1, 0.6, 1.0]);
+        let run = |lazy| {
+            let mut w = start.clone();
+            let mut opt = Adam::new(&w, AdamConfig { lazy, ..config }).unwrap();
+            let mut grads = w.alloc_grads();
+            let mut after = Vec::new();
+            for gradient in [[1.0, 2.0, -1.0, 0.5, 3.0], [0.5, 0.0, 1.0, -0.0, 1.0]] {
+                *grads.get_or_alloc_mut(&w).unwrap() = dev.buffer_from_host(&gradient).unwrap();
+                opt.update_and_zero(&mut w, &mut grads).unwrap();
+                let state = opt.state(&w).unwrap().parameters.remove("").unwrap();
+                after.push(Vec::from_iter(
+                    [w.as_vec()].into_iter().chain(state.buffers.into_values()),
+                ));
+            }
+            after
+        };
+        let (lazy, usual) = (run(true), run(false));
+        assert_eq!(lazy[0], usual[0]);
+        for (i, values) in lazy[1].iter().enumerate() {
+            for at in 0..5 {
+                let expected = match at {
+                    1 | 3 => lazy[0][i][at],
+                    _ => usual[1][i][at],
+                };
+                assert_eq!(values[at], expected, "{i} {at}");
+                assert!((at % 2 == 1) == (values[at] != usual[1][i][at]), "{i} {at}");
+            }
+        }
+    }
+}
+
 #[test]
 fn zeroing_in_the_pass_equals_zeroing_after_it() {
     let dev = Cpu::default();

@@ -83,6 +83,7 @@ fn update<E: AdamElement>(
         Arg::Double(decay),
         Arg::Double(step.grad_scale),
         step.zero_grad.into(),
+        step.lazy.into(),
     ];
     launch(&ADAM, E::ADAM, w.device(), Grid::elements(n), &args)
 }

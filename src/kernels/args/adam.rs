@@ -19,6 +19,8 @@ pub struct AdamStep {
     pub grad_scale: f64,
     /// Whether to leave zeros in the gradient.
     pub zero_grad: bool,
+    /// Whether weights whose gradient is exactly 0 stay as they are, with their moments.
+    pub lazy: bool,
 }
 
 impl AdamStep {

@@ -31,8 +31,8 @@ struct Constants<E> {
     decay: E,
 }
 
-/// w, m, v of one block after the step, for the kind of decay `DECAY`.
-fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
+/// w, m, v of one block after the step, for the kind of decay `DECAY`; if `LAZY`, where g is not 0.
+fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool, const LAZY: bool>(
     c: Constants<E>,
     w: &mut [E],
     m: &mut [E],
@@ -40,6 +40,9 @@ fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
     g: &mut [E],
 ) {
     for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+        if LAZY && *g == E::zero() {
+            continue;
+        }
         let mut grad = c.grad_scale * *g;
         if DECAY == L2_DECAY {
             grad += c.decay * *w;
@@ -53,6 +56,20 @@ fn update_block<E: Element, const DECAY: u8, const ZERO_GRAD: bool>(
         if ZERO_GRAD {
             *g = E::zero();
         }
+    }
+}
+
+type Update<E> = fn(Constants<E>, &mut [E], &mut [E], &mut [E], &mut [E]);
+
+/// The loop of this kind of step.
+fn loop_of<E: Element, const LAZY: bool>(step: &AdamStep) -> Update<E> {
+    match (step.weight_decay != 0.0, step.decoupled, step.zero_grad) {
+        (false, _, false) => update_block::<E, NO_DECAY, false, LAZY>,
+        (false, _, true) => update_block::<E, NO_DECAY, true, LAZY>,
+        (true, false, false) => update_block::<E, L2_DECAY, false, LAZY>,
+        (true, false, true) => update_block::<E, L2_DECAY, true, LAZY>,
+        (true, true, false) => update_block::<E, DECOUPLED_DECAY, false, LAZY>,
+        (true, true, true) => update_block::<E, DECOUPLED_DECAY, true, LAZY>,
     }
 }
 
@@ -91,13 +108,9 @@ pub fn update<E: Element>(
             },
         )?,
     };
-    let block = match (step.weight_decay != 0.0, step.decoupled, step.zero_grad) {
-        (false, _, false) => update_block::<E, NO_DECAY, false>,
-        (false, _, true) => update_block::<E, NO_DECAY, true>,
-        (true, false, false) => update_block::<E, L2_DECAY, false>,
-        (true, false, true) => update_block::<E, L2_DECAY, true>,
-        (true, true, false) => update_block::<E, DECOUPLED_DECAY, false>,
-        (true, true, true) => update_block::<E, DECOUPLED_DECAY, true>,
+    let block = match step.lazy {
+        true => loop_of::<E, true>(step),
+        false => loop_of::<E, false>(step),
     };
     let update = |w: &mut [E], m: &mut [E], v: &mut [E], g: &mut [E]| {
         // The block's gradient is in the cache for the update then.

@@ -7,8 +7,9 @@
 #define DECOUPLED_DECAY 2
 
 template <typename T>
-static __device__ void adam(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad) {
+static __device__ void adam(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad, int lazy) {
     FOR_EACH(i, n) {
+        if (lazy && g[i] == 0) continue;
         T weight = w[i], grad = (T)grad_scale * g[i];
         if (decay_kind == L2_DECAY) grad += (T)decay * weight;
         if (decay_kind == DECOUPLED_DECAY) weight *= (T)decay; // 1 - lr decay
@@ -22,8 +23,8 @@ static __device__ void adam(T *w, T *m, T *v, T *g, unsigned n, double one_minus
 }
 
 #define ADAM(T, name)                                                                              \
-    extern "C" __global__ void name(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad) { \
-        adam(w, m, v, g, n, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_correction2, eps, decay_kind, decay, grad_scale, zero_grad); \
+    extern "C" __global__ void name(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad, int lazy) { \
+        adam(w, m, v, g, n, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_correction2, eps, decay_kind, decay, grad_scale, zero_grad, lazy); \
     }
 ADAM(float, adam_step_f32)
 ADAM(double, adam_step_f64)
