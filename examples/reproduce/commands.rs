@@ -93,7 +93,19 @@ pub fn training(args: &Args, run: &Run, seed: u64) -> Command {
     let epochs = args.epochs.unwrap_or(run.epochs as usize);
     let mut flags = vec!["--task".to_owned(), run.task_name()];
     flags.extend(data_flags(args));
-    let mut flag = |name: &str, value: String| flags.extend([format!("--{name}"), value]);
+    // What was given by hand is in place of the row's.
+    let given = |name: &str| {
+        let mut names = args
+            .more
+            .iter()
+            .map(|flag| flag.split('=').next().unwrap_or_default());
+        names.any(|flag| flag == format!("--{name}"))
+    };
+    let mut flag = |name: &str, value: String| {
+        if !given(name) {
+            flags.extend([format!("--{name}"), value]);
+        }
+    };
     if !is_ddpm {
         flag("model", run.model.clone());
         flag("lr", "0.0002".into());
@@ -290,6 +302,14 @@ mod tests {
             "{more}"
         );
         assert!(more.ends_with("seed1-selection-random-keep_a_b"), "{more}");
+        let other = text("4 mnist-resnet18 --data d -- --lr=0.001 --batch-size 32");
+        assert_eq!(
+            (
+                other.matches("--lr").count(),
+                other.matches("--batch-size").count()
+            ),
+            (1, 1)
+        );
         let bundled = text("4 fashion-mnist-resnet18 --data bundled");
         assert!(!bundled.contains("--data"));
     }

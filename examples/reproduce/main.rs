@@ -58,7 +58,7 @@ pub struct Args {
     /// Where the runs have their folders
     #[arg(long, default_value = "runs/reproduce")]
     runs: PathBuf,
-    /// More flags for train_classifier or ddpm_train, which make the row another: -- --threads 1
+    /// More flags for train_classifier or ddpm_train, or others than the row's: -- --batch-size 32
     #[arg(last = true)]
     more: Vec<String>,
 }

@@ -218,7 +218,7 @@ pub fn table(runs: &[Run], lines: &[Line]) -> String {
         "backward FLOPs (1e12)",
         &|l| Some(l.flops / 1e12),
         &|run| Some(1e3 * run.total),
-        1,
+        2,
     );
     add(
         "training (min)",
@@ -295,7 +295,7 @@ mod tests {
         let accuracy = "| test accuracy (%) | 98.50 ± 0.71 (2 seeds) | 99.56 | 97.12 | 99.52 |";
         assert_eq!(rows[2], accuracy);
         assert!(
-            rows[3].ends_with("| 2500.0 ± 0.0 (2 seeds) | 5490.0 | 2500.0 | 3300.0 |"),
+            rows[3].ends_with("| 2500.00 ± 0.00 (2 seeds) | 5490.00 | 2500.00 | 3300.00 |"),
             "{table}"
         );
         assert!(

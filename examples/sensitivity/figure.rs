@@ -201,7 +201,7 @@ pub fn svg(title: &str, subtitle: &str, panels: &[Panel], dense: &Summary) -> St
         y - 4.0
     );
     let words =
-        "dense; bars and band are one standard deviation over the seeds, of the short periods over these";
+        "dense; bars and band are one standard deviation over the seeds, of short periods over these";
     svg += &text(LEFT + 34.0, y, "start", 12.0, "", words);
     document(width, height, &svg)
 }

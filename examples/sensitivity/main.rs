@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(table.lines().count(), 1 + 1 + 2 * (3 + 2 + 4 + 2 * 2 + 1));
         let dense = "all,\"dense\",\"dense\",0.4000,2,1,0.50000,0.00000,0.5 NaN";
         assert_eq!(table.lines().nth(1), Some(dense));
-        assert!(table.contains("d,\"bar, iterations\",\"bar,drop=0.8,period=10\","));
+        assert!(table.contains("d,\"bar, short\",\"bar,drop=0.8,period=10\","));
 
         let drawn: Vec<_> = panels.iter().map(|p| drawing(p, &done)).collect();
         assert_eq!(drawn[0].ticks, [(0.5, "50%".into()), (0.8, "80%".into())]);

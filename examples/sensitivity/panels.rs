@@ -168,7 +168,7 @@ pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
         ),
         panel(
             'c',
-            "Schedulers, from the first epoch to the last",
+            "Schedulers over the run",
             "target drop rate",
             vec![
                 choices.scheduled("constant", |rate| Ok(Schedule::constant(rate)))?,
@@ -179,11 +179,11 @@ pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
         ),
         panel(
             'd',
-            "Schedulers of a short period, and of 2 epochs",
+            "Schedulers of short periods",
             "target drop rate",
             vec![
-                choices.periodic("bar, iterations", Schedule::bar)?,
-                choices.periodic("cosine, iterations", Schedule::cosine)?,
+                choices.periodic("bar, short", Schedule::bar)?,
+                choices.periodic("cosine, short", Schedule::cosine)?,
                 choices.scheduled("bar, 2 epochs", |rate| Ok(Schedule::alternating(rate)))?,
             ],
         ),

@@ -1,4 +1,4 @@
-//! What the backward passes of a training run cost on a schedule (arXiv 2408.12561, Eq. 11).
+//! What the backward passes of a training run cost on a schedule (arXiv 2408.12561, Tables 4 to 7).
 
 use super::backward_cost::{LayerCost, ModelCost};
 use super::plan::{LayerInfo, SchedulePlan};
@@ -61,7 +61,7 @@ pub struct RunCost {
 }
 
 impl ModelCost {
-    /// Backward FLOPs of a whole run on a schedule or a plan of several, layer by layer (Eq. 11).
+    /// Backward FLOPs of a whole run on a schedule or a plan of several, layer by layer.
     ///
     /// The last, smaller batch of an epoch counts as the fraction of a whole one that it is, as in
     /// the paper's totals.

@@ -14,8 +14,8 @@
 //! group norm) are not counted there, nor here, but for linear layers whose backward pass is sparse
 //! ([`linear`]). A multiplication and an addition are two FLOPs.
 //!
-//! A drop rate saves FLOPs from [`least_useful_drop_rate`] on (Eq. 10). An iteration costs the sum
-//! over the layers, and a run the sum over its iterations (Eq. 11):
+//! A drop rate saves FLOPs from [`least_useful_drop_rate`] on (Eq. 10; at most 3% where N is 9 and more,
+//! Eq. 11). An iteration costs the sum over the layers, and a run the sum over its iterations:
 //! [`ModelCost`](crate::nn::ModelCost) adds them up.
 //!
 //! Counts are `f64`: those of long runs do not fit into a `u64`.
