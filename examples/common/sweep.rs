@@ -128,6 +128,8 @@ pub struct Run {
     pub batch_size: usize,
     pub lr: f64,
     pub schedule: Schedule,
+    /// [`AdamConfig::lazy`]
+    pub lazy: bool,
     pub seed: u64,
 }
 
@@ -160,6 +162,7 @@ impl Run {
         let train = train.shuffle(self.seed);
         let config = AdamConfig {
             lr: self.lr,
+            lazy: self.lazy,
             ..AdamConfig::adam()
         };
         let mut trainer: Trainer<M, D> =

@@ -178,6 +178,7 @@ fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<D
         batch_size: args.flags.batch_size(false),
         lr: args.lr,
         schedule: arm.schedule,
+        lazy: false,
         seed,
     };
     let dev = &Cpu::seed_from_u64(seed);

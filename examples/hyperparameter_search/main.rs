@@ -174,6 +174,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
                         batch_size: args.flags.batch_size(args.paper),
                         lr,
                         schedule: searches[i].schedule,
+                        lazy: false,
                         seed,
                     };
                     cell.push(train(args, depth, &run, &images)?);
@@ -376,6 +377,7 @@ mod tests {
             batch_size: 10,
             lr: 0.001,
             schedule: Schedule::DENSE,
+            lazy: false,
             seed: 1,
         };
         for depth in [2, 11] {

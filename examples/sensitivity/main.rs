@@ -58,6 +58,10 @@ struct Args {
     /// Random selections multiply what is kept by 1 / its share
     #[arg(long)]
     rescale: bool,
+    /// A fifth panel, of rules that are not the paper's, with constant drop rates: channels in turn, and Adam that
+    /// leaves the rows of dropped channels alone (lazy)
+    #[arg(long)]
+    rules: bool,
     /// Learning rate of Adam [default: 0.002, as few epochs of few images need]
     #[arg(long, value_parser = args::lr)]
     lr: Option<f64>,
@@ -130,6 +134,7 @@ impl Args {
             interleaved: self.interleave,
             rescale: self.rescale,
             epochs: self.epochs() as u64,
+            rules: self.rules,
             periods: periods.into_iter().map(|period| period as u64).collect(),
         })
     }
@@ -205,6 +210,7 @@ fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f
         batch_size: args.batch_size(),
         lr: args.lr(),
         schedule: way.schedule,
+        lazy: way.lazy,
         seed,
     };
     let set = |net: &mut dyn VisitSparse| net.visit_sparse(&mut |l| way.set(l.backward, seed));
@@ -227,13 +233,16 @@ fn describe(way: &Way) -> String {
     let selection = match way.selection {
         Selection::Random { rescale: false, .. } => ", random",
         Selection::Random { rescale: true, .. } => ", random rescaled",
+        Selection::Rotation { rescale: false } => ", rotation",
+        Selection::Rotation { rescale: true } => ", rotation rescaled",
         _ => "",
     };
     let masking = match way.masking {
         Masking::Channels => String::new(),
         other => format!(", over {other}"),
     };
-    format!("{}{selection}{masking}", way.schedule)
+    let lazy = if way.lazy { ", lazy" } else { "" };
+    format!("{}{selection}{masking}{lazy}", way.schedule)
 }
 
 fn accuracies<'a>(done: &'a [Done], way: &Way) -> &'a [f64] {

@@ -9,6 +9,8 @@ pub struct Way {
     pub schedule: Schedule,
     pub selection: Selection,
     pub masking: Masking,
+    /// Whether Adam leaves what has no gradient alone.
+    pub lazy: bool,
 }
 
 impl Way {
@@ -18,6 +20,7 @@ impl Way {
             schedule,
             selection: Selection::TopK,
             masking: Masking::Channels,
+            lazy: false,
         }
     }
 
@@ -75,6 +78,8 @@ pub struct Choices {
     pub epochs: u64,
     /// Iterations in the periods of panel d.
     pub periods: Vec<u64>,
+    /// Whether there is panel e.
+    pub rules: bool,
 }
 
 impl Choices {
@@ -131,8 +136,8 @@ impl Choices {
     }
 }
 
-/// The four panels, as in the paper.
-pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
+/// The four panels, as in the paper, and one of rules that it has not.
+pub fn panels(choices: &Choices) -> ssprop::Result<Vec<Panel>> {
     let random = Selection::Random {
         seed: 0,
         rescale: choices.rescale,
@@ -146,7 +151,10 @@ pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
         series,
         once: letter == 'd',
     };
-    Ok([
+    let rotation = Selection::Rotation {
+        rescale: choices.rescale,
+    };
+    let mut panels = vec![
         panel(
             'a',
             "Sparsified dimensions",
@@ -187,7 +195,27 @@ pub fn panels(choices: &Choices) -> ssprop::Result<[Panel; 4]> {
                 choices.scheduled("bar, 2 epochs", |rate| Ok(Schedule::alternating(rate)))?,
             ],
         ),
-    ])
+    ];
+    if choices.rules {
+        let lazy = |selection| {
+            move |way: &mut Way| {
+                way.selection = selection;
+                way.lazy = true;
+            }
+        };
+        panels.push(panel(
+            'e',
+            "Other rules",
+            "drop rate",
+            vec![
+                choices.constant("top-k, lazy", lazy(Selection::TopK))?,
+                choices.constant("random, lazy", lazy(random))?,
+                choices.constant("rotation", |way| way.selection = rotation)?,
+                choices.constant("rotation, lazy", lazy(rotation))?,
+            ],
+        ));
+    }
+    Ok(panels)
 }
 
 /// Each way once, with the number of its seeds: first dense, then in the order of the panels.
@@ -215,6 +243,7 @@ pub mod tests {
             rescale: false,
             epochs: 4,
             periods: vec![10, 20],
+            rules: false,
         }
     }
 
@@ -255,6 +284,11 @@ pub mod tests {
         // two curves with two periods and of two epochs.
         assert_eq!(ways.iter().filter(|way| way.1 == 3).count(), 1 + 2 * 7);
         assert_eq!(ways.iter().filter(|way| way.1 == 1).count(), 2 * 5);
+        let mut more = choices();
+        more.rules = true;
+        let more = super::panels(&more).unwrap();
+        assert_eq!(distinct_ways(&more, 3).len(), ways.len() + 2 * 4);
+        assert!(more[4].ways().filter(|way| way.lazy).count() == 2 * 3);
     }
 
     #[test]
