@@ -9,6 +9,7 @@ use ssprop::prelude::{LrSchedule, SchedulePlan};
 
 use common::args::{self, RunArgs};
 use common::ddpm::{Process, ToSize};
+use common::device::Device;
 
 /// Train a U-Net to take noise from images, with a scheduled sparse backward pass
 #[derive(Debug, Parser)]
@@ -79,6 +80,9 @@ pub struct Args {
     /// Timesteps of a sample in a grid, by DDIM [default: 25, or all if there are fewer]
     #[arg(long, value_parser = args::count)]
     pub sample_steps: Option<usize>,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     pub threads: Option<usize>,

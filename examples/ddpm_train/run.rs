@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use common::ddpm::{ToSize, UNet, TO_SIZE};
 use common::grid::write_grid;
-use common::say;
+use common::{on_device, say};
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, Metadata};
 use ssprop::data::{
@@ -15,7 +15,7 @@ use ssprop::distributed::Communicator;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig};
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use crate::args::Args;
 
@@ -26,19 +26,21 @@ const SAMPLE_BATCH: usize = 32;
 
 /// Trains, tests after every epoch, and draws samples. Returns the results' folder.
 pub fn run(args: &Args) -> ssprop::Result<PathBuf> {
-    match args.task {
-        Task::CelebA => train::<CelebAUNet, _, 3, 64, 64>(args, UNet::CelebA),
-        _ => train::<MnistUNet, _, 1, 32, 32>(args, UNet::Mnist),
-    }
+    on_device!(args.device, args.seed, |dev| match args.task {
+        Task::CelebA => train::<CelebAUNet, _, _, 3, 64, 64>(args, &dev, UNet::CelebA),
+        _ => train::<MnistUNet, _, _, 1, 32, 32>(args, &dev, UNet::Mnist),
+    })
 }
 
-fn train<B, M, const C: usize, const H: usize, const W: usize>(
+fn train<B, M, D, const C: usize, const H: usize, const W: usize>(
     args: &Args,
+    dev: &D,
     unet: UNet,
 ) -> ssprop::Result<PathBuf>
 where
-    B: BuildOnDevice<Cpu, f32, Built = M>,
-    M: TrainableDenoiser<C, H, W, Cpu> + Clone,
+    B: BuildOnDevice<D, f32, Built = M>,
+    M: TrainableDenoiser<C, H, W, D> + Clone,
+    D: Backend<f32>,
 {
     let ranks = Communicator::from_environment()?;
     // Everything that can be wrong with the flags, before anything that takes time.
@@ -57,17 +59,17 @@ where
             .fit_to(ImageShape::new(C, H, W))
     };
     let (train_loader, test_loader) = (loader(&train)?.shuffle(args.seed), loader(&test)?);
-    let dev = Cpu::seed_from_u64(args.seed);
     let adam = AdamConfig {
         lr: args.lr(),
         ..AdamConfig::adamw()
     };
-    let net = dev.build_module::<B, f32>();
-    let mut trainer = DiffusionTrainer::new(net, adam, diffusion, args.seed)?
-        .with_loss(args.loss)
-        .with_schedule(args.schedule.clone())?
-        .with_communicator(&ranks)?
-        .with_lr_schedule(args.lr_schedule);
+    let net = B::build_on_device(dev);
+    let mut trainer: DiffusionTrainer<M, D> =
+        DiffusionTrainer::new(net, adam, diffusion, args.seed)?
+            .with_loss(args.loss)
+            .with_schedule(args.schedule.clone())?
+            .with_communicator(&ranks)?
+            .with_lr_schedule(args.lr_schedule);
     if args.ema > 0.0 {
         trainer = trainer.with_ema(args.ema)?;
     }
@@ -97,16 +99,16 @@ where
     // The first rank sees the folder.
     let is_missing = ranks.any(ranks.is_first() && !is_there)?;
     if resumed && trainer.batches_done() == 0 && has_grid(args, trainer.epoch()) && is_missing {
-        draw_grid::<M, C, H, W>(&run, args, sampler, &trainer, &dev)?;
+        draw_grid::<M, D, C, H, W>(&run, args, sampler, &trainer, dev)?;
     }
     while let Some(epoch) = run.train(&mut trainer, args.epochs() as u64, |trainer, observer| {
-        trainer.train_part::<C, H, W>(&dev, &train_loader, observer)
+        trainer.train_part::<C, H, W>(dev, &train_loader, observer)
     })? {
-        let loss = trainer.evaluate::<C, H, W>(&dev, &test_loader)?;
+        let loss = trainer.evaluate::<C, H, W>(dev, &test_loader)?;
         run.record(&trainer, &epoch, &[("test_loss", loss)])?;
         save_model(run.folder(), args, unet.name(), &trainer)?;
         if has_grid(args, trainer.epoch()) {
-            draw_grid::<M, C, H, W>(&run, args, sampler, &trainer, &dev)?;
+            draw_grid::<M, D, C, H, W>(&run, args, sampler, &trainer, dev)?;
         }
     }
     say!("\n{}", run.finish()?);
@@ -130,15 +132,16 @@ fn grid_name(epoch: u64) -> String {
 }
 
 /// Draws samples, and writes them as a grid to the results' folder.
-fn draw_grid<M, const C: usize, const H: usize, const W: usize>(
+fn draw_grid<M, D, const C: usize, const H: usize, const W: usize>(
     run: &Run,
     args: &Args,
     sampler: Sampler,
-    trainer: &DiffusionTrainer<M, Cpu>,
-    dev: &Cpu,
+    trainer: &DiffusionTrainer<M, D>,
+    dev: &D,
 ) -> ssprop::Result<()>
 where
-    M: TrainableDenoiser<C, H, W, Cpu> + Clone,
+    M: TrainableDenoiser<C, H, W, D> + Clone,
+    D: Backend<f32>,
 {
     run.progress().say("drawing samples");
     let samples = SampleRun {
@@ -163,11 +166,11 @@ where
 }
 
 /// The network that draws the samples, for `ddpm_sample` and `fid`.
-fn save_model<M: TensorCollection<f32, Cpu>>(
+fn save_model<M: TensorCollection<f32, D>, D: Backend<f32>>(
     out: &Path,
     args: &Args,
     unet: &str,
-    trainer: &DiffusionTrainer<M, Cpu>,
+    trainer: &DiffusionTrainer<M, D>,
 ) -> ssprop::Result<()> {
     let mut metadata: Metadata = [
         ("model", unet.to_owned()),

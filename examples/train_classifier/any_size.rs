@@ -5,10 +5,10 @@ use dfdx::prelude::*;
 use ssprop::nn::{BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer};
 use ssprop::prelude::{VisitDropout, VisitSparse};
 use ssprop::train::Images;
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 /// A batch of images whose size is known at run time only.
-type Sized<const C: usize, T> = Tensor<(usize, Const<C>, usize, usize), f32, Cpu, T>;
+type Sized<const C: usize, D, T> = Tensor<(usize, Const<C>, usize, usize), f32, D, T>;
 
 /// A network behind images of sizes that the compiler knows, which it is not told: what is compiled
 /// for one task is then used by all.
@@ -24,38 +24,38 @@ where
     type Built = AnySize<B::Built>;
 }
 
-fn any_size<const C: usize, const H: usize, const W: usize, T: Tape<f32, Cpu>>(
-    x: Images<C, H, W, Cpu, T>,
-) -> ssprop::Result<Sized<C, T>> {
+fn any_size<const C: usize, const H: usize, const W: usize, D: Backend<f32>, T: Tape<f32, D>>(
+    x: Images<C, H, W, D, T>,
+) -> ssprop::Result<Sized<C, D, T>> {
     let shape = *x.shape();
     x.try_realize()
         .map_err(|_| Error::shape("AnySize", "images", shape, "another size"))
 }
 
-impl<M, const C: usize, const H: usize, const W: usize> Module<Images<C, H, W, Cpu, NoneTape>>
-    for AnySize<M>
+impl<M, D: Backend<f32>, const C: usize, const H: usize, const W: usize>
+    Module<Images<C, H, W, D, NoneTape>> for AnySize<M>
 where
-    M: Module<Sized<C, NoneTape>, Error: Into<Error>>,
+    M: Module<Sized<C, D, NoneTape>, Error: Into<Error>>,
 {
     type Output = M::Output;
     type Error = Error;
 
-    fn try_forward(&self, x: Images<C, H, W, Cpu, NoneTape>) -> ssprop::Result<M::Output> {
+    fn try_forward(&self, x: Images<C, H, W, D, NoneTape>) -> ssprop::Result<M::Output> {
         self.0.try_forward(any_size(x)?).map_err(Into::into)
     }
 }
 
-impl<M, const C: usize, const H: usize, const W: usize>
-    ModuleMut<Images<C, H, W, Cpu, OwnedTape<f32, Cpu>>> for AnySize<M>
+impl<M, D: Backend<f32>, const C: usize, const H: usize, const W: usize>
+    ModuleMut<Images<C, H, W, D, OwnedTape<f32, D>>> for AnySize<M>
 where
-    M: ModuleMut<Sized<C, OwnedTape<f32, Cpu>>, Error: Into<Error>>,
+    M: ModuleMut<Sized<C, D, OwnedTape<f32, D>>, Error: Into<Error>>,
 {
     type Output = M::Output;
     type Error = Error;
 
     fn try_forward_mut(
         &mut self,
-        x: Images<C, H, W, Cpu, OwnedTape<f32, Cpu>>,
+        x: Images<C, H, W, D, OwnedTape<f32, D>>,
     ) -> ssprop::Result<M::Output> {
         self.0.try_forward_mut(any_size(x)?).map_err(Into::into)
     }

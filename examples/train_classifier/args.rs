@@ -14,6 +14,7 @@ use crate::optimization::Optimization;
 use crate::paper;
 use crate::preparation::Preparation;
 use common::args::{count, drop_rate, lr, threads, RunArgs};
+use common::device::Device;
 
 /// Train a classifier of the paper (arXiv 2408.12561), densely or with a sparse backward pass
 #[derive(Debug, Parser)]
@@ -79,6 +80,9 @@ pub struct Args {
     /// Stop after so many epochs without a better accuracy on the validation images [default: never]
     #[arg(long, value_parser = count)]
     pub patience: Option<usize>,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -465,6 +469,7 @@ impl Args {
         self.optimization.check(self.lr)?;
         Ok(Settings {
             ranks: Communicator::alone(),
+            device: self.device,
             lr: self.lr,
             optimization: self.optimization.clone(),
             lr_schedule: self.lr_schedule,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use common::device::Device;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::Metadata;
 use ssprop::data::{BatchLoader, Task};
@@ -13,7 +14,7 @@ use ssprop::nn::{LayerSelector, ModelCost};
 use ssprop::prelude::*;
 use ssprop::run::Resumable;
 use ssprop::train::{ConfusionMatrix, ImageClassifier};
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use crate::any_size::AnySize;
 use crate::kept::Kept;
@@ -136,6 +137,7 @@ impl fmt::Display for Images {
 pub struct Settings {
     /// Those that train it together.
     pub ranks: Communicator,
+    pub device: Device,
     pub lr: f64,
     pub optimization: Optimization,
     pub lr_schedule: LrSchedule,
@@ -154,25 +156,27 @@ pub struct Settings {
 }
 
 struct Typed<
-    M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+    M: ImageClassifier<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
     const C: usize,
     const H: usize,
     const W: usize,
     const CLASSES: usize,
 > {
-    dev: Cpu,
-    trainer: BoxedTrainer<M>,
+    dev: D,
+    trainer: BoxedTrainer<M, D>,
     /// What the epoch under way has kept, since it was begun or resumed.
     kept: Option<Kept>,
 }
 
 impl<
-        M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+        D: Backend<f32>,
         const C: usize,
         const H: usize,
         const W: usize,
         const CLASSES: usize,
-    > Resumable for Typed<M, C, H, W, CLASSES>
+    > Resumable for Typed<M, D, C, H, W, CLASSES>
 {
     fn epoch(&self) -> u64 {
         self.trainer.epoch()
@@ -192,12 +196,13 @@ impl<
 }
 
 impl<
-        M: ImageClassifier<C, H, W, CLASSES, Cpu>,
+        M: ImageClassifier<C, H, W, CLASSES, D>,
+        D: Backend<f32>,
         const C: usize,
         const H: usize,
         const W: usize,
         const CLASSES: usize,
-    > Network for Typed<M, C, H, W, CLASSES>
+    > Network for Typed<M, D, C, H, W, CLASSES>
 {
     fn train_part(
         &mut self,
@@ -240,16 +245,17 @@ impl<
     }
 }
 
-/// Builds a network for images of C x H x W and CLASSES classes.
-fn build<B, const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+/// Builds a network for images of C x H x W and CLASSES classes on a device.
+fn build_on<B, D, const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+    dev: D,
     settings: &Settings,
 ) -> ssprop::Result<Box<dyn Network>>
 where
-    B: BuildOnDevice<Cpu, f32>,
-    B::Built: ImageClassifier<C, H, W, CLASSES, Cpu> + Clone + 'static,
+    B: BuildOnDevice<D, f32>,
+    B::Built: ImageClassifier<C, H, W, CLASSES, D> + Clone + 'static,
+    D: Backend<f32>,
 {
-    let dev = Cpu::seed_from_u64(settings.seed);
-    let mut model = dev.build_module::<B, f32>();
+    let mut model = B::build_on_device(&dev);
     settings.apply(&mut model);
     model.set_dropout(settings.dropout, settings.seed)?;
     model.set_synchronized(settings.sync_batch_norm);
@@ -258,11 +264,20 @@ where
         .with_schedule(settings.plan.clone())?
         .with_communicator(&settings.ranks)?
         .with_lr_schedule(settings.lr_schedule);
-    Ok(Box::new(Typed::<_, C, H, W, CLASSES> {
+    Ok(Box::new(Typed::<_, _, C, H, W, CLASSES> {
         dev,
         trainer,
         kept: None,
     }))
+}
+
+/// The same on the device that the settings say.
+macro_rules! build {
+    ($Net:ty, $C:expr, $H:expr, $W:expr, $CLASSES:expr, $settings:expr) => {
+        common::on_device!($settings.device, $settings.seed, |dev| {
+            build_on::<$Net, _, { $C }, { $H }, { $W }, { $CLASSES }>(dev, $settings)
+        })
+    };
 }
 
 impl Settings {
@@ -327,19 +342,19 @@ pub fn network(
     }
     match images.task() {
         Task::Mnist | Task::FashionMnist => match model {
-            Model::Mlp => build::<builders::MLP<10, 784>, 1, 28, 28, 10>(settings),
+            Model::Mlp => build!(builders::MLP<10, 784>, 1, 28, 28, 10, settings),
             Model::Cnn(layers) => cnn::<1, 28, 28>(layers, settings),
             _ => resnet::<1, 28, 28, 10>(model, settings),
         },
         #[cfg(not(test))]
         Task::Cifar10 => match model {
-            Model::Mlp => build::<builders::MLP<10, 3072>, 3, 32, 32, 10>(settings),
+            Model::Mlp => build!(builders::MLP<10, 3072>, 3, 32, 32, 10, settings),
             Model::Cnn(layers) => cnn::<3, 32, 32>(layers, settings),
             _ => resnet::<3, 32, 32, 10>(model, settings),
         },
         #[cfg(not(test))]
         Task::Cifar100 => match model {
-            Model::Mlp => build::<builders::MLP<100, 3072>, 3, 32, 32, 100>(settings),
+            Model::Mlp => build!(builders::MLP<100, 3072>, 3, 32, 32, 100, settings),
             _ => resnet::<3, 32, 32, 100>(model, settings),
         },
         #[cfg(not(test))]
@@ -363,7 +378,7 @@ fn cnn<const C: usize, const H: usize, const W: usize>(
             match layers {
                 $(
                     $(#[$cfg])?
-                    $layers => build::<AnySize<builders::Cnn<$layers, 10, C>>, C, H, W, 10>(settings),
+                    $layers => build!(AnySize<builders::Cnn<$layers, 10, C>>, C, H, W, 10, settings),
                 )*
                 _ => not_compiled(Model::Cnn(layers)),
             }
@@ -398,7 +413,7 @@ macro_rules! resnets {
             $(
                 #[cfg(not(test))]
                 Model::$name => {
-                    build::<AnySize<builders::$name<CLASSES, C>>, C, H, W, CLASSES>($settings)
+                    build!(AnySize<builders::$name<CLASSES, C>>, C, H, W, CLASSES, $settings)
                 }
             )*
             model => not_compiled(model),
@@ -432,9 +447,9 @@ fn folder<const CLASSES: usize>(
 ) -> ssprop::Result<Box<dyn Network>> {
     type Net<const CLASSES: usize> = AnySize<builders::ResNet18<CLASSES, 3>>;
     match size {
-        32 => build::<Net<CLASSES>, 3, 32, 32, CLASSES>(settings),
-        64 => build::<Net<CLASSES>, 3, 64, 64, CLASSES>(settings),
-        224 => build::<Net<CLASSES>, 3, 224, 224, CLASSES>(settings),
+        32 => build!(Net<CLASSES>, 3, 32, 32, CLASSES, settings),
+        64 => build!(Net<CLASSES>, 3, 64, 64, CLASSES, settings),
+        224 => build!(Net<CLASSES>, 3, 224, 224, CLASSES, settings),
         size => Err(Error::parameter("--size", size, "32, 64 or 224")),
     }
 }

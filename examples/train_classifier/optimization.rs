@@ -2,9 +2,9 @@
 
 use clap::ValueEnum;
 use ssprop::optim::Optimizer;
-use ssprop::prelude::{Adam, AdamConfig, Cpu, ParameterGroups, Sgd, SgdConfig};
+use ssprop::prelude::{Adam, AdamConfig, ParameterGroups, Sgd, SgdConfig};
 use ssprop::prelude::{TensorCollection, Trainer};
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use common::args::count;
 
@@ -140,12 +140,13 @@ impl Optimization {
     ///
     /// # Errors
     /// Those of values out of their range, and of paths that the model has not.
-    pub fn trainer<M>(&self, model: M, lr: f64) -> ssprop::Result<BoxedTrainer<M>>
+    pub fn trainer<M, D>(&self, model: M, lr: f64) -> ssprop::Result<BoxedTrainer<M, D>>
     where
-        M: TensorCollection<f32, Cpu> + Clone + 'static,
+        M: TensorCollection<f32, D> + Clone + 'static,
+        D: Backend<f32>,
     {
         let groups = self.groups()?;
-        let optimizer: Box<dyn Optimizer<M, f32, Cpu>> = match self.name() {
+        let optimizer: Box<dyn Optimizer<M, f32, D>> = match self.name() {
             OptimizerName::Sgd => {
                 Box::new(Sgd::new(&model, self.sgd(lr))?.with_groups(&model, &groups)?)
             }
@@ -174,4 +175,4 @@ impl Optimization {
 }
 
 /// A trainer whose optimizer is chosen at run time, so that each network is compiled once.
-pub type BoxedTrainer<M> = Trainer<M, Cpu, Box<dyn Optimizer<M, f32, Cpu>>>;
+pub type BoxedTrainer<M, D> = Trainer<M, D, Box<dyn Optimizer<M, f32, D>>>;
