@@ -30,7 +30,7 @@ use ssprop::run::exit_code;
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["sensitivity.csv", "sensitivity.svg"];
 
-/// Draw the four panels of the paper's Figure 2 (about five minutes on two cores)
+/// Draw the four panels of the paper's Figure 2 (minutes on two cores)
 #[derive(Debug, Parser)]
 struct Args {
     /// The paper's size: ResNet-18 on CIFAR-10, which --data gives, 50 epochs, drop rates of 5 to 95%,
