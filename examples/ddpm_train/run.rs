@@ -159,10 +159,7 @@ where
         &mut |_| (),
     )?;
     let path = run.folder().join(grid_name(trainer.epoch()));
-    match ranks.is_first() {
-        true => ranks.together(|| write_grid(&path, &samples, (C, H, W), 8, 2)),
-        false => Ok(()),
-    }
+    ranks.on_first(|| write_grid(&path, &samples, (C, H, W), 8, 2))
 }
 
 /// The network that draws the samples, for `ddpm_sample` and `fid`.
@@ -185,12 +182,8 @@ fn save_model<M: TensorCollection<f32, D>, D: Backend<f32>>(
     if args.fit == ToSize::Resize {
         metadata.insert(TO_SIZE.to_owned(), "resize".to_owned());
     }
-    let ranks = trainer.communicator();
     let save = || checkpoint::save(out.join(MODEL), trainer.averaged_model(), &metadata);
-    match ranks.is_first() {
-        true => ranks.together(save),
-        false => Ok(()),
-    }
+    trainer.communicator().on_first(save)
 }
 
 /// The training and the test images.

@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
         "test_top5_accuracy": outcome.test.top5_accuracy(),
     });
     let file = run.folder().join("test.json");
-    write_file(file, format!("{result:#}\n").as_bytes())?;
+    ranks.on_first(|| write_file(file, format!("{result:#}\n").as_bytes()))?;
     let cost = net.cost()?;
     let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));

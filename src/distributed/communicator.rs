@@ -243,6 +243,17 @@ impl Communicator {
         done
     }
 
+    /// [`together`](Self::together) what the first rank alone does: writing a file, say.
+    ///
+    /// # Errors
+    /// That of `f` on the first rank; the others have theirs at a later call.
+    pub fn on_first(&self, f: impl FnOnce() -> Result<()>) -> Result<()> {
+        match self.is_first() {
+            true => self.together(f),
+            false => Ok(()),
+        }
+    }
+
     /// Begins to add values; they come back through `reply` with their `index`.
     pub(super) fn begin_sum(
         &self,

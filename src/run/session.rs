@@ -234,9 +234,9 @@ impl Run {
         self.progress.say("saving");
         self.write_results()?;
         self.save(training)?;
-        if is_best && self.communicator.is_first() {
+        if is_best {
             let keep = || checkpoints::keep_best(self.folder());
-            self.communicator.together(keep)?;
+            self.communicator.on_first(keep)?;
         }
         self.end_if_interrupted(training)
     }
@@ -305,10 +305,8 @@ impl Run {
     }
 
     fn save<T: Resumable + ?Sized>(&mut self, training: &T) -> Result<()> {
-        if self.communicator.is_first() {
-            let save = || checkpoints::save(self.folder(), training, &self.config, &self.records);
-            self.communicator.together(save)?;
-        }
+        let save = || checkpoints::save(self.folder(), training, &self.config, &self.records);
+        self.communicator.on_first(save)?;
         self.last_save = Instant::now();
         Ok(())
     }
@@ -335,10 +333,7 @@ impl Run {
     }
 
     fn write_results(&self) -> Result<()> {
-        match self.communicator.is_first() {
-            true => self.communicator.together(|| self.write_files()),
-            false => Ok(()),
-        }
+        self.communicator.on_first(|| self.write_files())
     }
 
     fn write_files(&self) -> Result<()> {
