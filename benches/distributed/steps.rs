@@ -2,7 +2,7 @@
 //!
 //! Started by `hosts.sh RATE`, by `mpirun`, or by itself. Each rank has 32 images a step of its own. Rank 0
 //! prints for each network, dense and sparse (80% dropped), the median of the steps after the warm-up, the
-//! part of it that the exchange of gradients was waited for, and the bytes that it sent in one.
+//! bytes that it sent in one, and how long it waited in one for the other ranks.
 
 use std::process::ExitCode;
 
@@ -63,21 +63,23 @@ fn time(
     ssprop::profile::start();
     train(args.steps, &mut times)?;
     let spent = ssprop::profile::stop();
-    let waits = spent
-        .iter()
-        .filter(|spent| spent.operation == "exchange of gradients");
-    let waited: f64 = waits.map(|spent| spent.time.as_secs_f64()).sum();
+    let waited = |operation: &str| {
+        let waits = spent.iter().filter(|spent| spent.operation == operation);
+        let waited = waits.fold(0.0, |sum, spent| sum + spent.time.as_secs_f64());
+        1e3 * waited / args.steps.max(1) as f64
+    };
     let mut times = times.0;
     times.sort_by(f64::total_cmp);
     let steps = args.steps.max(1) as f64;
     let bytes = (rank.traffic().bytes - before) as f64 / steps;
     say!(
-        "ssprop {name}: {:.1} ms ({:.1} to {:.1}), {:.2} MB, waited {:.1} ms",
+        "ssprop {name}: {:.1} ms ({:.1} to {:.1}), {:.2} MB; waited for gradients {:.1} ms, for importance {:.1} ms",
         times[times.len() / 2],
         times[0],
         times[times.len() - 1],
         bytes / 1e6,
-        1e3 * waited / steps,
+        waited("exchange of gradients"),
+        waited("exchange of importance"),
     );
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use crate::error::Result;
 
 /// Sums that are under way at a time: one travels while another is added. More would only keep a gather
 /// waiting behind them on the wire.
-const WINDOW: usize = 2;
+const WINDOW: usize = 4;
 /// While a gather is under way the program waits for it: the thread looks for it all the time this long.
 const SPIN: Duration = Duration::from_millis(2);
-/// Between two looks otherwise.
-const NAP: Duration = Duration::from_micros(50);
-/// Between two looks when there is nothing to wait for. (What the program asks for wakes the thread.)
+/// Between two looks otherwise. (What the program asks for wakes the thread.)
+const NAP: Duration = Duration::from_micros(100);
+/// Between two looks when there is nothing to wait for.
 const IDLE: Duration = Duration::from_millis(2);
 /// A rank that has ended may have messages on the way.
 const LATE: Duration = Duration::from_secs(2);
@@ -125,14 +125,7 @@ impl Engine {
     /// Works until the program ends.
     pub(super) fn run(mut self) {
         loop {
-            let command = match self.is_waiting() {
-                true => self.commands.try_recv().map_err(|err| match err {
-                    TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                }),
-                false => self.commands.recv_timeout(IDLE),
-            };
-            match command {
+            match self.commands.recv_timeout(self.pause()) {
                 Ok(Command::End(why)) => return self.end(why),
                 Ok(command) => {
                     self.last_command = Instant::now();
@@ -146,17 +139,22 @@ impl Engine {
             let progress = self.progress();
             self.fail_on(progress);
             self.watch();
-            if self.is_waiting() {
-                match self.gathers.first() {
-                    Some(gather) if gather.begun.elapsed() < SPIN => std::thread::yield_now(),
-                    _ => std::thread::sleep(NAP),
-                }
-            }
         }
     }
 
-    fn is_waiting(&self) -> bool {
-        !self.gathers.is_empty() || !self.sums.is_empty() || !self.transport.is_sent()
+    /// How long to wait for the program before the next look at the messages.
+    fn pause(&self) -> Duration {
+        if let Some(gather) = self.gathers.first() {
+            if gather.begun.elapsed() < SPIN {
+                std::thread::yield_now();
+                return Duration::ZERO;
+            }
+        }
+        let is_busy = !self.gathers.is_empty() || !self.sums.is_empty();
+        match is_busy || !self.transport.is_sent() {
+            true => NAP,
+            false => IDLE,
+        }
     }
 
     fn obey(&mut self, command: Command) -> Result<()> {

@@ -10,7 +10,7 @@ pub struct Seconds {
     pub data: f64,
     /// Forward passes, with the loss.
     pub forward: f64,
-    /// Backward passes.
+    /// Backward passes, with what other ranks' gradients are waited for.
     pub backward: f64,
     /// Updates of the parameters.
     pub optimizer: f64,
