@@ -26,6 +26,10 @@ pub type Metrics = Vec<(&'static str, f64)>;
 /// [`Trainer::train_epoch_on`](super::Trainer::train_epoch_on) and
 /// [`Trainer::evaluate_on`](super::Trainer::evaluate_on).
 ///
+/// With a [communicator](super::Trainer::with_communicator) a batch is this rank's share of a whole one, and
+/// the loss the mean over that. What is drawn at random for each image is that of one process if it goes by
+/// [`Batch::first_place`] and [`Batch::whole_len`].
+///
 /// What a target is, the objective knows: the labels of the batch, the images themselves, or something
 /// of its own by the images' places in the data set ([`Batch::indices`]).
 ///
