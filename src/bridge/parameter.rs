@@ -2,7 +2,7 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Shape;
-use dfdx::tensor::{Gradients, Tensor};
+use dfdx::tensor::{Gradients, Tape, Tensor};
 
 use super::device_error::DeviceError;
 use super::exchange;
@@ -18,12 +18,14 @@ pub struct Parameter<E: Dtype, D: HostAccess<E>> {
 }
 
 impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
-    /// That of a tensor that an operation uses, whose backward hook calls [`write`](Self::write) once.
+    /// That of a tensor that an operation uses, whose backward hook, if it has a tape `T`, calls
+    /// [`write`](Self::write) once.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if it is not contiguous.
-    pub fn of<S: Shape>(op: &'static str, tensor: &Tensor<S, E, D>) -> Result<Self> {
-        if let Some(exchange) = exchange::current() {
+    pub fn of<S: Shape, T: Tape<E, D>>(op: &'static str, tensor: &Tensor<S, E, D>) -> Result<Self> {
+        // Without a tape no hook is going to write.
+        if let Some(exchange) = exchange::current().filter(|_| T::OWNS_TAPE) {
             exchange.used(D::address(D::view(op, tensor)?));
         }
         let ghost = tensor.ghost();

@@ -132,6 +132,10 @@ impl Plan {
                 Err(error) => return Some(Err(error)),
             }
         }
+        if batch.is_empty() && self.share[1] > 1 {
+            // This rank goes along with an image of another's.
+            self.add_spare(number, room, &mut batch);
+        }
         match first_damaged {
             Some(error) if batch.is_empty() => Some(Err(error.into())),
             _ => {
@@ -140,6 +144,20 @@ impl Plan {
                 }
                 Some(Ok(batch))
             }
+        }
+    }
+
+    /// Adds the first image of a whole batch that can be read, which counts elsewhere.
+    fn add_spare(&self, number: usize, room: &mut Room, batch: &mut Batch) {
+        let start = number.saturating_mul(self.batch_size).min(self.order.len());
+        let whole = &self.order[start..][..batch.part.of];
+        let readable = whole.iter().enumerate().find_map(|(first, &index)| {
+            let added = self.add(index as usize, room, batch);
+            added.is_ok().then_some(first)
+        });
+        if let Some(first) = readable {
+            batch.part.first = first;
+            batch.part.is_spare = true;
         }
     }
 

@@ -15,7 +15,7 @@ use crate::threads::{launched, Launched};
 
 /// How long a rank may be silent unless told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a program that ends waits for the others to come to their ends.
+/// How long a program waits for the others to come to their ends where something has failed.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The processes that train a network together, as one of them, its rank, sees them. A clone is the same
@@ -293,6 +293,14 @@ impl Communicator {
 fn start(launched: Launched) -> Result<Communicator> {
     let make = || super::mpi::Mpi::start().map(|mpi| Box::new(mpi) as _);
     let (communicator, places) = Communicator::start(launched.rank, make)?;
+    if communicator.size() != launched.size {
+        return Err(communicator.error(format!(
+            "started as one of {} processes, of which MPI sees {}: the launcher is of another MPI than this \
+             program was built with",
+            launched.size,
+            communicator.size(),
+        )));
+    }
     let found = communicator.gather(place().into_bytes())?;
     let text = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).into_owned();
     // Nobody else sets it.
@@ -336,9 +344,13 @@ impl Drop for Shared {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         let Some(thread) = thread.take() else { return };
-        // MPI's end waits for all ranks, and one may be lost.
+        // MPI's end waits for all ranks. If one is lost, not for ever.
         let begun = Instant::now();
-        while !thread.is_finished() && begun.elapsed() < FAREWELL {
+        while !thread.is_finished() {
+            let has_failed = self.counters.has_failed.load(Ordering::Relaxed);
+            if has_failed && begun.elapsed() > FAREWELL {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(1));
         }
         if thread.is_finished() {

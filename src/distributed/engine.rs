@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -40,11 +40,13 @@ pub(super) enum Command {
 /// What comes back; an error is the text of why.
 pub(super) type Outcome<T> = std::result::Result<T, String>;
 
-/// What has been sent.
+/// What has been sent, and how it went.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) messages: AtomicU64,
     pub(super) bytes: AtomicU64,
+    /// Whether nothing is exchanged any more.
+    pub(super) has_failed: AtomicBool,
 }
 
 struct Gather {
@@ -193,7 +195,11 @@ impl Engine {
         let number = next(&mut self.next_gather);
         let kind = Kind::Gather;
         for to in self.others() {
-            self.send(to, Tag { kind, number }, Payload::Bytes(bytes.clone()))?;
+            let sent = self.send(to, Tag { kind, number }, Payload::Bytes(bytes.clone()));
+            if let Err(err) = sent {
+                let _ = reply.send(Err(err.to_string()));
+                return Err(err);
+            }
         }
         let mut found: Vec<_> = self.ended.iter().map(|_| None).collect();
         found[self.transport.rank()] = Some(bytes);
@@ -232,7 +238,13 @@ impl Engine {
             };
             let number = next(&mut self.next_sum);
             let mut counted = Counted(&mut *self.transport, &self.counters);
-            let sum = Sum::begin(number, values, &mut counted)?;
+            let sum = match Sum::begin(number, values, &mut counted) {
+                Ok(sum) => sum,
+                Err(err) => {
+                    let _ = reply.send(Err(err.to_string()));
+                    return Err(err);
+                }
+            };
             self.sums.push(Running {
                 sum,
                 begun: Instant::now(),
@@ -352,13 +364,19 @@ impl Engine {
                 return self.fail(format!("{} has ended: {why}", self.name(rank)));
             }
         }
+        self.inquire(begun, self.timeout * BUSY);
+    }
+
+    /// Asks the ranks whether they are there, if nothing has come for too long of what has been waited for
+    /// since `begun`, and fails if one does not answer, or if the waiting has gone on for `patience`.
+    fn inquire(&mut self, begun: Instant, patience: Duration) {
         let since = begun.max(self.last_message);
         match &self.inquiry {
             None if since.elapsed() >= self.timeout => self.ask(),
             None => {}
             Some(inquiry)
                 if inquiry.asked.elapsed() < self.timeout.min(Duration::from_secs(10)) => {}
-            Some(_) => self.judge(begun),
+            Some(_) => self.judge(begun, patience),
         }
     }
 
@@ -377,7 +395,7 @@ impl Engine {
     }
 
     /// What the answers mean for what has been waited for since `begun`.
-    fn judge(&mut self, begun: Instant) {
+    fn judge(&mut self, begun: Instant, patience: Duration) {
         let Some(inquiry) = self.inquiry.take() else {
             return;
         };
@@ -392,7 +410,7 @@ impl Engine {
                 silent.join(", ")
             ));
         }
-        if begun.elapsed() < self.timeout * BUSY {
+        if begun.elapsed() < patience {
             return self.ask();
         }
         let mut busy = String::new();
@@ -419,6 +437,7 @@ impl Engine {
 
     /// Nothing is exchanged from here on.
     fn fail(&mut self, why: String) {
+        self.counters.has_failed.store(true, Ordering::Relaxed);
         let why = self.failure.get_or_insert(why).clone();
         for gather in self.gathers.drain(..) {
             let _ = gather.reply.send(Err(why.clone()));
@@ -431,20 +450,38 @@ impl Engine {
         }
     }
 
+    /// Whether a rank that ends has something on its way, or others to wait for: the first may have work left,
+    /// and a launcher ends all if one goes without the others.
+    fn has_to_stay(&self, begun: Instant) -> bool {
+        let has_failed = self.counters.has_failed.load(Ordering::Relaxed);
+        let is_last = self.others().all(|rank| self.ended[rank].is_some());
+        (!self.transport.is_sent() && begun.elapsed() < LATE)
+            || (self.transport.ends_together() && !has_failed && !is_last)
+    }
+
     /// Tells the others, sees off what is on its way, and ends.
     fn end(mut self, why: String) {
+        if !why.is_empty() {
+            self.counters.has_failed.store(true, Ordering::Relaxed);
+        }
         let kind = Kind::Failure;
         for to in self.others() {
             let payload = Payload::Bytes(why.clone().into_bytes());
             let _ = self.send(to, Tag { kind, number: 0 }, payload);
         }
         let begun = Instant::now();
-        while !self.transport.is_sent() && begun.elapsed() < LATE {
-            // The others' messages are of no use any more, but sending needs them taken.
-            if self.transport.receive().is_err() {
-                break;
+        while self.has_to_stay(begun) {
+            match self.transport.receive() {
+                // Only that they end is of interest, and whether this one is there.
+                Ok(Some((from, tag, payload))) => {
+                    self.last_message = Instant::now();
+                    let taken = self.take(from, tag, payload);
+                    self.fail_on(taken);
+                }
+                Ok(None) => std::thread::sleep(NAP),
+                Err(_) => break,
             }
-            std::thread::sleep(NAP);
+            self.inquire(begun, Duration::MAX);
         }
         self.transport.close();
     }
@@ -485,6 +522,10 @@ impl Transport for Counted<'_> {
 
     fn is_sent(&self) -> bool {
         self.0.is_sent()
+    }
+
+    fn ends_together(&self) -> bool {
+        self.0.ends_together()
     }
 
     fn close(self: Box<Self>) {}

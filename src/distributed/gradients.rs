@@ -71,6 +71,12 @@ struct Piece {
     len: usize,
 }
 
+/// Where a step's sums come back.
+type Summed = (
+    Sender<Outcome<(usize, Vec<f32>)>>,
+    Receiver<Outcome<(usize, Vec<f32>)>>,
+);
+
 #[derive(Debug, Default)]
 struct State {
     parameters: Vec<Parameter>,
@@ -81,8 +87,10 @@ struct State {
     filling: Vec<f32>,
     /// Memory of earlier buckets.
     free: Vec<Vec<f32>>,
-    /// Whether this step's gradients are complete, and are to be sent.
-    is_complete: bool,
+    /// Whether gradients are sent as they are written.
+    is_eager: bool,
+    /// This step's, so that a reply that never comes is noticed.
+    summed: Option<Summed>,
     share: f64,
 }
 
@@ -91,18 +99,13 @@ struct State {
 pub(crate) struct GradientExchange {
     communicator: Communicator,
     state: Mutex<State>,
-    reply: Sender<Outcome<(usize, Vec<f32>)>>,
-    summed: Mutex<Receiver<Outcome<(usize, Vec<f32>)>>>,
 }
 
 impl GradientExchange {
     pub(crate) fn new(communicator: &Communicator) -> Arc<Self> {
-        let (reply, summed) = channel();
         Arc::new(Self {
             communicator: communicator.clone(),
             state: Mutex::default(),
-            reply,
-            summed: Mutex::new(summed),
         })
     }
 
@@ -111,14 +114,14 @@ impl GradientExchange {
     }
 
     /// Lets the operations of a step's forward and backward pass find the exchange, as long as what is
-    /// returned lives. `share` is this rank's of the batch's images. With `is_complete`, gradients are
-    /// sent as they are written; without, steps to come will add to them.
+    /// returned lives. `share` is this rank's of the batch's images. With `is_eager`, gradients are
+    /// sent as they are written; without, more will be added to them.
     pub(crate) fn begin<M, D>(
         self: &Arc<Self>,
         model: &M,
         grads: &mut Gradients<f32, D>,
         is_trained: &dyn Fn(&str) -> bool,
-        is_complete: bool,
+        is_eager: bool,
         share: f64,
     ) -> Result<Installed>
     where
@@ -126,7 +129,8 @@ impl GradientExchange {
         D: Device<f32> + HostAccess<f32>,
     {
         let state = &mut *self.lock();
-        (state.is_complete, state.share) = (is_complete, share);
+        (state.is_eager, state.share) = (is_eager, share);
+        state.summed = Some(channel());
         state.by_address.clear();
         state.by_gradient.clear();
         let mut count = 0;
@@ -186,10 +190,12 @@ impl GradientExchange {
         self.submit(state);
         let pieces = take(&mut state.pieces);
         let mut buckets = vec![Vec::new(); pieces.len()];
-        let summed = self.summed.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in &pieces {
-            let (index, values) = self.communicator.wait(&summed)?;
-            buckets[index] = values;
+        if let Some((reply, summed)) = state.summed.take() {
+            drop(reply);
+            for _ in &pieces {
+                let (index, values) = self.communicator.wait(&summed)?;
+                buckets[index] = values;
+            }
         }
         // By parameter: where each piece is.
         let mut places = vec![Vec::new(); state.parameters.len()];
@@ -287,7 +293,9 @@ impl GradientExchange {
             return;
         }
         let (index, values) = (state.pieces.len() - 1, take(&mut state.filling));
-        self.communicator.begin_sum(index, values, &self.reply);
+        if let Some((reply, _)) = &state.summed {
+            self.communicator.begin_sum(index, values, reply);
+        }
     }
 }
 
@@ -322,7 +330,7 @@ impl Exchange for GradientExchange {
         }
         parameter.rows.add(rows);
         parameter.uses = parameter.uses.saturating_sub(1);
-        if parameter.uses == 0 && state.is_complete {
+        if parameter.uses == 0 && state.is_eager {
             let rows = take(&mut parameter.rows);
             self.send(state, i, values, &rows);
         }

@@ -57,5 +57,9 @@ impl Transport for Local {
         true
     }
 
+    fn ends_together(&self) -> bool {
+        false
+    }
+
     fn close(self: Box<Self>) {}
 }

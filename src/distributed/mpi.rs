@@ -109,16 +109,17 @@ impl Mpi {
             self.accept(found)?;
         }
         let ended = self.world.go_on(&mut self.requests)?;
-        let mut sent = false;
+        let (mut sent, mut done) = (false, Ok(()));
         for (i, how) in ended {
             let transfer = &mut self.transfers[i];
-            match transfer.from {
-                Some(from) => how.map_err(|e| format!("message from rank {from}: {e}"))?,
-                None => how?,
-            }
             transfer.has_ended = true;
             sent |= transfer.from.is_none();
+            done = done.and(match transfer.from {
+                Some(from) => how.map_err(|e| format!("message from rank {from}: {e}")),
+                None => how,
+            });
         }
+        done?;
         if sent {
             for i in (0..self.transfers.len()).rev() {
                 if self.transfers[i].has_ended && self.transfers[i].from.is_none() {
@@ -184,6 +185,10 @@ impl Transport for Mpi {
         self.transfers
             .iter()
             .all(|transfer| transfer.from.is_some())
+    }
+
+    fn ends_together(&self) -> bool {
+        true
     }
 
     fn close(mut self: Box<Self>) {

@@ -61,6 +61,9 @@ pub(super) trait Transport {
     /// Whether all that was sent has left.
     fn is_sent(&self) -> bool;
 
+    /// Whether no rank may end before the others have come to their ends.
+    fn ends_together(&self) -> bool;
+
     /// The end, which all ranks come to. It may wait for the others.
     fn close(self: Box<Self>);
 }

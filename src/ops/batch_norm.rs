@@ -215,7 +215,10 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     // Only the residual's gradient is needed, not its elements.
     let residual = residual.map(|residual| residual.grad);
     let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
-    let (dweight_to, dbias_to) = (Parameter::of(OP, &weight)?, Parameter::of(OP, &bias)?);
+    let (dweight_to, dbias_to) = (
+        Parameter::of::<_, T>(OP, &weight)?,
+        Parameter::of::<_, T>(OP, &bias)?,
+    );
     Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);

@@ -287,8 +287,10 @@ where
     let importance = slot.clone();
     let (dw_to, db_to) = match setup.weight_gradient {
         true => {
-            let db_to = bias.map(|bias| Parameter::of(OP, &bias)).transpose()?;
-            (Some(Parameter::of(OP, &weight)?), db_to)
+            let db_to = bias
+                .map(|bias| Parameter::of::<_, T>(OP, &bias))
+                .transpose()?;
+            (Some(Parameter::of::<_, T>(OP, &weight)?), db_to)
         }
         false => (None, None),
     };

@@ -202,7 +202,10 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
 
     // Of SiLU alone, and the convolution after it keeps it too.
     let y_kept = (op.activation == Activation::SiLU).then(|| y.clone());
-    let (dweight_to, dbias_to) = (Parameter::of(OP, &weight)?, Parameter::of(OP, &bias)?);
+    let (dweight_to, dbias_to) = (
+        Parameter::of::<_, T>(OP, &weight)?,
+        Parameter::of::<_, T>(OP, &bias)?,
+    );
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);

@@ -99,8 +99,10 @@ pub(crate) fn linear_hidden<
 
     let (dw_to, db_to) = match backward.weight_gradient {
         true => {
-            let db_to = bias.map(|bias| Parameter::of(OP, &bias)).transpose()?;
-            (Some(Parameter::of(OP, &weight)?), db_to)
+            let db_to = bias
+                .map(|bias| Parameter::of::<_, T>(OP, &bias))
+                .transpose()?;
+            (Some(Parameter::of::<_, T>(OP, &weight)?), db_to)
         }
         false => (None, None),
     };

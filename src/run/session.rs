@@ -79,7 +79,10 @@ impl Run {
         let folder = claim.as_ref().map(|claim| claim.path().as_os_str());
         let folder = folder.map_or(Vec::new(), |path| path.as_encoded_bytes().to_vec());
         let folder = communicator.broadcast(folder)?;
-        let folder = PathBuf::from(String::from_utf8_lossy(&folder).into_owned());
+        let folder = match &claim {
+            Some(claim) => claim.path().to_owned(),
+            None => PathBuf::from(String::from_utf8_lossy(&folder).into_owned()),
+        };
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = since_1970.map_or(0, |time| time.as_secs());
         let events = folder.join(format!("{}{seconds}", tensorboard::PREFIX));
@@ -148,7 +151,8 @@ impl Run {
         let from = folder_of_checkpoint(&path);
         if self.config.best.is_some() && !self.records.is_empty() && !is_same(&from, self.folder())
         {
-            checkpoints::bring_best(&from, self.folder())?;
+            let bring = || checkpoints::bring_best(&from, self.folder());
+            ranks.on_first(bring)?;
         }
         Ok(true)
     }
@@ -192,7 +196,9 @@ impl Run {
     ) -> Result<Option<EpochReport>> {
         self.epochs = epochs;
         self.progress.set_epochs(epochs);
-        if training.epoch() >= epochs || self.is_over()? {
+        // The first rank may know more of its records than the others.
+        let over = vec![u8::from(self.is_over()?)];
+        if training.epoch() >= epochs || self.communicator.broadcast(over)? == [1] {
             return Ok(None);
         }
         loop {

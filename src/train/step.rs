@@ -76,7 +76,10 @@ where
         let share = batch.share();
         // As long as this lives, the hooks find the other ranks.
         let exchange = match &self.exchange {
-            Some(e) => Some(e.begin(&self.model, &mut grads, &trained, is_complete, share)?),
+            Some(e) => {
+                let is_eager = is_complete && !objective.uses_parameters();
+                Some(e.begin(&self.model, &mut grads, &trained, is_eager, share)?)
+            }
             None => None,
         };
         let loss = objective.loss(&mut self.model, input, grads)?;

@@ -316,7 +316,8 @@ where
             };
             let sum = norm.map(|norm| norm * batches as f64);
             sums.grad_norm = sum.map(|sum| sums.grad_norm.unwrap_or(0.0) + sum);
-            if self.exchange.is_some() && (is_last || number.is_multiple_of(CHECK_EVERY)) {
+            let step = number / self.accumulation;
+            if self.exchange.is_some() && (is_last || step.is_multiple_of(CHECK_EVERY)) {
                 let when = format!("after batch {number} of epoch {epoch}");
                 check_same_weights(&communicator, &self.model, &when)?;
             }

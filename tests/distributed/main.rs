@@ -5,6 +5,7 @@ mod gradients;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod networks;
+mod objective;
 mod runs;
 mod step;
 mod training;

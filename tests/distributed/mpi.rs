@@ -30,8 +30,15 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Where a rank's run goes, in the environment.
 const OUT: &str = "SSPROP_TEST_OUT";
 
+/// Whether the first rank has work left when the others are done, in the environment.
+const LINGER: &str = "SSPROP_TEST_LINGER";
+
 /// Begins `mpirun` with this program's [`rank`] as so many processes. `None` where there is no `mpirun`.
 fn begin(ranks: usize, out: &Path) -> Option<Child> {
+    begin_with(ranks, out, &[])
+}
+
+fn begin_with(ranks: usize, out: &Path, variables: &[(&str, &str)]) -> Option<Child> {
     let mut command = Command::new("mpirun");
     command.args(["-n", &ranks.to_string()]);
     command.arg(std::env::current_exe().unwrap());
@@ -42,7 +49,7 @@ fn begin(ranks: usize, out: &Path) -> Option<Child> {
         "--nocapture",
         "--test-threads=1",
     ]);
-    command.env(OUT, out);
+    command.env(OUT, out).envs(variables.iter().copied());
     // Open MPI: as root, and with more ranks than cores.
     for name in [
         "OMPI_ALLOW_RUN_AS_ROOT",
@@ -115,7 +122,13 @@ fn train(out: &Path) -> Result<()> {
         let found = trainer.evaluate::<1, 8, 8, 4>(&dev, &loader)?;
         run.record(&trainer, &epoch, &[("test_loss", found.loss)])?;
     }
-    run.finish().map(drop)
+    run.finish()?;
+    if rank.is_first() && std::env::var_os(LINGER).is_some() {
+        // Longer than a program would wait for one that is lost.
+        std::thread::sleep(Duration::from_secs(7));
+        std::fs::write(out.join("late"), "").unwrap();
+    }
+    Ok(())
 }
 
 /// The losses of a run's epochs.
@@ -144,6 +157,18 @@ fn runs_over_mpi_are_those_of_threads_and_repeat_themselves() {
             std::fs::remove_dir_all(out).unwrap();
         }
     }
+}
+
+#[test]
+fn the_first_rank_may_end_after_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("late");
+    let Some(child) = begin_with(2, &out, &[(LINGER, "1")]) else {
+        return;
+    };
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(out.join("late").exists());
 }
 
 /// The processes of a run that has begun, in the order of their ranks.

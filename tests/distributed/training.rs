@@ -141,6 +141,9 @@ fn one_rank_s_error_ends_all_and_is_told() {
             data = data.fit_to(ssprop::data::ImageShape::new(1, 9, 9)).unwrap();
         }
         let report = trainer.train_epoch::<1, 8, 8, 4>(&dev, &data, &mut ());
+        // A program that does not give up is told again.
+        let again = trainer.train_epoch::<1, 8, 8, 4>(&dev, &loader(10), &mut ());
+        assert!(matches!(again.unwrap_err(), Error::Distributed { .. }));
         report.unwrap_err()
     };
     let found = on_ranks(3, train);

@@ -279,6 +279,17 @@ fn cut_off_pictures_are_named_in_the_order_of_the_data_set() {
             says(&damaged[0], &["n01/1.JPEG"]);
             assert!(loader.skip_damaged(false).damaged().is_empty());
         }
+        // Of a rank's share nothing is left: it goes along with an image that counts elsewhere.
+        for (rank, expected) in [
+            (1, [(0, 0.0), (4, 1.0 / 3.0)]),
+            (2, [(2, 1.0 / 3.0), (3, 0.0)]),
+        ] {
+            let loader = BatchLoader::new(&train, 3).unwrap().skip_damaged(true);
+            let loader = loader.share_of(rank, 3).unwrap();
+            let found = loader.epoch(0).map(Result::unwrap);
+            let found: Vec<_> = found.map(|b| (b.indices()[0], b.share())).collect();
+            assert_eq!(found, expected);
+        }
         // Nothing is left of a batch.
         let one = BatchLoader::new(&train, 1).unwrap().skip_damaged(true);
         says(data_error(one.epoch(0).nth(1).unwrap()), &["n01/1.JPEG"]);
