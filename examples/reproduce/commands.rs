@@ -192,8 +192,14 @@ fn example(name: &str, flags: &[String]) -> Result<(), String> {
         "--example",
         name,
     ]);
-    if cfg!(feature = "cuda") {
-        process.args(["--features", "cuda"]);
+    // Built as this one is.
+    for (feature, is_on) in [
+        ("cuda", cfg!(feature = "cuda")),
+        ("mpi", cfg!(feature = "mpi")),
+    ] {
+        if is_on {
+            process.args(["--features", feature]);
+        }
     }
     let status = process.arg("--").args(flags).status();
     match status.map_err(|err| format!("cargo run --example {name}: {err}"))? {
