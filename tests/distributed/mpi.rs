@@ -12,7 +12,7 @@ use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig, RunOptions};
 use ssprop::Result;
 
-use crate::images;
+use crate::{images, on_ranks};
 
 type Net = (
     SparseConv2D<1, 8, 3, 1, 1>,
@@ -86,15 +86,15 @@ fn run(ranks: usize, out: &Path) -> Option<String> {
 #[ignore = "the other tests start it under mpirun"]
 fn rank() {
     let out = PathBuf::from(std::env::var_os(OUT).unwrap());
-    let result = ssprop::on_threads(None, || train(&out)).flatten();
+    let run = || train(&Communicator::from_environment()?, &out);
+    let result = ssprop::on_threads(None, run).flatten();
     if let Err(err) = result {
         eprintln!("error: {err}");
         std::process::exit(1);
     }
 }
 
-fn train(out: &Path) -> Result<()> {
-    let rank = Communicator::from_environment()?;
+fn train(rank: &Communicator, out: &Path) -> Result<()> {
     rank.set_timeout(TIMEOUT);
     let pids = rank
         .gather(std::process::id().to_le_bytes().to_vec())?
@@ -106,7 +106,7 @@ fn train(out: &Path) -> Result<()> {
     let loader = BatchLoader::new(&images(200), 10)?.shuffle(2);
     let mut trainer = Trainer::new(dev.build_module::<Net, f32>(), AdamConfig::adam())?
         .with_schedule(Schedule::alternating(DropRate::new(0.75)?))?
-        .with_communicator(&rank)?;
+        .with_communicator(rank)?;
     let there = out.join("checkpoint.safetensors").exists();
     let options = RunOptions {
         out: Some(out.to_owned()),
@@ -114,7 +114,7 @@ fn train(out: &Path) -> Result<()> {
         save_every: Some(Duration::ZERO),
         overwrite: true,
     };
-    let mut run = Run::start_on(&rank, "unused", options, RunConfig::new("ranks"))?;
+    let mut run = Run::start_on(rank, "unused", options, RunConfig::new("ranks"))?;
     run.resume(&mut trainer)?;
     while let Some(epoch) = run.train(&mut trainer, EPOCHS, |trainer, observer| {
         trainer.train_part::<1, 8, 8, 4>(&dev, &loader, observer)
@@ -152,8 +152,11 @@ fn runs_over_mpi_are_those_of_threads_and_repeat_themselves() {
         assert_eq!(output.matches("epoch 6/6").count(), 1, "{output}");
         run(ranks, &again).unwrap();
         assert_eq!(losses(&first), losses(&again));
+        let threads = folder.path().join("threads");
+        on_ranks(ranks, |rank| train(&rank, &threads).unwrap());
+        assert_eq!(losses(&first), losses(&threads));
         assert_eq!(losses(&first).len(), 2 * EPOCHS as usize);
-        for out in [first, again] {
+        for out in [first, again, threads] {
             std::fs::remove_dir_all(out).unwrap();
         }
     }
