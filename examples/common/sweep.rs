@@ -63,6 +63,23 @@ pub struct Images {
 }
 
 impl Images {
+    /// Those of a figure of the paper at its size, of `paper`'s task at `path`; or part of the bundled ones, as
+    /// many as `limits` or else `usual` says.
+    ///
+    /// # Errors
+    /// As [`of_paper`](Self::of_paper).
+    pub fn of_figure(
+        paper: Option<Task>,
+        path: Option<&Path>,
+        limits: Limits,
+        [train, test]: [usize; 2],
+    ) -> ssprop::Result<Self> {
+        match paper {
+            Some(task) => Self::of_paper(task, path, limits),
+            None => Self::bundled(limits.train.unwrap_or(train), limits.test.unwrap_or(test)),
+        }
+    }
+
     /// Part of the bundled images, the same number of each class.
     pub fn bundled(train_limit: usize, test_limit: usize) -> ssprop::Result<Self> {
         Self::limited(data::bundled()?, train_limit, test_limit)

@@ -73,19 +73,12 @@ impl Args {
     }
 
     fn images(&self) -> ssprop::Result<Images> {
-        match self.paper {
-            true => {
-                let limits = Limits {
-                    train: self.train_limit,
-                    test: self.test_limit,
-                };
-                Images::of_paper(Task::Cifar100, self.data.as_deref(), limits)
-            }
-            false => Images::bundled(
-                self.train_limit.unwrap_or(1000),
-                self.test_limit.unwrap_or(500),
-            ),
-        }
+        let paper = self.paper.then_some(Task::Cifar100);
+        let limits = Limits {
+            train: self.train_limit,
+            test: self.test_limit,
+        };
+        Images::of_figure(paper, self.data.as_deref(), limits, [1000, 500])
     }
 
     fn data_name(&self) -> &'static str {

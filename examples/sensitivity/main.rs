@@ -97,19 +97,12 @@ impl Args {
     }
 
     fn images(&self) -> ssprop::Result<Images> {
-        match self.paper {
-            true => {
-                let limits = Limits {
-                    train: self.train_limit,
-                    test: self.test_limit,
-                };
-                Images::of_paper(Task::Cifar10, self.data.as_deref(), limits)
-            }
-            false => Images::bundled(
-                self.train_limit.unwrap_or(2000),
-                self.test_limit.unwrap_or(1000),
-            ),
-        }
+        let paper = self.paper.then_some(Task::Cifar10);
+        let limits = Limits {
+            train: self.train_limit,
+            test: self.test_limit,
+        };
+        Images::of_figure(paper, self.data.as_deref(), limits, [2000, 1000])
     }
 
     fn choices(&self) -> ssprop::Result<Choices> {

@@ -34,6 +34,22 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
         })
     }
 
+    /// [`of`](Self::of) a layer's weight and bias, if they are trained.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    pub fn of_layer<W: Shape, B: Shape, T: Tape<E, D>>(
+        op: &'static str,
+        weight: &Tensor<W, E, D>,
+        bias: Option<&Tensor<B, E, D>>,
+        are_trained: bool,
+    ) -> Result<[Option<Self>; 2]> {
+        let weight = are_trained.then(|| Self::of::<_, T>(op, weight));
+        let bias = bias.filter(|_| are_trained);
+        let bias = bias.map(|bias| Self::of::<_, T>(op, bias));
+        Ok([weight.transpose()?, bias.transpose()?])
+    }
+
     /// Has `write` add to the gradient, in these `rows` of its first dimension or in all.
     ///
     /// # Errors

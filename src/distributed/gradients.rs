@@ -80,7 +80,7 @@ type Summed = (
 #[derive(Debug, Default)]
 struct State {
     parameters: Vec<Parameter>,
-    by_address: HashMap<usize, usize>,
+    by_weight: HashMap<usize, usize>,
     by_gradient: HashMap<usize, usize>,
     /// Of the buckets so far, the last of which is being filled.
     pieces: Vec<Vec<Piece>>,
@@ -131,7 +131,7 @@ impl GradientExchange {
         let state = &mut *self.lock();
         (state.is_eager, state.share) = (is_eager, share);
         state.summed = Some(channel());
-        state.by_address.clear();
+        state.by_weight.clear();
         state.by_gradient.clear();
         let mut count = 0;
         for_each_part(model, &mut |name, part| {
@@ -146,7 +146,7 @@ impl GradientExchange {
             state.by_gradient.insert(gradient, count);
             // One that is a view of others' memory is sent at the end.
             if let Ok(view) = tensor.view("exchange") {
-                state.by_address.insert(D::address(view), count);
+                state.by_weight.insert(D::address(view), count);
             }
             if state.parameters.len() <= count {
                 state.parameters.push(Parameter::default());
@@ -310,7 +310,7 @@ impl Exchange for GradientExchange {
 
     fn used(&self, parameter: usize) {
         let state = &mut *self.lock();
-        if let Some(&i) = state.by_address.get(&parameter) {
+        if let Some(&i) = state.by_weight.get(&parameter) {
             state.parameters[i].uses += 1;
         }
     }

@@ -285,15 +285,8 @@ where
 
     let slot = GradSlot::new(setup.wants_importance);
     let importance = slot.clone();
-    let (dw_to, db_to) = match setup.weight_gradient {
-        true => {
-            let db_to = bias
-                .map(|bias| Parameter::of::<_, T>(OP, &bias))
-                .transpose()?;
-            (Some(Parameter::of::<_, T>(OP, &weight)?), db_to)
-        }
-        false => (None, None),
-    };
+    let trained = setup.weight_gradient;
+    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
     Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
         if !setup.weight_gradient && !setup.input_gradient {
             return Ok(());

@@ -97,15 +97,8 @@ pub(crate) fn linear_hidden<
         D::linear_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
-    let (dw_to, db_to) = match backward.weight_gradient {
-        true => {
-            let db_to = bias
-                .map(|bias| Parameter::of::<_, T>(OP, &bias))
-                .transpose()?;
-            (Some(Parameter::of::<_, T>(OP, &weight)?), db_to)
-        }
-        false => (None, None),
-    };
+    let trained = backward.weight_gradient;
+    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
     Ok(Hidden::recorded(y, tape, move |dy, grads| {
         let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
             .map_err(D::device_error)?;

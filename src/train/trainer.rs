@@ -248,6 +248,7 @@ where
         let mut dropped = HashSet::new();
         self.model.visit_dropout(&mut |layer| {
             layer.dropout.resume_epoch(epoch, done as u64);
+            layer.dropout.begin_after(0);
             if layer.dropout.is_on() {
                 dropped.insert(layer.path.to_owned());
             }
@@ -277,8 +278,10 @@ where
                 drop_rates = DropRates::of(&mut self.model);
             }
             self.model.set_iteration(first.wrapping_add(number as u64));
-            self.model
-                .visit_dropout(&mut |layer| layer.dropout.begin_after(batch.first_place()));
+            if self.exchange.is_some() {
+                self.model
+                    .visit_dropout(&mut |layer| layer.dropout.begin_after(batch.first_place()));
+            }
             if let Some((lr, schedule)) = self.lr_schedule {
                 let step = (number / self.accumulation) as u64;
                 let steps = loader.len().div_ceil(self.accumulation) as u64;

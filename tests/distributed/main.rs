@@ -11,6 +11,17 @@ mod step;
 mod training;
 
 use ssprop::distributed::Communicator;
+use ssprop::prelude::*;
+
+/// The network of runs.
+type Net = (
+    SparseConv2D<1, 8, 3, 1, 1>,
+    BatchNorm2D<8>,
+    ReLU,
+    SparseConv2D<8, 16, 3, 2, 1>,
+    GlobalAvgPool,
+    Linear<16, 4>,
+);
 
 /// Runs `f` on `size` ranks of this process, a thread each, and returns what each of them does.
 fn on_ranks<T: Send>(size: usize, f: impl Fn(Communicator) -> T + Sync) -> Vec<T> {

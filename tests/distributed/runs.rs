@@ -8,16 +8,7 @@ use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig, RunOptions};
 use ssprop::Result;
 
-use crate::{images, on_ranks};
-
-type Net = (
-    SparseConv2D<1, 8, 3, 1, 1>,
-    BatchNorm2D<8>,
-    ReLU,
-    SparseConv2D<8, 16, 3, 2, 1>,
-    GlobalAvgPool,
-    Linear<16, 4>,
-);
+use crate::{images, on_ranks, Net};
 
 /// Trains up to `epochs` epochs, and returns each epoch's training loss.
 fn train(rank: &Communicator, out: &Path, resume: bool, epochs: u64) -> Result<Vec<f64>> {
