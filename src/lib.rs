@@ -101,7 +101,6 @@ pub mod diffusion;
 pub mod distributed;
 pub mod error;
 pub mod eval;
-mod kernels;
 pub mod models;
 pub mod nn;
 pub mod ops;
@@ -114,6 +113,9 @@ pub mod shape;
 pub mod sparsity;
 mod threads;
 pub mod train;
+
+// The lowest room, a crate of its own: it is optimised where what stands on it is not.
+use ssprop_kernels as kernels;
 
 pub use backend::Backend;
 #[cfg(feature = "cuda")]

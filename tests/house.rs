@@ -1,4 +1,5 @@
-//! The structure of `src/`, read off its `use` lines: which room may import which.
+//! The structure of `src/` and of the kernels below it, read off their `use` lines: which room may import
+//! which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,21 +40,22 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
 
 fn all_sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    sources(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"),
-        &mut found,
-    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    sources(&root.join("src"), &mut found);
+    sources(&root.join("kernels/src"), &mut found);
     assert!(found.len() > 100, "{} files", found.len());
     // Such a line would hide what it imports.
     assert!(found.iter().all(|(_, code)| !code.contains("use crate::{")));
     found
 }
 
-/// The words of a path, from the crate's root: `["ops", "conv2d"]` of `src/ops/conv2d.rs`.
+/// The words of a path: `["ops", "conv2d"]` of `src/ops/conv2d.rs`, `["kernels", "cpu"]` of
+/// `kernels/src/cpu/mod.rs`.
 fn module(path: &str) -> Vec<&str> {
-    let (_, inside) = path.rsplit_once("src/").unwrap();
+    let (root, inside) = path.rsplit_once("src/").unwrap();
     let inside = inside.trim_end_matches(".rs").trim_end_matches("/mod");
-    inside.split('/').collect()
+    let kernels = root.ends_with("kernels/").then_some("kernels");
+    kernels.into_iter().chain(inside.split('/')).collect()
 }
 
 /// The modules that a file names after `crate::`.

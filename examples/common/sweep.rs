@@ -133,6 +133,20 @@ impl Images {
         })
     }
 
+    /// The same images with `size` rows and columns.
+    pub fn resized(self, size: usize) -> ssprop::Result<Self> {
+        let is = self.train.shape();
+        if (is.height, is.width) == (size, size) {
+            return Ok(self);
+        }
+        let train = self.train.resized(size, size)?;
+        Ok(Self {
+            normalization: Normalization::of(&train)?,
+            test: self.test.resized(size, size)?,
+            train,
+        })
+    }
+
     fn batches(&self, of: &ImageDataset, size: usize) -> ssprop::Result<BatchLoader> {
         BatchLoader::new(of, size)?.normalize(self.normalization.clone())
     }

@@ -1,34 +1,30 @@
-//! Dense training against ssProp, and against dense training for as many epochs as cost the same
-//! backward FLOPs, with a small network on Fashion-MNIST.
+//! Dense training against ssProp, and against others of the same backward FLOPs: fewer epochs, fewer channels,
+//! other channels kept, a constant drop rate, dropout; with a small network or a ResNet-18 on Fashion-MNIST.
 //!
 //!     cargo run --example comparison -- --data FOLDER
 //!     cargo run --example comparison -- --train-limit 2000 --seeds 5
+//!     cargo run --example comparison -- --network half-resnet18 --arms dense,ssprop,narrower,random
 
+mod arms;
+mod networks;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Parser, ValueEnum};
+use arms::{Arm, Name};
+use clap::Parser;
 use common::progress::Runs;
-use common::say;
 use common::sweep::{Flags, Images, Run};
-use common::{args, small};
+use common::{args, say};
+use networks::Network;
 use ssprop::checkpoint::write_file;
-use ssprop::nn::{ModelCost, RunSize};
-use ssprop::prelude::*;
 use ssprop::run::exit_code;
 use table::Done;
 
 /// What a run leaves in its folder.
 const RESULTS: [&str; 2] = ["comparison.csv", "comparison.md"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Width {
-    Small,
-    Wide,
-}
 
 /// Compare dense training with ssProp at the same epochs and at the same backward FLOPs
 #[derive(Debug, Parser)]
@@ -36,10 +32,18 @@ struct Args {
     /// Fashion-MNIST in the IDX format: a folder [default: the bundled part of it]
     #[arg(long)]
     data: Option<PathBuf>,
-    /// The network's convolutions have 16, 32 and 32 channels, or 64, 128 and 128
+    /// What is trained
     #[arg(long, value_enum, default_value = "small")]
-    width: Width,
-    /// Epochs of the dense runs and of ssProp's
+    network: Network,
+    /// How
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "dense,ssprop,shorter"
+    )]
+    arms: Vec<Name>,
+    /// Epochs of the runs, but for those of the arm of fewer
     #[arg(long, default_value = "10", value_parser = args::count)]
     epochs: usize,
     /// Runs of each arm, each with a seed of its own
@@ -67,49 +71,6 @@ fn main() -> ExitCode {
     exit_code(ssprop::on_threads(args.flags.threads, || run(&args)).flatten())
 }
 
-/// Runs that differ by their seed only.
-#[derive(Clone, Copy, Debug)]
-struct Arm {
-    name: &'static str,
-    epochs: usize,
-    schedule: Schedule,
-    /// Backward FLOPs of a run.
-    flops: f64,
-}
-
-/// Whole dense epochs whose FLOPs come nearest to `scheduled`, at least one; `dense` are those of
-/// `epochs` dense epochs.
-fn same_flops_epochs(epochs: usize, scheduled: f64, dense: f64) -> usize {
-    ((epochs as f64 * scheduled / dense).round() as usize).max(1)
-}
-
-fn arms(width: Width, epochs: usize, images: usize, batch: usize) -> ssprop::Result<[Arm; 3]> {
-    let size = RunSize {
-        images,
-        batch,
-        epochs: epochs as u64,
-    };
-    let schedule = Schedule::paper();
-    let cost = match width {
-        Width::Small => ModelCost::of::<small::Built>([1, 28, 28])?,
-        Width::Wide => ModelCost::of::<small::BuiltWide>([1, 28, 28])?,
-    };
-    let total = cost.on_schedule(&schedule.into(), size)?.total;
-    let fewer = same_flops_epochs(epochs, total.scheduled, total.dense);
-    let arm = |name, epochs, schedule, flops| Arm {
-        name,
-        epochs,
-        schedule,
-        flops,
-    };
-    let shorter = total.dense * fewer as f64 / epochs as f64;
-    Ok([
-        arm("dense", epochs, Schedule::DENSE, total.dense),
-        arm("ssProp", epochs, schedule, total.scheduled),
-        arm("dense at ssProp's FLOPs", fewer, Schedule::DENSE, shorter),
-    ])
-}
-
 fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
     let claim = args
@@ -117,28 +78,31 @@ fn run(args: &Args) -> ssprop::Result<()> {
         .folder(args.out.as_deref(), Path::new("runs/comparison"), &RESULTS)?;
     let out = claim.path();
     say!("Results go to {}.", out.display());
+    let size = args.network.size();
     let images = Images::fashion_mnist(args.data.as_deref(), args.train_limit, args.test_limit)?;
+    let images = images.resized(size)?;
     if args.data.is_none() {
         say!("No --data: only the bundled part of Fashion-MNIST.");
     }
     say!(
-        "{:?} network, {} training images, {} test images, batches of {}, Adam at {}",
-        args.width,
+        "{:?} network, {} training images of {size}x{size}, {} test images, batches of {}, Adam at {}",
+        args.network,
         images.train.len(),
         images.test.len(),
         args.flags.batch_size(false),
         args.lr,
     );
-    let arms = arms(
-        args.width,
-        args.epochs,
-        images.train.len(),
-        args.flags.batch_size(false),
-    )?;
+    let (count, batch) = (images.train.len(), args.flags.batch_size(false));
+    let arm = |&name: &Name| Arm::new(name, args.network, args.epochs, count, batch);
+    let arms = args
+        .arms
+        .iter()
+        .map(arm)
+        .collect::<ssprop::Result<Vec<_>>>()?;
     for arm in &arms {
         say!(
             "{}: {} epochs, schedule {}, {:.4e} backward FLOPs",
-            arm.name,
+            arm.title,
             arm.epochs,
             arm.schedule,
             arm.flops
@@ -149,7 +113,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
     // The arms in turn, so that a machine that is busy for a while slows all of them.
     for seed in (args.flags.seed..).take(args.seeds) {
         for arm in &arms {
-            progress.begin(format!("{}, seed {seed}", arm.name));
+            progress.begin(format!("{}, seed {seed}", arm.title));
             runs.push(train(args, &images, arm, seed)?);
             progress.done();
             // A run that is stopped keeps what it has.
@@ -161,7 +125,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
                     100.0 * outcome.accuracy,
                     outcome.seconds,
                     outcome.backward_seconds,
-                    arm.name,
+                    arm.title,
                 ));
             }
         }
@@ -181,21 +145,11 @@ fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<D
         lazy: false,
         seed,
     };
-    let dev = &Cpu::seed_from_u64(seed);
     Ok(Done {
-        arm: arm.name,
+        arm: arm.title,
         epochs: arm.epochs,
         seed,
-        outcome: match args.width {
-            Width::Small => {
-                run.outcome::<_, _, 1, 28, 28, 10>(images, dev, small::build::<small::Net, _>(dev))?
-            }
-            Width::Wide => run.outcome::<_, _, 1, 28, 28, 10>(
-                images,
-                dev,
-                small::build::<small::Wide, _>(dev),
-            )?,
-        },
+        outcome: networks::train(arm, &run, images)?,
     })
 }
 
@@ -204,43 +158,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn epochs_of_the_same_flops_are_whole_and_at_least_one() {
-        assert_eq!(same_flops_epochs(10, 62.0, 100.0), 6);
-        assert_eq!(same_flops_epochs(10, 66.0, 100.0), 7);
-        assert_eq!(same_flops_epochs(1, 0.2, 1.0), 1);
-    }
-
-    #[test]
     fn arms_cost_what_their_runs_report() {
-        for width in ["small", "wide"] {
-            check_costs(width);
-        }
+        check_costs(
+            "small",
+            "dense,ssprop,shorter,random,rotation,constant,constant-random",
+        );
+        check_costs("wide", "dense,ssprop,shorter");
+        check_costs("half-resnet18", "ssprop-dropout,narrower");
     }
 
-    fn check_costs(width: &str) {
-        let args = [
-            "x",
-            "--train-limit=60",
-            "--test-limit=20",
-            "--epochs=2",
-            "--width",
-            width,
-        ];
+    fn check_costs(network: &str, arms: &str) {
+        let limits = ["--train-limit=60", "--test-limit=20", "--epochs=2"];
+        // Batches of 20 and no fraction of one.
+        let what = ["--batch-size=20", "--network", network, "--arms", arms];
+        let args = ["x"].iter().chain(&limits).chain(&what);
         let args = Args::try_parse_from(args).unwrap();
         let images = Images::fashion_mnist(None, args.train_limit, args.test_limit).unwrap();
-        // Batches of 20 and no fraction of one.
-        let args = Args {
-            flags: Flags {
-                batch_size: Some(20),
-                ..args.flags.clone()
-            },
-            ..args
-        };
-        let arms = arms(args.width, args.epochs, 60, 20).unwrap();
-        assert_eq!(arms[0].epochs, arms[1].epochs);
-        assert!(arms[1].flops < 0.8 * arms[0].flops);
-        for arm in &arms {
-            let done = train(&args, &images, arm, 1).unwrap().outcome;
+        let images = images.resized(args.network.size()).unwrap();
+        for name in &args.arms {
+            let arm = Arm::new(*name, args.network, args.epochs, 60, 20).unwrap();
+            let done = train(&args, &images, &arm, 1).unwrap().outcome;
             let off = (done.backward_flops / arm.flops - 1.0).abs();
             assert!(off < 1e-9, "{arm:?} {done:?}");
             assert!(done.accuracy.is_finite());

@@ -56,13 +56,13 @@ on_cpu!(AdamKernel {
                 return Err(Error::shape("adam", what, w.len(), found));
             }
         }
-        adam::update(step, w, m, v, g).map(Some)
+        Ok(Some(adam::update(step, w, m, v, g)?))
     }
 
     fn ema_update(rate: f64, average: &mut [E], w: &[E]) -> Result<()> {
         if w.len() != average.len() {
             return Err(Error::shape("ema", "elements", average.len(), w.len()));
         }
-        adam::moving_average(rate, average, w)
+        Ok(adam::moving_average(rate, average, w)?)
     }
 });

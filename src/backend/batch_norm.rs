@@ -62,7 +62,9 @@ on_cpu!(BatchNorm2DKernel {
         saved: [&mut [E]; 2],
         ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
-        batch_norm::train(op, dims, input, running, y, saved, ranks)
+        Ok(batch_norm::train(
+            op, dims, input, running, y, saved, ranks,
+        )?)
     }
 
     fn batch_norm2d_eval(
@@ -88,8 +90,8 @@ on_cpu!(BatchNorm2DKernel {
         params: [&mut [E]; 2],
         ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
-        batch_norm::backward(
+        Ok(batch_norm::backward(
             op, statistics, dims, saved, dy, dx, importance, params, ranks,
-        )
+        )?)
     }
 });

@@ -35,10 +35,10 @@ on_cpu!(GradientKernel {
     }
 
     fn scale_gradient(factor: f64, g: &mut [E]) -> Result<()> {
-        gradient::scale(factor, g)
+        Ok(gradient::scale(factor, g)?)
     }
 
     fn clamp_gradient(limit: f64, g: &mut [E]) -> Result<()> {
-        gradient::clamp(limit, g)
+        Ok(gradient::clamp(limit, g)?)
     }
 });

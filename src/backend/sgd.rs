@@ -45,6 +45,6 @@ on_cpu!(SgdKernel {
                 return Err(Error::shape("sgd", what, w.len(), found));
             }
         }
-        sgd::update(step, w, buffer, g).map(Some)
+        Ok(Some(sgd::update(step, w, buffer, g)?))
     }
 });

@@ -21,37 +21,32 @@ pub enum Parameterization {
 /// The distance of the network's output from its target, a mean over all elements: `l1` or `l2`.
 pub use crate::ops::distance::Distance as Loss;
 
-macro_rules! names {
-    ($type:ident, $what:literal, $choices:literal: $($variant:ident $name:literal),*) => {
-        impl $type {
-            /// Its name.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
+impl Parameterization {
+    /// `eps`, `x0` or `v`
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eps => "eps",
+            Self::X0 => "x0",
+            Self::V => "v",
         }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $type {
-            type Err = Error;
-
-            fn from_str(name: &str) -> Result<Self> {
-                match name {
-                    $($name => Ok(Self::$variant),)*
-                    _ => Err(Error::parameter($what, name, $choices)),
-                }
-            }
-        }
-    };
+    }
 }
-names!(Parameterization, "parameterization", "eps, x0 or v": Eps "eps", X0 "x0", V "v");
-names!(Loss, "loss", "l1 or l2": L1 "l1", L2 "l2");
+
+impl fmt::Display for Parameterization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Parameterization {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let named = |one: &Self| one.name() == name;
+        let found = [Self::Eps, Self::X0, Self::V].into_iter().find(named);
+        found.ok_or_else(|| Error::parameter("parameterization", name, "eps, x0 or v"))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -311,6 +311,32 @@ impl Error {
     }
 }
 
+impl From<ssprop_kernels::Error> for Error {
+    fn from(err: ssprop_kernels::Error) -> Self {
+        use ssprop_kernels::Error::{Caller, Device, Parameter, Shape};
+        match err {
+            Shape {
+                op,
+                what,
+                expected,
+                found,
+            } => Self::Shape {
+                op,
+                what,
+                expected,
+                found,
+            },
+            Parameter { name, value, range } => Self::Parameter { name, value, range },
+            Device(message) => Self::Device(message),
+            Caller(err) => match err.downcast() {
+                Ok(own) => *own,
+                Err(other) => Self::device(other),
+            },
+            other => Self::device(other),
+        }
+    }
+}
+
 impl From<CpuError> for Error {
     fn from(err: CpuError) -> Self {
         Self::device(err)

@@ -68,13 +68,15 @@ macro_rules! forward {
             $($bounds)*
         {
             type Output = Tensor<$out, E, D, $tape>;
-            type Error = Error;
+            // The layers' error, so that a tuple can have both.
+            type Error = D::Err;
 
             fn $method(
                 $($by)* self,
                 x: Images<B, $c_in, H, W, E, D, $tape>,
-            ) -> Result<Self::Output> {
-                self.$method(Hidden::enter(x)).and_then(Hidden::into_tensor)
+            ) -> Result<Self::Output, D::Err> {
+                let y = self.$method(Hidden::enter(x)).and_then(Hidden::into_tensor);
+                y.map_err(D::device_error)
             }
         }
     };

@@ -28,7 +28,10 @@ fn with_ranks<R>(ranks: &Ranks, f: impl FnOnce(Option<kernel::AllRanks<'_>>) -> 
     };
     f(Some(kernel::AllRanks {
         counts: exchange.share() > 0.0,
-        sum: &mut |values| exchange.sum(values),
+        sum: &mut |values| {
+            let caller = |err| ssprop_kernels::Error::Caller(Box::new(err));
+            exchange.sum(values).map_err(caller)
+        },
     }))
 }
 

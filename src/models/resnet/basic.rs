@@ -32,6 +32,28 @@ pub mod builder {
 
 network!(
     /// y = relu(x + bn2(conv2(relu(bn1(conv1(x)))))), with C channels throughout.
+    ///
+    /// Blocks and layers make networks of other sizes:
+    ///
+    /// ```
+    /// use ssprop::models::builders::{BasicBlock, DownBlock};
+    /// use ssprop::prelude::*;
+    ///
+    /// type Net = (
+    ///     SparseConv2D<1, 16, 3, 1, 1>,
+    ///     (BatchNorm2D<16>, ReLU),
+    ///     BasicBlock<16>,
+    ///     DownBlock<16, 32>, // half the rows and columns
+    ///     GlobalAvgPool,
+    ///     Linear<32, 10>,
+    /// );
+    ///
+    /// let dev = Cpu::default();
+    /// let mut net = dev.build_module::<Net, f32>();
+    /// let images: Tensor<Rank4<2, 1, 28, 28>, f32, _> = dev.sample_normal();
+    /// let logits = net.forward_mut(images.trace(net.alloc_grads()));
+    /// let _: &Rank2<2, 10> = logits.shape();
+    /// ```
     BasicBlock [const C: usize] {
         /// C to C, 3x3.
         conv1: SparseConv2D<C, C, 3, 1, 1, 1, 1, E, D>,

@@ -1,0 +1,73 @@
+//! What the CUDA device needs at build time; without the feature `cuda`, nothing.
+//!
+//! nvcc compiles our kernels to PTX. With `ci-check` no CUDA is there: the crate only type-checks, or,
+//! if `SSPROP_CUDA_EMULATOR` is set, runs on the emulator of `tools/cuda-emulator`, which is linked in
+//! place of the driver.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const KERNELS: &str = "src/cuda";
+const EMULATOR: &str = "../tools/cuda-emulator";
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-check-cfg=cfg(cuda_emulator)");
+    let feature = |name: &str| std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
+    if !feature("CUDA") {
+        return;
+    }
+    println!("cargo:rerun-if-changed={KERNELS}");
+    println!("cargo:rerun-if-env-changed=SSPROP_CUDA_EMULATOR");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    if !feature("CI_CHECK") {
+        println!("cargo:rerun-if-env-changed=CUDA_PATH");
+        sources().iter().for_each(|source| compile(source, &out));
+    } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
+        println!("cargo:rerun-if-changed={EMULATOR}");
+        emulate(&out.join(format!("emulator-{mode}")));
+        if mode == "sanitize" {
+            println!("cargo:rustc-link-arg=-fsanitize=address,undefined");
+        }
+    }
+}
+
+/// Our kernels.
+fn sources() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(KERNELS).expect(KERNELS);
+    let mut files: Vec<_> = files.map(|file| file.expect(KERNELS).path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "cu"));
+    files.sort();
+    files
+}
+
+/// To PTX for a virtual architecture, which the driver of any newer GPU compiles further.
+fn compile(source: &Path, out: &Path) {
+    let nvcc = std::env::var_os("CUDA_PATH").map(|root| Path::new(&root).join("bin/nvcc"));
+    let nvcc = nvcc.filter(|nvcc| nvcc.exists()).unwrap_or("nvcc".into());
+    let name = source.file_name().expect("a file");
+    let status = Command::new(&nvcc)
+        .args(["--ptx", "-O3", "-arch=compute_75", "-o"])
+        .arg(out.join(name).with_extension("ptx"))
+        .arg(source)
+        .status()
+        .unwrap_or_else(|err| panic!("{}: {err}; set CUDA_PATH", nvcc.display()));
+    assert!(status.success(), "{}: {status}", source.display());
+}
+
+/// Links the emulator, with our kernels and dfdx's, under the names of the driver's functions.
+fn emulate(out: &Path) {
+    let status = Command::new("bash")
+        .arg(format!("{EMULATOR}/build.sh"))
+        .arg(out)
+        .args(sources())
+        .status()
+        .expect("bash");
+    assert!(status.success(), "{EMULATOR}/build.sh: {status}");
+    println!("cargo:rustc-cfg=cuda_emulator");
+    println!("cargo:rustc-link-search=native={}", out.display());
+    println!("cargo:rustc-link-lib=static:+whole-archive=emu");
+    println!("cargo:rustc-link-lib=dylib=stdc++");
+    // What the emulated NVRTC loads finds the emulator.
+    println!("cargo:rustc-link-arg=-rdynamic");
+}
