@@ -131,9 +131,9 @@ pub use threads::on_threads;
 pub mod internals {
     pub use crate::backend::*;
     pub use crate::bridge::host::HostAccess;
-    pub use crate::bridge::{Buffer, Views};
+    pub use crate::bridge::{Buffer, Ranking, Views};
     pub use crate::kernels::args;
-    pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
+    pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, KeptGrad, OutputGrad};
     pub use crate::kernels::args::Fill;
     pub use crate::kernels::reference;
     pub use crate::ops::conv2d::{BackwardGradient, ShrunkGradient};

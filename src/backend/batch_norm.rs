@@ -4,14 +4,14 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Cpu;
 
 use super::on_cpu;
-use crate::bridge::{View, ViewMut, Views};
+use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::Result;
 use crate::kernels::args::batch_norm::{AllRanks, BatchNorm2DOp, Input, Saved, Statistics};
 use crate::kernels::args::{Fill, ImageDims};
 use crate::kernels::cpu::batch_norm;
 
 /// Batch normalisation of images, with the residual sum and the ReLU behind it.
-pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
+pub trait BatchNorm2DKernel<E: Dtype>: Views<E> + Ranking {
     /// Writes `y` with the batch's own mean and variance, and moves the running ones towards them.
     /// `saved` gets the batch's mean and 1 / sqrt(var + eps). With `ranks` the batch is all ranks'.
     fn batch_norm2d_train(
@@ -46,7 +46,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Views<E> {
         saved: Saved<View<'_, E, Self>>,
         dy: ViewMut<'_, E, Self>,
         dx: Option<(ViewMut<'_, E, Self>, Fill)>,
-        importance: Option<&mut [f64]>,
+        importance: Option<Self::ImportanceMut<'_>>,
         params: [ViewMut<'_, E, Self>; 2],
         ranks: Option<AllRanks<'_>>,
     ) -> Result<()>;

@@ -4,15 +4,16 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Cpu;
 
 use super::on_cpu;
-use crate::bridge::{View, ViewMut, Views};
+use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad, OutputGrad};
 use crate::kernels::args::Fill;
 use crate::kernels::cpu::conv2d::{channels, masked, CpuConv2D};
+use crate::sparsity::largest;
 
 /// 2-d convolutions, whose backward pass may have only some of the output channels, and what chooses
 /// those.
-pub trait Conv2DKernel<E: Dtype>: Views<E> {
+pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     /// Writes y (B, C_out, H_out, W_out) = conv(x, weight) + bias.
     ///
     /// # Errors
@@ -32,7 +33,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> {
     fn conv2d_backward_input(
         shape: &Conv2DShape,
         weight: View<'_, E, Self>,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         dx: ViewMut<'_, E, Self>,
         fill: Fill,
     ) -> Result<()>;
@@ -44,7 +45,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> {
     fn conv2d_backward_weight(
         shape: &Conv2DShape,
         x: View<'_, E, Self>,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         dw: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
@@ -54,7 +55,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> {
     /// As [`conv2d_backward_input`](Self::conv2d_backward_input).
     fn conv2d_backward_bias(
         shape: &Conv2DShape,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         db: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
@@ -63,30 +64,38 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> {
     /// # Errors
     /// Those of the device, here and below.
     fn channel_importance(
+        &self,
         dy: View<'_, E, Self>,
         channels: usize,
         pixels: usize,
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Self::Importance>;
+
+    /// The `count` of `n` channels (or columns) of the largest importance. Of equally important ones the lower
+    /// index is kept first; NaN counts as larger than any number.
+    ///
+    /// # Errors
+    /// Also [`Error::Shape`] if there are not `n` importances.
+    fn largest(&self, importance: Self::Importance, n: usize, count: usize) -> Result<Self::Kept>;
 
     /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels).
     fn gather_channels(
         dy: View<'_, E, Self>,
         channels: usize,
         pixels: usize,
-        kept: &[usize],
+        kept: Self::KeptView<'_>,
         shrunk: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
     /// Mean |dY| of each of `columns` columns of `dy` (rows, columns): with H_out W_out columns the
     /// rows are the batch's channels, with C_out H_out W_out its images.
-    fn column_importance(dy: View<'_, E, Self>, columns: usize) -> Result<Vec<f64>>;
+    fn column_importance(&self, dy: View<'_, E, Self>, columns: usize) -> Result<Self::Importance>;
 
     /// Copies `dy` (rows, columns) to `masked`, with zeros where the column is not in `kept`, which is
     /// ascending.
     fn mask_columns(
         dy: View<'_, E, Self>,
         columns: usize,
-        kept: &[usize],
+        kept: Self::KeptView<'_>,
         masked: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
@@ -96,7 +105,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> {
         dy: ViewMut<'_, E, Self>,
         channels: usize,
         pixels: usize,
-        kept: &[usize],
+        kept: Self::KeptView<'_>,
     ) -> Result<()>;
 
     /// Multiplies every element of `dy` by `factor`.
@@ -129,7 +138,7 @@ on_cpu!(Conv2DKernel {
         dx: &mut [E],
         fill: Fill,
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
         E::backward_input(shape, weight, dy, dx, fill);
@@ -142,7 +151,7 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         dw: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
         E::backward_weight(shape, x, dy, dw);
@@ -154,14 +163,19 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         db: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check_len("db", db.len(), &[shape.c_out()])?;
         channels::backward_bias(shape, dy, db);
         Ok(())
     }
 
-    fn channel_importance(dy: &[E], channels: usize, pixels: usize) -> Result<Vec<f64>> {
+    fn channel_importance(&self, dy: &[E], channels: usize, pixels: usize) -> Result<Vec<f64>> {
         Ok(channels::importance(dy, channels, pixels))
+    }
+
+    fn largest(&self, importance: Vec<f64>, n: usize, count: usize) -> Result<Vec<usize>> {
+        check_importances(importance.len(), n)?;
+        Ok(largest(&importance, count))
     }
 
     fn gather_channels(
@@ -175,7 +189,7 @@ on_cpu!(Conv2DKernel {
         Ok(())
     }
 
-    fn column_importance(dy: &[E], columns: usize) -> Result<Vec<f64>> {
+    fn column_importance(&self, dy: &[E], columns: usize) -> Result<Vec<f64>> {
         Ok(masked::importance(dy, columns))
     }
 
@@ -208,15 +222,19 @@ pub(super) fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Re
     })
 }
 
-/// That `dy` elements are as many as `shape` says, and the kept channels are ascending, unique and below
+/// That there is an importance for each of `n` channels.
+pub(super) fn check_importances(found: usize, n: usize) -> Result<()> {
+    match found == n {
+        true => Ok(()),
+        false => Err(Error::shape("select", "number of importances", n, found)),
+    }
+}
+
+/// That `dy` has as many elements as `shape` says, and the kept channels are ascending, unique and below
 /// C_out.
-pub(super) fn check_grad(shape: &Conv2DShape, dy: usize, kept: Option<&[usize]>) -> Result<()> {
-    check_len(
-        "dy",
-        dy,
-        &shape.y(kept.map_or(shape.c_out(), <[usize]>::len)),
-    )?;
-    let kept = kept.unwrap_or_default();
+fn check_grad<E>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
+    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out())))?;
+    let kept = dy.kept.unwrap_or_default();
     let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
     if ascending && kept.last().is_none_or(|&last| last < shape.c_out()) {
         return Ok(());

@@ -4,14 +4,14 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Cpu;
 
 use super::on_cpu;
-use crate::bridge::{View, ViewMut, Views};
+use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::Result;
 use crate::kernels::args::group_norm::{Grads, GroupNormOp, Input, Saved};
 use crate::kernels::args::{Fill, ImageDims};
 use crate::kernels::cpu::group_norm;
 
 /// Group normalisation of images, with the shift before it and the SiLU behind it.
-pub trait GroupNormKernel<E: Dtype>: Views<E> {
+pub trait GroupNormKernel<E: Dtype>: Views<E> + Ranking {
     /// Writes `y`, and each group's mean and 1 / sqrt(var + eps) to `saved`, (B, G) each.
     fn group_norm_forward(
         op: &GroupNormOp,
@@ -29,7 +29,7 @@ pub trait GroupNormKernel<E: Dtype>: Views<E> {
         saved: Saved<View<'_, E, Self>>,
         dy: View<'_, E, Self>,
         dx: (ViewMut<'_, E, Self>, Fill),
-        grads: Grads<'_, ViewMut<'_, E, Self>>,
+        grads: Grads<ViewMut<'_, E, Self>, Self::ImportanceMut<'_>>,
     ) -> Result<()>;
 }
 
@@ -52,7 +52,7 @@ on_cpu!(GroupNormKernel {
         saved: Saved<&[E]>,
         dy: &[E],
         dx: (&mut [E], Fill),
-        grads: Grads<'_, &mut [E]>,
+        grads: Grads<&mut [E], &mut [f64]>,
     ) -> Result<()> {
         group_norm::backward(dims, groups, saved, dy, dx, grads);
         Ok(())

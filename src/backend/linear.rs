@@ -4,15 +4,15 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Cpu;
 
 use super::on_cpu;
-use crate::bridge::{View, ViewMut, Views};
+use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::OutputGrad;
+use crate::kernels::args::conv2d::{KeptGrad, OutputGrad};
 use crate::kernels::args::linear::LinearShape;
 use crate::kernels::args::Fill;
 use crate::kernels::cpu::linear;
 
 /// Linear maps, whose backward pass may have only some of the output features.
-pub trait LinearKernel<E: Dtype>: Views<E> {
+pub trait LinearKernel<E: Dtype>: Views<E> + Ranking {
     /// y (B, O) = x (B, I) weightT (I, O) + bias (O)
     ///
     /// # Errors
@@ -32,7 +32,7 @@ pub trait LinearKernel<E: Dtype>: Views<E> {
     fn linear_backward_input(
         shape: &LinearShape,
         weight: View<'_, E, Self>,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         dx: ViewMut<'_, E, Self>,
         fill: Fill,
     ) -> Result<()>;
@@ -44,7 +44,7 @@ pub trait LinearKernel<E: Dtype>: Views<E> {
     fn linear_backward_weight(
         shape: &LinearShape,
         x: View<'_, E, Self>,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         dw: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
@@ -54,7 +54,7 @@ pub trait LinearKernel<E: Dtype>: Views<E> {
     /// As [`linear_backward_input`](Self::linear_backward_input).
     fn linear_backward_bias(
         shape: &LinearShape,
-        dy: OutputGrad<'_, View<'_, E, Self>>,
+        dy: KeptGrad<View<'_, E, Self>, Self::KeptView<'_>>,
         db: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 }
@@ -85,7 +85,7 @@ on_cpu!(LinearKernel {
         fill: Fill,
     ) -> Result<()> {
         check("weight", weight.len(), [shape.outputs, shape.inputs])?;
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check("dx", dx.len(), [shape.batch, shape.inputs])?;
         linear::backward_input(shape, weight, dy, dx, fill);
         Ok(())
@@ -98,7 +98,7 @@ on_cpu!(LinearKernel {
         dw: &mut [E],
     ) -> Result<()> {
         check("x", x.len(), [shape.batch, shape.inputs])?;
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check("dw", dw.len(), [shape.outputs, shape.inputs])?;
         linear::backward_weight(shape, x, dy, dw);
         Ok(())
@@ -109,7 +109,7 @@ on_cpu!(LinearKernel {
         dy: OutputGrad<'_, &[E]>,
         db: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, dy)?;
         check("db", db.len(), [shape.outputs, 1])?;
         linear::backward_bias(dy, db);
         Ok(())
@@ -129,10 +129,10 @@ pub(super) fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Resu
     })
 }
 
-pub(super) fn check_grad(shape: &LinearShape, dy: usize, kept: Option<&[usize]>) -> Result<()> {
-    let channels = kept.map_or(shape.outputs, <[usize]>::len);
-    check("dy", dy, [shape.batch, channels])?;
-    let kept = kept.unwrap_or_default();
+fn check_grad<E>(shape: &LinearShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
+    let channels = dy.channels(shape.outputs);
+    check("dy", dy.data.len(), [shape.batch, channels])?;
+    let kept = dy.kept.unwrap_or_default();
     match kept.iter().find(|&&feature| feature >= shape.outputs) {
         None => Ok(()),
         Some(feature) => Err(Error::parameter(

@@ -37,7 +37,7 @@ pub struct GradSlot<E: Dtype, D: Pooling<E>>(Rc<Slot<E, D>>);
 struct Slot<E: Dtype, D: Pooling<E>> {
     gradient: RefCell<Option<Buffer<E, D>>>,
     /// Mean |gradient| of each channel, if who wrote the gradient has computed it on the way.
-    importance: RefCell<Option<Vec<f64>>>,
+    importance: RefCell<Option<D::Importance>>,
     wants_importance: bool,
 }
 
@@ -64,7 +64,7 @@ impl<E: Dtype, D: Pooling<E>> GradSlot<E, D> {
     }
 
     /// The importance of the gradient's channels, if it is known.
-    pub fn take_importance(&self) -> Option<Vec<f64>> {
+    pub fn take_importance(&self) -> Option<D::Importance> {
         self.0.importance.borrow_mut().take()
     }
 
@@ -128,13 +128,19 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         matches!(self, Self::Slot(slot) if slot.is_empty())
     }
 
-    /// Whether the input's maker has a use for the importance of its channels.
-    pub fn wants_importance(&self) -> bool {
-        matches!(self, Self::Slot(slot) if slot.0.wants_importance)
+    /// Room for the importance of `channels` channels, if the input's maker has a use for it.
+    ///
+    /// # Errors
+    /// The device's if memory runs out.
+    pub fn importance_room(&self, dev: &D, channels: usize) -> Result<Option<D::Importance>> {
+        match self {
+            Self::Slot(slot) if slot.0.wants_importance => dev.take_importance(channels).map(Some),
+            Self::Slot(_) | Self::Dfdx(_) => Ok(None),
+        }
     }
 
     /// Notes the importance of the gradient that has just been put.
-    pub fn put_importance(&self, importance: Vec<f64>) {
+    pub fn put_importance(&self, importance: D::Importance) {
         if let Self::Slot(slot) = self {
             *slot.0.importance.borrow_mut() = Some(importance);
         }

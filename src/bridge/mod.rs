@@ -5,7 +5,7 @@
 //! [`storage`] make slices of tensors, [`pool`] keeps freed memory for the next operation ([`buffer`] and
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies
-//! views. [`upload`] makes tensors of values, and [`host`] lets the host see a device's memory.
+//! views, [`ranking`] says where a device has the choice of channels. [`upload`] makes tensors of values, and [`host`] lets the host see a device's memory.
 //! [`parameter`] leads to a parameter's gradient, and with [`exchange`] the other ranks of a training learn of it.
 //! [`tensors`] walks through a module's tensors, and [`path`] has patterns of their paths. `cuda` has the same for CUDA devices.
 
@@ -22,6 +22,7 @@ mod parameter;
 pub mod path;
 pub mod pool;
 pub mod pooled_tensor;
+pub mod ranking;
 pub mod storage;
 pub mod tensors;
 pub mod upload;
@@ -31,12 +32,13 @@ pub use crate::kernels::args::Fill;
 pub use buffer::Buffer;
 pub use contiguous::{contiguous, contiguous_option};
 #[cfg(feature = "cuda")]
-pub use cuda::cuda_device;
+pub use cuda::{cuda_device, Kept};
 pub use device_error::DeviceError;
 pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};
 pub use parameter::Parameter;
 pub use pool::{free_buffers, Pooling};
 pub use pooled_tensor::PooledTensor;
+pub use ranking::Ranking;
 pub use upload::{upload, values};
 pub use view::{View, ViewMut, Views};

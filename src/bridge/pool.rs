@@ -26,6 +26,7 @@ use dfdx::shapes::Shape;
 use dfdx::tensor::{Cpu, Storage, Tensor, ZerosTensor};
 use dfdx::tensor_ops::ReshapeTo;
 
+use super::ranking::Ranking;
 use super::storage::{as_mut_slice, as_slice};
 use crate::error::{Error, Result};
 use crate::kernels::cpu::workspace;
@@ -41,7 +42,7 @@ const MIN_LEN: usize = 1024;
 const TURNOVER: usize = 16;
 
 /// A device that keeps freed memory for what comes next.
-pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> {
+pub trait Pooling<E: Dtype>: Storage<E> + ZerosTensor<E> + Ranking {
     /// Calls `f` with the pools that this device's memory comes from.
     fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<E, Self>) -> R) -> R;
 

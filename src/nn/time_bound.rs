@@ -153,7 +153,7 @@ impl Layer {
         let mut shrunk = None;
         if count < c_out {
             let mut buffer = Buffer::<f32, Cpu>::take(dev, shape.batch() * count * pixels)?;
-            Cpu::channel_importance(&self.dy[..], c_out, pixels)?;
+            dev.channel_importance(&self.dy[..], c_out, pixels)?;
             Cpu::gather_channels(&self.dy[..], c_out, pixels, &chosen, buffer.view_mut())?;
             shrunk = Some(buffer);
         }

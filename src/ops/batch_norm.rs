@@ -226,7 +226,9 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
         let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
-        let mut importance = dx_to.wants_importance().then(|| vec![0.0; dims.channels]);
+        let mut importance = dx_to
+            .importance_room(&dev, dims.channels)
+            .map_err(D::device_error)?;
         let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
             let saved = kernel::Saved {
                 x: x.view()?,
@@ -237,7 +239,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                 inv_std: inv_std.view()?,
             };
             let params = [dweight.view_mut(), dbias.view_mut()];
-            let (dy, importance) = (dy.view_mut(), importance.as_deref_mut());
+            let (dy, importance) = (dy.view_mut(), importance.as_mut().map(D::importance_mut));
             timed("batch norm, backward", || {
                 with_ranks(&ranks, |ranks| {
                     D::batch_norm2d_backward(

@@ -269,7 +269,8 @@ where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
-    F: FnOnce(&D, Buffer<E, D>, Option<Vec<f64>>) -> Result<BackwardGradient<N, E, D>> + 'static,
+    F: FnOnce(&D, Buffer<E, D>, Option<D::Importance>) -> Result<BackwardGradient<N, E, D>>
+        + 'static,
 {
     let (x, tape) = x.split()?;
     let (weight, tape) = contiguous(weight, tape)?;

@@ -214,7 +214,9 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             Some(_) => Some(take(dims.batch * dims.channels)?),
             None => None,
         };
-        let mut importance = dx_to.wants_importance().then(|| vec![0.0; dims.channels]);
+        let mut importance = dx_to
+            .importance_room(&dev, dims.channels)
+            .map_err(D::device_error)?;
         dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
             let saved = kernel::Saved {
                 input: kernel::Input {
@@ -231,7 +233,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                 inv_std: inv_std.view()?,
             };
             let to = kernel::Grads {
-                importance: importance.as_deref_mut(),
+                importance: importance.as_mut().map(D::importance_mut),
                 dshift: dshift.as_mut().map(Buffer::view_mut),
                 dweight: dweight.view_mut(),
                 dbias: dbias.view_mut(),

@@ -12,7 +12,7 @@ pub(super) fn descending(a: f64, b: f64) -> Ordering {
 }
 
 /// The indices of the `count` largest, ascending, in O(n); the lower index first among equals.
-pub(super) fn largest(importance: &[f64], count: usize) -> Vec<usize> {
+pub(crate) fn largest(importance: &[f64], count: usize) -> Vec<usize> {
     let n = importance.len();
     if count == 0 || count >= n {
         return (0..count.min(n)).collect();
@@ -47,9 +47,15 @@ impl<const C_OUT: usize> KeptChannels<C_OUT> {
     /// # Errors
     /// [`Error::Parameter`] unless they are ascending, unique, less than `C_OUT`, at least one.
     pub fn new(indices: Vec<usize>) -> Result<Self> {
+        Self::check(&indices)?;
+        Ok(Self { indices })
+    }
+
+    /// That these can be kept channels.
+    pub(crate) fn check(indices: &[usize]) -> Result<()> {
         let ascending = indices.windows(2).all(|pair| pair[0] < pair[1]);
         match indices.last() {
-            Some(&last) if ascending && last < C_OUT => Ok(Self { indices }),
+            Some(&last) if ascending && last < C_OUT => Ok(()),
             _ => Err(Error::parameter(
                 "kept channels",
                 format_args!("{indices:?} of {C_OUT}"),

@@ -15,6 +15,7 @@ mod selection;
 pub use adaptive::AdaptiveKeep;
 pub use draw::Draw;
 pub use drop_rate::DropRate;
+pub(crate) use kept::largest;
 pub use kept::KeptChannels;
 pub use kept_count::KeptCount;
 pub use masking::Masking;

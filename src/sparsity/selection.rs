@@ -102,6 +102,13 @@ impl Selection {
         }
     }
 
+    /// How many of `n` are kept, if that is known beforehand, and their importances choose them: what a
+    /// device can do by itself.
+    pub(crate) fn largest_of(&self, n: usize, drop_rate: DropRate) -> Option<usize> {
+        let count = drop_rate.kept_of(n);
+        (*self == Self::TopK && count < n).then_some(count)
+    }
+
     /// What the kept part of a gradient is multiplied by when `kept` of `n` are kept: n / kept for
     /// a random selection or a rotation that rescales, 1 otherwise.
     pub fn scale(&self, kept: usize, n: usize) -> f64 {

@@ -1,8 +1,8 @@
 use ssprop::internals::args::batch_norm::{Activation, BatchNorm2DOp, Input, Saved, Statistics};
 use ssprop::internals::args::{Fill, ImageDims};
-use ssprop::internals::{BatchNorm2DKernel, Views};
+use ssprop::internals::{BatchNorm2DKernel, Ranking, Views};
 
-use crate::support::{agree, download, noise, room, upload};
+use crate::support::{agree, download, noise, on_host, room, upload};
 
 /// B, C, H W
 const SIZES: [[usize; 3]; 4] = [[3, 5, 63], [2, 3, 4], [4, 33, 1], [5, 2, 2500]];
@@ -131,8 +131,8 @@ fn check_backward(size: [usize; 3], statistics: Statistics, (residual, op): (boo
             let mut dy = upload(&dev, &noise(len, 7));
             let mut dx = upload(&dev, &noise(len, 8));
             let mut params = [(); 2].map(|()| room(&dev, c));
-            let mut mean_dx = vec![0.0; c];
-            let to_importance = importance.then_some(&mut mean_dx[..]);
+            let mut mean_dx = importance.then(|| dev.take_importance(c).unwrap());
+            let to_importance = mean_dx.as_mut().map(D::importance_mut);
             let to_dy = D::buffer_mut(&mut dy);
             let to_dx = place.map(|fill| (D::buffer_mut(&mut dx), fill));
             let to_params = params.each_mut().map(D::buffer_mut);
@@ -151,7 +151,7 @@ fn check_backward(size: [usize; 3], statistics: Statistics, (residual, op): (boo
             vec![
                 ("dy", download(&dev, &dy)),
                 ("dx", download(&dev, &dx)),
-                ("importance", mean_dx.iter().map(|&v| v as f32).collect()),
+                ("importance", on_host::<D>(mean_dx)),
                 ("dweight", download(&dev, &params[0])),
                 ("dbias", download(&dev, &params[1])),
             ]

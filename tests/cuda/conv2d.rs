@@ -1,7 +1,7 @@
 use ssprop::internals::args::Fill;
-use ssprop::internals::{Conv2DKernel, Conv2DOp, Conv2DShape, OutputGrad, Views};
+use ssprop::internals::{Conv2DKernel, Conv2DOp, Conv2DShape, KeptGrad, Ranking, Views};
 
-use crate::support::{agree, download, noise, room, upload};
+use crate::support::{agree, download, noise, on_host, room, upload};
 
 /// Kernel, stride, padding, dilation, groups, image, channels in and out.
 fn shape(
@@ -74,9 +74,10 @@ fn backward() {
                     let x = upload(&dev, &noise(count(shape.x()), 1));
                     let w = upload(&dev, &noise(count(shape.weight()), 2));
                     let dy = upload(&dev, &noise(count(shape.y(channels)), 3));
-                    let dy = OutputGrad {
+                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let dy = KeptGrad {
                         data: D::buffer(&dy),
-                        kept: kept.as_deref(),
+                        kept: kept.as_ref().map(D::kept),
                     };
                     let mut dx = upload(&dev, &noise(count(shape.x()), 4));
                     let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
@@ -106,10 +107,11 @@ fn an_empty_batch() {
         let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
         let (x, weight) = (D::buffer(&none), D::buffer(&w));
         D::conv2d_forward(&shape, x, weight, None, D::buffer_mut(&mut no_y)).unwrap();
-        for kept in [None, Some(&[1, 2][..])] {
-            let dy = OutputGrad {
+        for kept in [None, Some(vec![1, 2])] {
+            let kept = kept.map(|kept| dev.keep(kept).unwrap());
+            let dy = KeptGrad {
                 data: D::buffer(&none),
-                kept,
+                kept: kept.as_ref().map(D::kept),
             };
             let to = D::buffer_mut(&mut no_dx);
             D::conv2d_backward_input(&shape, weight, dy, to, Fill::Add).unwrap();
@@ -123,26 +125,27 @@ fn an_empty_batch() {
 fn what_chooses_channels_and_columns() {
     let (batch, channels, pixels) = (3, 11, 35);
     let len = batch * channels * pixels;
-    let kept = [0, 3, 4, 10];
-    let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
     agree!(1e-6, |dev: D| {
         let dy = upload(&dev, &noise(len, 1));
-        let of_channels = D::channel_importance(D::buffer(&dy), channels, pixels).unwrap();
-        let of_pixels = D::column_importance(D::buffer(&dy), pixels).unwrap();
-        let of_elements = D::column_importance(D::buffer(&dy), channels * pixels).unwrap();
-        let mut shrunk = room(&dev, batch * kept.len() * pixels);
+        let of_channels = dev.channel_importance(D::buffer(&dy), channels, pixels);
+        let of_pixels = dev.column_importance(D::buffer(&dy), pixels);
+        let of_elements = dev.column_importance(D::buffer(&dy), channels * pixels);
+        let kept = dev.keep(vec![0, 3, 4, 10]).unwrap();
+        let mut shrunk = room(&dev, batch * 4 * pixels);
         let to = D::buffer_mut(&mut shrunk);
-        D::gather_channels(D::buffer(&dy), channels, pixels, &kept, to).unwrap();
+        D::gather_channels(D::buffer(&dy), channels, pixels, D::kept(&kept), to).unwrap();
         let mut masked = room(&dev, len);
-        D::mask_columns(D::buffer(&dy), pixels, &kept, D::buffer_mut(&mut masked)).unwrap();
+        let to = D::buffer_mut(&mut masked);
+        D::mask_columns(D::buffer(&dy), pixels, D::kept(&kept), to).unwrap();
         let mut zeroed = upload(&dev, &noise(len, 2));
-        D::zero_dropped(D::buffer_mut(&mut zeroed), channels, pixels, &kept).unwrap();
+        let to = D::buffer_mut(&mut zeroed);
+        D::zero_dropped(to, channels, pixels, D::kept(&kept)).unwrap();
         let mut scaled = upload(&dev, &noise(len, 3));
         D::scale(D::buffer_mut(&mut scaled), 1.7).unwrap();
         vec![
-            ("channels", narrow(of_channels)),
-            ("pixels", narrow(of_pixels)),
-            ("elements", narrow(of_elements)),
+            ("channels", on_host::<D>(of_channels.ok())),
+            ("pixels", on_host::<D>(of_pixels.ok())),
+            ("elements", on_host::<D>(of_elements.ok())),
             ("shrunk", download(&dev, &shrunk)),
             ("masked", download(&dev, &masked)),
             ("zeroed", download(&dev, &zeroed)),

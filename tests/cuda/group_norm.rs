@@ -1,8 +1,8 @@
 use ssprop::internals::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use ssprop::internals::args::{Fill, ImageDims};
-use ssprop::internals::{GroupNormKernel, Views};
+use ssprop::internals::{GroupNormKernel, Ranking, Views};
 
-use crate::support::{agree, download, noise, room, upload};
+use crate::support::{agree, download, noise, on_host, room, upload};
 
 /// B, C, H W, and the groups. A warp's lanes are fewer and more than elements of a plane, channels of a group
 /// and images.
@@ -47,7 +47,7 @@ fn check([batch, channels, plane]: [usize; 3], groups: usize, shifted: bool, op:
             let mut dx = upload(&dev, &noise(len, 6));
             let mut dshift = room(&dev, if shifted { places } else { 0 });
             let [mut dweight, mut dbias] = [(); 2].map(|()| room(&dev, channels));
-            let mut mean_dx = vec![0.0; channels];
+            let mut mean_dx = importance.then(|| dev.take_importance(channels).unwrap());
             let forward = Saved {
                 input,
                 y: (op.activation == Activation::SiLU).then(|| D::buffer(&y)),
@@ -55,7 +55,7 @@ fn check([batch, channels, plane]: [usize; 3], groups: usize, shifted: bool, op:
                 inv_std: D::buffer(&saved[1]),
             };
             let grads = Grads {
-                importance: importance.then_some(&mut mean_dx[..]),
+                importance: mean_dx.as_mut().map(D::importance_mut),
                 dshift: shifted.then(|| D::buffer_mut(&mut dshift)),
                 dweight: D::buffer_mut(&mut dweight),
                 dbias: D::buffer_mut(&mut dbias),
@@ -70,7 +70,7 @@ fn check([batch, channels, plane]: [usize; 3], groups: usize, shifted: bool, op:
                 ("mean", download(&dev, &saved[0])),
                 ("inv_std", download(&dev, &saved[1])),
                 ("dx", download(&dev, &dx)),
-                ("importance", mean_dx.iter().map(|&v| v as f32).collect()),
+                ("importance", on_host::<D>(mean_dx)),
                 ("dshift", dshift),
                 ("dweight", download(&dev, &dweight)),
                 ("dbias", download(&dev, &dbias)),
@@ -102,7 +102,7 @@ fn no_images() {
         let (none, of_channels) = (room(&dev, 0), upload(&dev, &[1.0; 4]));
         let [mut dx, mut dshift] = [(); 2].map(|()| room(&dev, 0));
         let [mut dweight, mut dbias] = [(); 2].map(|()| room(&dev, 4));
-        let mut importance = [f64::NAN; 4];
+        let mut importance = dev.take_importance(4).unwrap();
         let saved = Saved {
             input: Input {
                 x: D::buffer(&none),
@@ -115,7 +115,7 @@ fn no_images() {
             inv_std: D::buffer(&none),
         };
         let grads = Grads {
-            importance: Some(&mut importance),
+            importance: Some(D::importance_mut(&mut importance)),
             dshift: Some(D::buffer_mut(&mut dshift)),
             dweight: D::buffer_mut(&mut dweight),
             dbias: D::buffer_mut(&mut dbias),
@@ -125,6 +125,7 @@ fn no_images() {
         vec![
             ("dweight", download(&dev, &dweight)),
             ("dbias", download(&dev, &dbias)),
+            ("importance", on_host::<D>(Some(importance))),
         ]
     });
 }

@@ -1,6 +1,6 @@
 use ssprop::internals::args::linear::LinearShape;
 use ssprop::internals::args::Fill;
-use ssprop::internals::{LinearKernel, OutputGrad, Views};
+use ssprop::internals::{KeptGrad, LinearKernel, Ranking, Views};
 
 use crate::support::{agree, download, noise, room, upload};
 
@@ -43,16 +43,17 @@ fn forward() {
 #[test]
 fn backward() {
     for shape in SHAPES {
-        for kept in [None, Some(&[0, 2][..])] {
+        for kept in [None, Some(vec![0, 2])] {
             for fill in [Fill::Overwrite, Fill::Add] {
                 agree!(1e-5, |dev: D| {
-                    let channels = kept.map_or(shape.outputs, <[usize]>::len);
+                    let channels = kept.as_ref().map_or(shape.outputs, Vec::len);
                     let x = upload(&dev, &noise(shape.batch * shape.inputs, 1));
                     let w = upload(&dev, &noise(shape.outputs * shape.inputs, 2));
                     let dy = upload(&dev, &noise(shape.batch * channels, 3));
-                    let dy = OutputGrad {
+                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let dy = KeptGrad {
                         data: D::buffer(&dy),
-                        kept,
+                        kept: kept.as_ref().map(D::kept),
                     };
                     let mut dx = upload(&dev, &noise(shape.batch * shape.inputs, 4));
                     let mut dw = upload(&dev, &noise(shape.outputs * shape.inputs, 5));

@@ -19,5 +19,6 @@ mod optim;
 mod pool;
 mod relu;
 mod resnet;
+mod select;
 mod sgd;
 mod training;

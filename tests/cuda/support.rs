@@ -1,7 +1,7 @@
 //! The same computation on both devices, compared.
 
 use dfdx::tensor::Storage;
-use ssprop::internals::HostAccess;
+use ssprop::internals::{HostAccess, Ranking};
 
 /// Runs `$body` with `$dev` on the CPU and on CUDA, where `$D` is the device's type, and compares the named
 /// results that it returns: `Vec<(&str, Vec<f32>)>`.
@@ -69,4 +69,51 @@ pub fn room<D: HostAccess<f32>>(dev: &D, len: usize) -> Memory<D> {
 /// What is there.
 pub fn download<D: HostAccess<f32>>(dev: &D, memory: &Memory<D>) -> Vec<f32> {
     dev.buffer_to_host(memory).unwrap()
+}
+
+/// Importances, if there are any.
+pub fn on_host<D: Ranking>(importance: Option<D::Importance>) -> Vec<f32> {
+    let values = importance.map_or(Vec::new(), |i| D::importance_to_host(i).unwrap());
+    values.into_iter().map(|v| v as f32).collect()
+}
+
+/// What this thread has asked of the driver so far, as the emulator counts it.
+#[cfg(cuda_emulator)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct DriverCalls {
+    pub allocations: u64,
+    pub frees: u64,
+    pub synchronisations: u64,
+    pub copies_to_host: u64,
+    pub bytes_to_host: u64,
+}
+
+#[cfg(cuda_emulator)]
+impl DriverCalls {
+    pub fn so_far() -> Self {
+        extern "C" {
+            fn emu_counts_of_thread() -> DriverCalls;
+        }
+        // SAFETY: tools/cuda-emulator/driver.cpp defines it, with these fields.
+        unsafe { emu_counts_of_thread() }
+    }
+
+    /// What has been asked for since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            allocations: self.allocations - before.allocations,
+            frees: self.frees - before.frees,
+            synchronisations: self.synchronisations - before.synchronisations,
+            copies_to_host: self.copies_to_host - before.copies_to_host,
+            bytes_to_host: self.bytes_to_host - before.bytes_to_host,
+        }
+    }
+
+    /// What `f` asks for.
+    pub fn of(f: impl FnOnce()) -> Self {
+        let before = Self::so_far();
+        f();
+        Self::so_far().since(&before)
+    }
 }

@@ -14,6 +14,12 @@
 #include <string>
 #include <vector>
 
+// What a thread has asked of the driver, for tests that count it.
+struct emu_counts {
+    uint64_t allocations, frees, synchronisations, copies_to_host, bytes_to_host;
+};
+static thread_local emu_counts counts;
+
 namespace {
 std::mutex lock;
 std::map<uint64_t, size_t> live;               // allocations
@@ -30,6 +36,8 @@ int intern(void **handle, const char *name) {
     return 0;
 }
 int alloc(uint64_t *ptr, size_t bytes) {
+    counts.allocations += bytes > 0;
+
     void *p; // never null, as the driver's for 0 bytes
     if (posix_memalign(&p, 256, bytes ? bytes : 1)) return 2;
     memset(p, 0xff, bytes); // NaN: whoever reads before he writes shall know
@@ -39,7 +47,10 @@ int alloc(uint64_t *ptr, size_t bytes) {
 }
 int release(uint64_t ptr) {
     std::lock_guard<std::mutex> guard(lock);
-    if (!live.erase(ptr)) return 1;
+    const auto found = live.find(ptr);
+    if (found == live.end()) return 1;
+    counts.frees += found->second > 0; // the driver has nothing to do for 0 bytes
+    live.erase(found);
     free((void *)ptr);
     return 0;
 }
@@ -92,6 +103,7 @@ struct Program { std::string source, log; };
 } // namespace
 
 extern "C" {
+emu_counts emu_counts_of_thread() { return counts; }
 int cuInit(unsigned) { return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal == 0 ? 0 : 101; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
@@ -104,7 +116,9 @@ int cuEventDestroy_v2(void *) { return 0; }
 int cuEventRecord(void *, void *) { return 0; }
 int cuStreamCreate(void **stream, unsigned) { return handle(stream); }
 int cuStreamDestroy_v2(void *) { return 0; }
-int cuStreamSynchronize(void *) { return 0; }
+int cuStreamSynchronize(void *) { counts.synchronisations++; return 0; }
+int cuCtxSynchronize() { counts.synchronisations++; return 0; }
+int cuEventSynchronize(void *) { counts.synchronisations++; return 0; }
 int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
 int cuGetErrorString(int, const char **text) { *text = "emulated"; return 0; }
 int cuGetErrorName(int, const char **text) { *text = "EMULATED"; return 0; }
@@ -119,6 +133,8 @@ int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t n) {
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void *) { return cuMemcpyDtoD_v2(to, from, n); }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t n) {
+    counts.copies_to_host++;
+    counts.bytes_to_host += n;
     if (!inside(from, n)) return 1;
     memcpy(to, (void *)from, n);
     return 0;

@@ -206,14 +206,17 @@ impl Conv2DShape {
 }
 
 /// The gradient of a convolution's output, whole or shrunk to its kept channels: (B, n, H_out,
-/// W_out), where n is C_out or `kept.len()`.
+/// W_out), where n is C_out or how many channels are kept. `K` is where the device has these.
 #[derive(Clone, Copy, Debug)]
-pub struct OutputGrad<'a, V> {
+pub struct KeptGrad<V, K> {
     /// The elements.
     pub data: V,
     /// The channels that are there, ascending; `None` for all.
-    pub kept: Option<&'a [usize]>,
+    pub kept: Option<K>,
 }
+
+/// One whose kept channels the host has.
+pub type OutputGrad<'a, V> = KeptGrad<V, &'a [usize]>;
 
 impl<V> OutputGrad<'_, V> {
     /// How many of the `c_out` channels are there.

@@ -70,11 +70,12 @@ pub struct Saved<V> {
     pub inv_std: V,
 }
 
-/// The gradients that a backward pass overwrites, beside that of x.
+/// The gradients that a backward pass overwrites, beside that of x. `I` is where the device has the
+/// importance of channels.
 #[derive(Debug)]
-pub struct Grads<'a, V> {
+pub struct Grads<V, I> {
     /// For each channel's mean |dx|, (C).
-    pub importance: Option<&'a mut [f64]>,
+    pub importance: Option<I>,
     /// Of the shift, (B, C).
     pub dshift: Option<V>,
     /// (C)

@@ -269,7 +269,7 @@ concrete! {
         saved: Saved<&[E]>,
         dy: &[E],
         dx: (&mut [E], Fill),
-        grads: Grads<'_, &mut [E]>,
+        grads: Grads<&mut [E], &mut [f64]>,
     ) {
         let Grads {
             importance,
@@ -282,7 +282,7 @@ concrete! {
         over_images(&sums, dweight, |s| s.dz_x);
         over_images(&sums, dbias, |s| s.dz);
         if let Some(importance) = importance {
-            let count = (dims.batch * sizes.plane) as f64;
+            let count = (dims.batch * sizes.plane).max(1) as f64;
             for (c, importance) in importance.iter_mut().enumerate() {
                 let images = sums.iter().skip(c).step_by(sizes.channels.max(1));
                 *importance = images.map(|s| s.abs_dx).sum::<f64>() / count;
@@ -452,7 +452,7 @@ mod tests {
             .collect();
         let (mut found, mut dx) = (vec![0.0; channels], zeros(len));
         let grads = Grads {
-            importance: Some(&mut found),
+            importance: Some(&mut found[..]),
             dshift: None,
             dweight: &mut zeros(channels)[..],
             dbias: &mut zeros(channels)[..],

@@ -179,6 +179,6 @@ extern "C" __global__ void batch_norm_importance(const double *partial, double *
     FOR_EACH(c, channels) {
         double sum = 0;
         for (unsigned s = 0; s < chunks; s++) sum += partial[(size_t)c * chunks + s];
-        importance[c] = sum / count;
+        importance[c] = sum / (count > 0 ? count : 1);
     }
 }

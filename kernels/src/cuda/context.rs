@@ -40,7 +40,6 @@ pub fn free_workspaces() {
     CONTEXTS.with_borrow(|contexts| {
         for context in contexts.values() {
             context.workspace.take();
-            context.indices.take();
         }
     });
 }
@@ -58,8 +57,6 @@ pub(super) struct Context {
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
-    /// The indices that were uploaded last, and where they are.
-    indices: RefCell<Option<(Vec<usize>, CudaSlice<u32>)>>,
 }
 
 impl Context {
@@ -73,7 +70,6 @@ impl Context {
             modules: RefCell::default(),
             functions: RefCell::default(),
             workspace: RefCell::default(),
-            indices: RefCell::default(),
         })
     }
 
@@ -133,29 +129,6 @@ impl Context {
             *workspace = Some(allocate(&self.device, len).map_err(failed)?);
         }
         let memory = workspace.as_ref().expect("just made");
-        f(*memory.device_ptr())
-    }
-
-    /// Calls `f` with the address of a copy of `indices`. One backward pass asks several times for the
-    /// same ones.
-    pub(super) fn with_indices<R>(
-        &self,
-        indices: &[usize],
-        f: impl FnOnce(u64) -> Result<R>,
-    ) -> Result<R> {
-        let mut kept = self.indices.borrow_mut();
-        if kept.as_ref().is_none_or(|(last, _)| last != indices) {
-            let narrow: Vec<u32> = indices.iter().map(|&index| index as u32).collect();
-            let memory = match kept.take() {
-                Some((_, mut memory)) if memory.len() == narrow.len() => {
-                    let copied = self.device.htod_copy_into(narrow, &mut memory);
-                    copied.map(|()| memory)
-                }
-                _ => self.device.htod_copy(narrow),
-            };
-            *kept = Some((indices.to_vec(), memory.map_err(failed)?));
-        }
-        let (_, memory) = kept.as_ref().expect("just made");
         f(*memory.device_ptr())
     }
 

@@ -58,10 +58,11 @@ extern "C" __global__ void images_of_rows(const float *product, const float *bia
     }
 }
 
-// rows (C, images P) = dY (images, C, P)
-extern "C" __global__ void rows_of_images(const float *dy, float *rows, unsigned n, unsigned channels, unsigned images, unsigned pixels) {
+// rows (C, images P) = dY (images, C, P). With `kept` dY has only these channels: the other rows stay.
+extern "C" __global__ void rows_of_images(const float *dy, const unsigned *kept, float *rows, unsigned n, unsigned channels, unsigned images, unsigned pixels) {
     FOR_EACH(i, n) {
         const unsigned pixel = i % pixels, image = i / pixels % images, c = i / pixels / images;
-        rows[i] = dy[((size_t)image * channels + c) * pixels + pixel];
+        const size_t row = kept ? kept[c] : c;
+        rows[(row * images + image) * pixels + pixel] = dy[((size_t)image * channels + c) * pixels + pixel];
     }
 }

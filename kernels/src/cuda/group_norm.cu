@@ -165,6 +165,6 @@ extern "C" __global__ void group_norm_backward_params(const double *sums, const 
     if (lane() == 0) {
         dbias[c] = (float)sum_dz;
         dweight[c] = (float)sum_dz_x;
-        if (importance) importance[c] = sum / ((double)batch * plane);
+        if (importance) importance[c] = batch > 0 && plane > 0 ? sum / ((double)batch * plane) : 0;
     }
 }

@@ -6,7 +6,7 @@ use cudarc::driver::result::launch_kernel;
 
 use super::context::{context, failed};
 use super::memory::{Slice, SliceMut};
-use super::Source;
+use super::{Source, SELECT};
 use crate::args::Fill;
 use crate::error::{Error, Result};
 
@@ -136,18 +136,32 @@ pub fn launch(
     grid: Grid,
     args: &[Arg],
 ) -> Result<()> {
+    let mut values = Vec::with_capacity(args.len());
+    for arg in args {
+        values.push(arg.bytes()?);
+    }
+    let params = values.iter_mut().map(address).collect();
+    launch_with(source, name, device, grid, params)
+}
+
+fn address<T>(value: &mut T) -> *mut c_void {
+    (value as *mut T).cast()
+}
+
+/// [`launch`] with the parameters' addresses.
+fn launch_with(
+    source: &'static Source,
+    name: &'static str,
+    device: i32,
+    grid: Grid,
+    mut params: Vec<*mut c_void>,
+) -> Result<()> {
     if grid.blocks == 0 {
         return Ok(());
     }
     let blocks = u32::try_from(grid.blocks).unwrap_or(u32::MAX);
     let context = context(device)?;
     let function = context.function(source, name)?;
-    let mut values = Vec::with_capacity(args.len());
-    for arg in args {
-        values.push(arg.bytes()?);
-    }
-    let address = |value: &mut [u8; 8]| (value as *mut [u8; 8]).cast::<c_void>();
-    let mut params: Vec<_> = values.iter_mut().map(address).collect();
     // SAFETY: the function belongs to the context that `context` has bound to this thread; the driver
     // copies the parameters before it returns. The kernel reads and writes the device's memory alone, to
     // which no Rust reference points. (That the arguments fit is up to the caller: see above.)
@@ -163,4 +177,31 @@ pub fn launch(
         )
     };
     launched.map_err(|err| failed(format_args!("kernel {name}: {err:?}")))
+}
+
+/// Indices that one launch brings along: a kernel's parameters have 4096 bytes at most.
+const INDICES: usize = 960;
+
+/// Writes these indices, as `unsigned`. They travel as parameters of a kernel: nothing is waited for, and
+/// no memory of the host has to stay.
+///
+/// # Errors
+/// As [`launch`].
+///
+/// # Panics
+/// If there is not room for all.
+pub fn store_indices(indices: &[usize], to: &SliceMut<'_, u32>) -> Result<()> {
+    for (number, part) in indices.chunks(INDICES).enumerate() {
+        let start = number * INDICES;
+        let to = to.shared().part(start..start + part.len());
+        let mut values = [0u32; INDICES];
+        for (value, &index) in values.iter_mut().zip(part) {
+            *value = index as u32;
+        }
+        let (mut at, mut count) = (to.address(), part.len() as u32);
+        let params = vec![address(&mut at), address(&mut count), address(&mut values)];
+        let grid = Grid::elements(part.len());
+        launch_with(&SELECT, "store_indices", to.device(), grid, params)?;
+    }
+    Ok(())
 }

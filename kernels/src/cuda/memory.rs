@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::context::{context, failed};
 use crate::error::Result;
+use crate::kernels::args::conv2d::KeptGrad;
 
 /// Elements on a device, to read: their address, which only kernels follow.
 #[derive(Debug)]
@@ -112,10 +113,34 @@ impl<'a, E> SliceMut<'a, E> {
     }
 }
 
+impl<V> KeptGrad<V, Slice<'_, u32>> {
+    /// How many of the `c_out` channels are there.
+    pub fn channels(&self, c_out: usize) -> usize {
+        self.kept.map_or(c_out, |kept| kept.len())
+    }
+}
+
+impl<'a> Slice<'a, f32> {
+    /// Half as many f64 at the same place, which has to be a multiple of their size.
+    pub fn doubles(&self) -> Slice<'a, f64> {
+        Slice::new(self.address, self.len / 2, self.device)
+    }
+
+    /// As many `unsigned` at the same place.
+    pub fn words(&self) -> Slice<'a, u32> {
+        Slice::new(self.address, self.len, self.device)
+    }
+}
+
 impl<'a> SliceMut<'a, f32> {
-    /// Room for half as many f64 at the same place, which has to be a multiple of their size.
-    pub fn doubles(&self) -> SliceMut<'_, f64> {
-        SliceMut::new(self.0.address, self.0.len / 2, self.0.device)
+    /// As [`Slice::doubles`].
+    pub fn doubles(self) -> SliceMut<'a, f64> {
+        SliceMut(self.0.doubles())
+    }
+
+    /// As [`Slice::words`].
+    pub fn words(self) -> SliceMut<'a, u32> {
+        SliceMut(self.0.words())
     }
 }
 
@@ -130,20 +155,6 @@ pub fn with_workspace<R>(
     f: impl FnOnce(SliceMut<'_, f32>) -> Result<R>,
 ) -> Result<R> {
     context(device)?.with_workspace(len, |address| f(SliceMut::new(address, len, device)))
-}
-
-/// Calls `f` with `indices` on the device, as `unsigned`.
-///
-/// # Errors
-/// As [`with_workspace`].
-pub fn indices<R>(
-    device: i32,
-    indices: &[usize],
-    f: impl FnOnce(Slice<'_, u32>) -> Result<R>,
-) -> Result<R> {
-    context(device)?.with_indices(indices, |address| {
-        f(Slice::new(address, indices.len(), device))
-    })
 }
 
 /// The elements, in the host's memory, once every kernel before has run.

@@ -11,8 +11,8 @@ mod memory;
 
 pub use blas::{multiply, use_tf32, Matrix, Product};
 pub use context::free_workspaces;
-pub use launch::{launch, Arg, Grid};
-pub use memory::{download, indices, with_workspace, Slice, SliceMut};
+pub use launch::{launch, store_indices, Arg, Grid};
+pub use memory::{download, with_workspace, Slice, SliceMut};
 
 /// A `.cu` file.
 #[derive(Debug)]
@@ -53,6 +53,7 @@ sources! {
     POOL = "pool";
     RELU = "relu";
     ROWS = "rows";
+    SELECT = "select";
     SGD = "sgd";
     SILU = "silu";
     UPSAMPLE = "upsample";

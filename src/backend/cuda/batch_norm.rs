@@ -9,9 +9,7 @@ use crate::kernels::args::batch_norm::{
     Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
 };
 use crate::kernels::args::{Fill, ImageDims};
-use crate::kernels::cuda::{
-    download, launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM,
-};
+use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
 
 const OP: &str = "batch_norm2d";
 /// Threads of a block that takes a chunk.
@@ -164,7 +162,7 @@ impl BatchNorm2DKernel<f32> for Cuda {
         saved: Saved<Slice<f32>>,
         dy: SliceMut<f32>,
         dx: Option<(SliceMut<f32>, Fill)>,
-        importance: Option<&mut [f64]>,
+        importance: Option<SliceMut<f64>>,
         [dweight, dbias]: [SliceMut<f32>; 2],
         ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
@@ -206,12 +204,11 @@ impl BatchNorm2DKernel<f32> for Cuda {
         let relu = op.activation == Activation::ReLU;
         let normed = [weight, bias, mean, inv_std].map(Arg::from);
         let size_args = [channels, plane, count, chunk].map(Arg::from);
-        // In doubles: two a chunk, two a channel, one a channel.
-        let parts = [2 * sizes.chunks(), 2 * channels, channels];
+        // In doubles: two a chunk, two a channel.
+        let parts = [2 * sizes.chunks(), 2 * channels];
         with_workspace(device, 2 * parts.iter().sum::<usize>(), |workspace| {
             let mut workspace = workspace.doubles();
-            let (partial, mut rest) = workspace.split_at(parts[0]);
-            let (correction, to_importance) = rest.split_at(parts[1]);
+            let (partial, correction) = workspace.split_at(parts[0]);
 
             let mut args: Vec<Arg> = vec![x.into(), y.into(), (&dy).into()];
             args.extend(normed);
@@ -250,20 +247,14 @@ impl BatchNorm2DKernel<f32> for Cuda {
             let Some(importance) = importance else {
                 return Ok(());
             };
-            if count == 0 {
-                importance.fill(0.0);
-                return Ok(());
-            }
             let args = [
                 partial.shared().into(),
-                (&to_importance).into(),
+                (&importance).into(),
                 channels.into(),
                 count.into(),
                 chunk.into(),
             ];
-            sizes.launch_channels("batch_norm_importance", device, &args)?;
-            importance.copy_from_slice(&download(to_importance.shared())?);
-            Ok(())
+            sizes.launch_channels("batch_norm_importance", device, &args)
         })
     }
 }

@@ -5,15 +5,16 @@
 
 use dfdx::tensor::Cuda;
 
-use super::{check_len as check, with_kept};
-use crate::backend::conv2d::{check_grad, check_len};
+use super::check_len as check;
+use crate::backend::conv2d::{check_importances, check_len};
 use crate::backend::Conv2DKernel;
+use crate::bridge::{Kept, Ranking};
 use crate::error::Result;
-use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::kernels::args::Fill;
 use crate::kernels::cuda::{
-    download, indices, launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice,
-    SliceMut, CHANNELS, CONV2D, ROWS,
+    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
+    CONV2D, ROWS, SELECT,
 };
 
 const OP: &str = "conv2d";
@@ -120,35 +121,45 @@ impl<'a> Parts<'a> {
         launch(&CONV2D, "fold", dx.device(), Grid::elements(n), &args)
     }
 
-    /// rows (channels, images P) of dy (images, channels, P)
-    fn rows_of(&self, part: &Part, dy: Slice<f32>, rows: &SliceMut<f32>) -> Result<()> {
-        let pixels = self.shape.output_pixels();
-        let dy = dy.part(part.of(self.channels * pixels));
-        let sizes = [dy.len(), self.channels, part.images.len(), pixels].map(Arg::Size);
-        let args = [&[dy.into(), rows.into()][..], &sizes].concat();
+    /// rows (channels, images P) of `dy` (images, n, P); those of no channel of `dy` are zeros.
+    fn rows_of(
+        &self,
+        part: &Part,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
+        rows: &SliceMut<f32>,
+    ) -> Result<()> {
+        let (pixels, device) = (self.shape.output_pixels(), rows.device());
+        let channels = dy.channels(self.channels);
+        let place = dy.kept.filter(|_| channels < self.channels);
+        if place.is_some() {
+            let n = self.channels * part.columns;
+            let args = [rows.into(), n.into()];
+            launch(&ROWS, "zero", device, Grid::elements(n), &args)?;
+        }
+        let dy = dy.data.part(part.of(channels * pixels));
+        let sizes = [dy.len(), channels, part.images.len(), pixels].map(Arg::Size);
+        let args = [&[dy.into(), place.into(), rows.into()][..], &sizes].concat();
         launch(
             &CONV2D,
             "rows_of_images",
-            rows.device(),
+            device,
             Grid::elements(dy.len()),
             &args,
         )
     }
+}
 
-    /// The groups as batches of products: for all of them at once if every channel is there, else for each
-    /// by itself. For each batch its first group, its first row of the gradient, the gradient's rows of a
-    /// group, and the number of groups.
-    fn batches(&self, kept: Option<&[usize]>) -> Vec<[usize; 4]> {
-        let groups = self.shape.op().groups;
-        if kept.is_none() {
-            return vec![[0, 0, self.shape.group_out(), groups]];
-        }
-        let slots = |group| (group, self.shape.slots(kept, group));
-        let groups = (0..groups).map(slots);
-        groups
-            .map(|(group, slots)| [group, slots.start, slots.len(), 1])
-            .collect()
-    }
+/// The kept channels whose rows of the weight are copied together. Not with several groups: the host does not
+/// know how many of each are kept. There all channels are multiplied, the dropped ones as zeros.
+fn gathered<'a>(
+    shape: &Conv2DShape,
+    dy: &KeptGrad<Slice<'a, f32>, Slice<'a, u32>>,
+) -> Option<Slice<'a, u32>> {
+    dy.kept.filter(|_| shape.op().groups == 1)
+}
+
+fn check_grad(shape: &Conv2DShape, dy: &KeptGrad<Slice<f32>, Slice<u32>>) -> Result<()> {
+    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out())))
 }
 
 /// The matrices of consecutive groups, of `height` rows of `row` elements.
@@ -230,51 +241,37 @@ impl Conv2DKernel<f32> for Cuda {
     fn conv2d_backward_input(
         shape: &Conv2DShape,
         weight: Slice<f32>,
-        dy: OutputGrad<'_, Slice<f32>>,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
         mut dx: SliceMut<f32>,
         fill: Fill,
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, &dy)?;
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
         let device = dx.device();
-        let channels = dy.channels(shape.c_out());
-        let parts = Parts::new(shape, channels);
-        let filter = shape.filter_len();
+        let kept = gathered(shape, &dy);
+        let parts = Parts::new(shape, kept.map_or(shape.c_out(), |kept| kept.len()));
+        let (filter, height) = (shape.filter_len(), parts.channels / shape.op().groups);
         let [columns, rows] = parts.workspace();
-        let filters = dy.kept.map_or(0, |kept| kept.len() * filter);
+        let filters = kept.map_or(0, |kept| kept.len() * filter);
         with_workspace(device, columns + rows + filters, |mut memory| {
-            let (mut columns, mut rest) = memory.split_at(columns);
+            let (columns, mut rest) = memory.split_at(columns);
             let (rows, gathered) = rest.split_at(rows);
-            if let Some(kept) = dy.kept {
-                indices(device, kept, |kept| {
-                    let sizes = [filters, filter].map(Arg::Size);
-                    let memory = [weight.into(), kept.into(), (&gathered).into()];
-                    let args = [&memory[..], &sizes].concat();
-                    launch(&ROWS, "gather_rows", device, Grid::elements(filters), &args)
-                })?;
+            if let Some(kept) = kept {
+                let sizes = [filters, filter].map(Arg::Size);
+                let memory = [weight.into(), kept.into(), (&gathered).into()];
+                let args = [&memory[..], &sizes].concat();
+                launch(&ROWS, "gather_rows", device, Grid::elements(filters), &args)?;
             }
-            let weight = dy.kept.map_or(weight, |_| gathered.shared());
+            let weight = kept.map_or(weight, |_| gathered.shared());
             for part in parts.iter() {
-                parts.rows_of(&part, dy.data, &rows)?;
-                for [group, slot, height, count] in parts.batches(dy.kept) {
-                    let of_group = filter * part.columns;
-                    let columns = columns.part_mut(group * of_group..(group + count) * of_group);
-                    if height == 0 {
-                        let args = [(&columns).into(), of_group.into()];
-                        launch(&ROWS, "zero", device, Grid::elements(of_group), &args)?;
-                        continue;
-                    }
-                    let end = slot + height * count;
-                    let weight = weight.part(slot * filter..end * filter);
-                    let rows = rows.shared().part(slot * part.columns..end * part.columns);
-                    multiply(
-                        products([filter, height, part.columns], count, false),
-                        transposed(groups(weight, filter, height)),
-                        groups(rows, part.columns, height),
-                        &columns,
-                    )?;
-                }
+                parts.rows_of(&part, dy, &rows)?;
+                multiply(
+                    products([filter, height, part.columns], shape.op().groups, false),
+                    transposed(groups(weight, filter, height)),
+                    groups(rows.shared(), part.columns, height),
+                    &columns,
+                )?;
                 parts.fold(&part, columns.shared(), &mut dx, fill)?;
             }
             Ok(())
@@ -285,96 +282,99 @@ impl Conv2DKernel<f32> for Cuda {
     fn conv2d_backward_weight(
         shape: &Conv2DShape,
         x: Slice<f32>,
-        dy: OutputGrad<'_, Slice<f32>>,
-        mut dw: SliceMut<f32>,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
+        dw: SliceMut<f32>,
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, &dy)?;
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
         let device = dw.device();
-        let parts = Parts::new(shape, dy.channels(shape.c_out()));
-        let filter = shape.filter_len();
+        let kept = gathered(shape, &dy);
+        let parts = Parts::new(shape, kept.map_or(shape.c_out(), |kept| kept.len()));
+        let (filter, height) = (shape.filter_len(), parts.channels / shape.op().groups);
         let [columns, rows] = parts.workspace();
-        let filters = dy.kept.map_or(0, |kept| kept.len() * filter);
+        let filters = kept.map_or(0, |kept| kept.len() * filter);
         with_workspace(device, columns + rows + filters, |mut memory| {
             let (columns, mut rest) = memory.split_at(columns);
-            let (rows, mut shrunk) = rest.split_at(rows);
+            let (rows, shrunk) = rest.split_at(rows);
+            let to = kept.map_or(&dw, |_| &shrunk);
             for part in parts.iter() {
                 parts.unfold(&part, x, &columns)?;
-                parts.rows_of(&part, dy.data, &rows)?;
-                for [group, slot, height, count] in parts.batches(dy.kept) {
-                    let end = slot + height * count;
-                    let of_group = filter * part.columns;
-                    let columns = columns.shared();
-                    let columns = columns.part(group * of_group..(group + count) * of_group);
-                    let rows = rows.shared().part(slot * part.columns..end * part.columns);
-                    let filters = slot * filter..end * filter;
-                    let to = match dy.kept {
-                        None => dw.part_mut(filters),
-                        Some(_) => shrunk.part_mut(filters),
-                    };
-                    multiply(
-                        products(
-                            [height, part.columns, filter],
-                            count,
-                            dy.kept.is_none() || part.images.start > 0,
-                        ),
-                        groups(rows, part.columns, height),
-                        transposed(groups(columns, part.columns, filter)),
-                        &to,
-                    )?;
-                }
+                parts.rows_of(&part, dy, &rows)?;
+                let add = kept.is_none() || part.images.start > 0;
+                multiply(
+                    products([height, part.columns, filter], shape.op().groups, add),
+                    groups(rows.shared(), part.columns, height),
+                    transposed(groups(columns.shared(), part.columns, filter)),
+                    to,
+                )?;
             }
-            let (Some(kept), true) = (dy.kept, shape.batch() > 0) else {
+            let (Some(kept), true) = (kept, shape.batch() > 0) else {
                 return Ok(());
             };
-            indices(device, kept, |kept| {
-                let sizes = [filters, filter].map(Arg::Size);
-                let memory = [(&shrunk).into(), kept.into(), (&dw).into()];
-                let args = [&memory[..], &sizes].concat();
-                launch(
-                    &ROWS,
-                    "scatter_rows",
-                    device,
-                    Grid::elements(filters),
-                    &args,
-                )
-            })
-        })
-    }
-
-    fn conv2d_backward_bias(
-        shape: &Conv2DShape,
-        dy: OutputGrad<'_, Slice<f32>>,
-        db: SliceMut<f32>,
-    ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
-        check_len("db", db.len(), &[shape.c_out()])?;
-        let channels = dy.channels(shape.c_out());
-        with_kept(db.device(), dy.kept, |kept| {
-            let sizes = [shape.batch(), channels, shape.output_pixels()].map(Arg::Size);
-            let memory = [dy.data.into(), kept.into(), (&db).into()];
+            let sizes = [filters, filter].map(Arg::Size);
+            let memory = [(&shrunk).into(), kept.into(), (&dw).into()];
             let args = [&memory[..], &sizes].concat();
             launch(
-                &CHANNELS,
-                "channel_bias",
-                db.device(),
-                Grid::blocks(channels, 256),
+                &ROWS,
+                "scatter_rows",
+                device,
+                Grid::elements(filters),
                 &args,
             )
         })
     }
 
-    fn channel_importance(dy: Slice<f32>, channels: usize, pixels: usize) -> Result<Vec<f64>> {
+    fn conv2d_backward_bias(
+        shape: &Conv2DShape,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
+        db: SliceMut<f32>,
+    ) -> Result<()> {
+        check_grad(shape, &dy)?;
+        check_len("db", db.len(), &[shape.c_out()])?;
+        let channels = dy.channels(shape.c_out());
+        let sizes = [shape.batch(), channels, shape.output_pixels()].map(Arg::Size);
+        let memory = [dy.data.into(), dy.kept.into(), (&db).into()];
+        let args = [&memory[..], &sizes].concat();
+        let grid = Grid::blocks(channels, 256);
+        launch(&CHANNELS, "channel_bias", db.device(), grid, &args)
+    }
+
+    fn channel_importance(
+        &self,
+        dy: Slice<f32>,
+        channels: usize,
+        pixels: usize,
+    ) -> Result<Self::Importance> {
         let batch = dy.len() / (channels * pixels).max(1);
         check(OP, "dy", dy.len(), batch * channels * pixels)?;
-        with_workspace(dy.device(), 2 * channels, |sums| {
-            let sums = sums.doubles();
-            let sizes = [batch, channels, pixels].map(Arg::Size);
-            let args = [&[dy.into(), (&sums).into()][..], &sizes].concat();
-            let grid = Grid::blocks(channels, 256);
-            launch(&CHANNELS, "channel_importance", dy.device(), grid, &args)?;
-            download(sums.shared())
+        let mut importance = self.take_importance(channels)?;
+        let to = Self::importance_mut(&mut importance);
+        let sizes = [batch, channels, pixels].map(Arg::Size);
+        let args = [&[dy.into(), (&to).into()][..], &sizes].concat();
+        let grid = Grid::blocks(channels, 256);
+        launch(&CHANNELS, "channel_importance", dy.device(), grid, &args)?;
+        Ok(importance)
+    }
+
+    fn largest(&self, importance: Self::Importance, n: usize, count: usize) -> Result<Self::Kept> {
+        let from = importance.view();
+        check_importances(from.len(), n)?;
+        let device = from.device();
+        with_workspace(device, n, |is_kept| {
+            let is_kept = is_kept.words();
+            let args = [from.into(), (&is_kept).into(), n.into(), count.into()];
+            launch(&SELECT, "rank_channels", device, Grid::elements(n), &args)?;
+            Kept::chosen(self, count.min(n), |indices| {
+                let args = [is_kept.shared().into(), indices.into(), n.into()];
+                launch(
+                    &SELECT,
+                    "indices_of_kept",
+                    device,
+                    Grid::blocks(1, 256),
+                    &args,
+                )
+            })
         })
     }
 
@@ -382,77 +382,55 @@ impl Conv2DKernel<f32> for Cuda {
         dy: Slice<f32>,
         channels: usize,
         pixels: usize,
-        kept: &[usize],
+        kept: Slice<u32>,
         shrunk: SliceMut<f32>,
     ) -> Result<()> {
         let (n, count) = (shrunk.len(), kept.len());
         let batch = dy.len() / (channels * pixels).max(1);
         check(OP, "dy", dy.len(), batch * channels * pixels)?;
         check(OP, "kept channels of dy", n, batch * count * pixels)?;
-        indices(dy.device(), kept, |kept| {
-            let sizes = [n, channels, count, pixels].map(Arg::Size);
-            let args = [&[dy.into(), kept.into(), (&shrunk).into()][..], &sizes].concat();
-            launch(
-                &CHANNELS,
-                "gather_channels",
-                dy.device(),
-                Grid::elements(n),
-                &args,
-            )
-        })
+        let sizes = [n, channels, count, pixels].map(Arg::Size);
+        let args = [&[dy.into(), kept.into(), (&shrunk).into()][..], &sizes].concat();
+        let grid = Grid::elements(n);
+        launch(&CHANNELS, "gather_channels", dy.device(), grid, &args)
     }
 
-    fn column_importance(dy: Slice<f32>, columns: usize) -> Result<Vec<f64>> {
+    fn column_importance(&self, dy: Slice<f32>, columns: usize) -> Result<Self::Importance> {
         let rows = dy.len() / columns.max(1);
         check(OP, "dy", dy.len(), rows * columns)?;
-        with_workspace(dy.device(), 2 * columns, |sums| {
-            let sums = sums.doubles();
-            let args = [dy.into(), (&sums).into(), rows.into(), columns.into()];
-            let grid = Grid::elements(columns);
-            launch(&CHANNELS, "column_importance", dy.device(), grid, &args)?;
-            download(sums.shared())
-        })
+        let mut importance = self.take_importance(columns)?;
+        let to = Self::importance_mut(&mut importance);
+        let args = [dy.into(), (&to).into(), rows.into(), columns.into()];
+        let grid = Grid::elements(columns);
+        launch(&CHANNELS, "column_importance", dy.device(), grid, &args)?;
+        Ok(importance)
     }
 
     fn mask_columns(
         dy: Slice<f32>,
         columns: usize,
-        kept: &[usize],
+        kept: Slice<u32>,
         masked: SliceMut<f32>,
     ) -> Result<()> {
-        let (n, count) = (masked.len(), kept.len());
+        let n = masked.len();
         check(OP, "dy", dy.len(), n)?;
-        indices(dy.device(), kept, |kept| {
-            let sizes = [n, columns, count].map(Arg::Size);
-            let args = [&[dy.into(), kept.into(), (&masked).into()][..], &sizes].concat();
-            launch(
-                &CHANNELS,
-                "mask_columns",
-                dy.device(),
-                Grid::elements(n),
-                &args,
-            )
-        })
+        let sizes = [n, columns, kept.len()].map(Arg::Size);
+        let args = [&[dy.into(), kept.into(), (&masked).into()][..], &sizes].concat();
+        let grid = Grid::elements(n);
+        launch(&CHANNELS, "mask_columns", dy.device(), grid, &args)
     }
 
     fn zero_dropped(
         dy: SliceMut<f32>,
         channels: usize,
         pixels: usize,
-        kept: &[usize],
+        kept: Slice<u32>,
     ) -> Result<()> {
-        let (n, count) = (dy.len(), kept.len());
-        indices(dy.device(), kept, |kept| {
-            let sizes = [n, channels, pixels, count].map(Arg::Size);
-            let args = [&[(&dy).into(), kept.into()][..], &sizes].concat();
-            launch(
-                &CHANNELS,
-                "zero_dropped",
-                dy.device(),
-                Grid::elements(n),
-                &args,
-            )
-        })
+        let n = dy.len();
+        let sizes = [n, channels, pixels, kept.len()].map(Arg::Size);
+        let args = [&[(&dy).into(), kept.into()][..], &sizes].concat();
+        let grid = Grid::elements(n);
+        launch(&CHANNELS, "zero_dropped", dy.device(), grid, &args)
     }
 
     fn scale(dy: SliceMut<f32>, factor: f64) -> Result<()> {

@@ -7,9 +7,7 @@ use crate::backend::GroupNormKernel;
 use crate::error::Result;
 use crate::kernels::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use crate::kernels::args::{Fill, ImageDims};
-use crate::kernels::cuda::{
-    download, launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM,
-};
+use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM};
 
 const OP: &str = "group_norm";
 /// Threads of a block.
@@ -87,7 +85,7 @@ impl GroupNormKernel<f32> for Cuda {
         saved: Saved<Slice<f32>>,
         dy: Slice<f32>,
         (dx, fill): (SliceMut<f32>, Fill),
-        grads: Grads<'_, SliceMut<f32>>,
+        grads: Grads<SliceMut<f32>, SliceMut<f64>>,
     ) -> Result<()> {
         let Saved {
             input,
@@ -145,11 +143,9 @@ impl GroupNormKernel<f32> for Cuda {
         ];
         let sizes = [places, dims.channels, group, dims.plane].map(Arg::from);
         let with_silu = Arg::from(y.is_some());
-        // In doubles: four a place, one a channel.
-        let parts = [4 * places, dims.channels];
-        with_workspace(device, 2 * parts.iter().sum::<usize>(), |workspace| {
-            let mut workspace = workspace.doubles();
-            let (sums, to_importance) = workspace.split_at(parts[0]);
+        // In doubles: four a place.
+        with_workspace(device, 8 * places, |workspace| {
+            let sums = workspace.doubles();
 
             let mut args = read.to_vec();
             args.extend(normed);
@@ -185,7 +181,7 @@ impl GroupNormKernel<f32> for Cuda {
                 inv_std.into(),
                 (&dweight).into(),
                 (&dbias).into(),
-                importance.is_some().then_some(&to_importance).into(),
+                importance.as_ref().into(),
                 dims.batch.into(),
                 dims.channels.into(),
                 group.into(),
@@ -198,13 +194,7 @@ impl GroupNormKernel<f32> for Cuda {
                 device,
                 grid,
                 &args,
-            )?;
-            match importance {
-                None => {}
-                Some(importance) if x.len() == 0 => importance.fill(0.0),
-                Some(importance) => importance.copy_from_slice(&download(to_importance.shared())?),
-            }
-            Ok(())
+            )
         })
     }
 }

@@ -2,16 +2,14 @@
 
 use dfdx::tensor::Cuda;
 
-use super::with_kept;
-use crate::backend::linear::{check, check_grad};
+use crate::backend::linear::check;
 use crate::backend::LinearKernel;
 use crate::error::Result;
-use crate::kernels::args::conv2d::OutputGrad;
+use crate::kernels::args::conv2d::KeptGrad;
 use crate::kernels::args::linear::LinearShape;
 use crate::kernels::args::Fill;
 use crate::kernels::cuda::{
-    indices, launch, multiply, with_workspace, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
-    ROWS,
+    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS, ROWS,
 };
 
 /// A matrix with rows of `row` elements.
@@ -43,6 +41,14 @@ fn product([m, k, n]: [usize; 3], add: bool) -> Product {
         count: 1,
         add,
     }
+}
+
+fn check_grad(shape: &LinearShape, dy: &KeptGrad<Slice<f32>, Slice<u32>>) -> Result<()> {
+    check(
+        "dy",
+        dy.data.len(),
+        [shape.batch, dy.channels(shape.outputs)],
+    )
 }
 
 impl LinearKernel<f32> for Cuda {
@@ -81,7 +87,7 @@ impl LinearKernel<f32> for Cuda {
     fn linear_backward_input(
         shape: &LinearShape,
         weight: Slice<f32>,
-        dy: OutputGrad<'_, Slice<f32>>,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
         dx: SliceMut<f32>,
         fill: Fill,
     ) -> Result<()> {
@@ -91,7 +97,7 @@ impl LinearKernel<f32> for Cuda {
             outputs,
         } = shape;
         check("weight", weight.len(), [outputs, inputs])?;
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, &dy)?;
         check("dx", dx.len(), [batch, inputs])?;
         let channels = dy.channels(outputs);
         let sizes = product([batch, channels, inputs], fill == Fill::Add);
@@ -99,19 +105,12 @@ impl LinearKernel<f32> for Cuda {
         let Some(kept) = dy.kept else {
             return multiply(sizes, grad, matrix(weight, inputs), &dx);
         };
-        indices(dx.device(), kept, |kept| {
-            with_workspace(dx.device(), channels * inputs, |rows| {
-                let n = rows.len();
-                let args = [
-                    weight.into(),
-                    kept.into(),
-                    (&rows).into(),
-                    n.into(),
-                    inputs.into(),
-                ];
-                launch(&ROWS, "gather_rows", dx.device(), Grid::elements(n), &args)?;
-                multiply(sizes, grad, matrix(rows.shared(), inputs), &dx)
-            })
+        with_workspace(dx.device(), channels * inputs, |rows| {
+            let n = rows.len();
+            let memory = [weight.into(), kept.into(), (&rows).into()];
+            let args = [&memory[..], &[n.into(), inputs.into()]].concat();
+            launch(&ROWS, "gather_rows", dx.device(), Grid::elements(n), &args)?;
+            multiply(sizes, grad, matrix(rows.shared(), inputs), &dx)
         })
     }
 
@@ -119,7 +118,7 @@ impl LinearKernel<f32> for Cuda {
     fn linear_backward_weight(
         shape: &LinearShape,
         x: Slice<f32>,
-        dy: OutputGrad<'_, Slice<f32>>,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
         dw: SliceMut<f32>,
     ) -> Result<()> {
         let &LinearShape {
@@ -128,7 +127,7 @@ impl LinearKernel<f32> for Cuda {
             outputs,
         } = shape;
         check("x", x.len(), [batch, inputs])?;
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, &dy)?;
         check("dw", dw.len(), [outputs, inputs])?;
         let channels = dy.channels(outputs);
         let sizes = product([channels, batch, inputs], dy.kept.is_none());
@@ -136,46 +135,28 @@ impl LinearKernel<f32> for Cuda {
         let Some(kept) = dy.kept else {
             return multiply(sizes, grad, matrix(x, inputs), &dw);
         };
-        indices(dw.device(), kept, |kept| {
-            with_workspace(dw.device(), channels * inputs, |rows| {
-                multiply(sizes, grad, matrix(x, inputs), &rows)?;
-                let n = rows.len();
-                let from = rows.shared();
-                let args = [
-                    from.into(),
-                    kept.into(),
-                    (&dw).into(),
-                    n.into(),
-                    inputs.into(),
-                ];
-                launch(&ROWS, "scatter_rows", dw.device(), Grid::elements(n), &args)
-            })
+        with_workspace(dw.device(), channels * inputs, |rows| {
+            multiply(sizes, grad, matrix(x, inputs), &rows)?;
+            let n = rows.len();
+            let memory = [(&rows).into(), kept.into(), (&dw).into()];
+            let args = [&memory[..], &[n.into(), inputs.into()]].concat();
+            launch(&ROWS, "scatter_rows", dw.device(), Grid::elements(n), &args)
         })
     }
 
     // db (O) += the sum of dY (B, kept) over the batch
     fn linear_backward_bias(
         shape: &LinearShape,
-        dy: OutputGrad<'_, Slice<f32>>,
+        dy: KeptGrad<Slice<f32>, Slice<u32>>,
         db: SliceMut<f32>,
     ) -> Result<()> {
-        check_grad(shape, dy.data.len(), dy.kept)?;
+        check_grad(shape, &dy)?;
         check("db", db.len(), [shape.outputs, 1])?;
         let channels = dy.channels(shape.outputs);
-        with_kept(db.device(), dy.kept, |kept| {
-            let memory = [dy.data.into(), kept.into(), (&db).into()];
-            let args = [
-                &memory[..],
-                &[shape.batch.into(), channels.into(), 1.into()],
-            ]
-            .concat();
-            launch(
-                &CHANNELS,
-                "channel_bias",
-                db.device(),
-                Grid::blocks(channels, 256),
-                &args,
-            )
-        })
+        let memory = [dy.data.into(), dy.kept.into(), (&db).into()];
+        let sizes = [shape.batch, channels, 1].map(Arg::Size);
+        let args = [&memory[..], &sizes].concat();
+        let grid = Grid::blocks(channels, 256);
+        launch(&CHANNELS, "channel_bias", db.device(), grid, &args)
     }
 }

@@ -19,24 +19,11 @@ mod silu;
 mod upsample;
 
 use crate::error::{Error, Result};
-use crate::kernels::cuda::{indices, Slice};
 
 /// That memory has as many elements as the kernels will touch.
 fn check_len(op: &'static str, what: &'static str, found: usize, expected: usize) -> Result<()> {
     match found == expected {
         true => Ok(()),
         false => Err(Error::shape(op, what, expected, found)),
-    }
-}
-
-/// Calls `f` with the kept channels on the device, or `None` if all are.
-fn with_kept<R>(
-    device: i32,
-    kept: Option<&[usize]>,
-    f: impl FnOnce(Option<Slice<u32>>) -> Result<R>,
-) -> Result<R> {
-    match kept {
-        None => f(None),
-        Some(kept) => indices(device, kept, |kept| f(Some(kept))),
     }
 }

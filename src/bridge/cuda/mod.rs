@@ -4,7 +4,9 @@ mod address;
 mod device;
 mod host;
 mod pools;
+mod ranking;
 mod views;
 
 pub use device::cuda_device;
 pub use pools::free_cuda_buffers;
+pub use ranking::Kept;

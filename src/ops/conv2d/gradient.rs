@@ -4,12 +4,12 @@ use dfdx::dtypes::Dtype;
 
 use super::shrunk::ShrunkGradient;
 use crate::backend::Conv2DKernel;
-use crate::bridge::exchange::mean_importance;
+use crate::bridge::exchange::{self, mean_importance};
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::Result;
-use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::ops::Backward;
-use crate::sparsity::{KeptChannels, KeptCount, Masking};
+use crate::sparsity::{KeptCount, Masking};
 
 /// dY (B, C_OUT, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
 /// the whole, if dX comes from that.
@@ -29,7 +29,7 @@ enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     /// Kept channels, copied together.
     Shrunk(ShrunkGradient<C_OUT, E, D>),
     /// Every channel, with zeros: but for these channels, if it is channels that are dropped.
-    Masked(Buffer<E, D>, Option<Vec<usize>>),
+    Masked(Buffer<E, D>, Option<D::Kept>),
 }
 
 impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_OUT, E, D> {
@@ -59,7 +59,7 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
         shape: &Conv2DShape,
         dy: Buffer<E, D>,
         backward: &Backward,
-        known: Option<Vec<f64>>,
+        known: Option<D::Importance>,
     ) -> Result<Self>
     where
         D: Conv2DKernel<E>,
@@ -73,24 +73,35 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
         let own_importance = || match backward.masking {
             Masking::Channels => match known {
                 Some(known) => Ok(known),
-                None => D::channel_importance(dy.view(), C_OUT, pixels),
+                None => dev.channel_importance(dy.view(), C_OUT, pixels),
             },
-            Masking::Positions | Masking::Elements => D::column_importance(dy.view(), all),
+            Masking::Positions | Masking::Elements => dev.column_importance(dy.view(), all),
         };
-        // All ranks of a distributed training keep the same.
-        let importance = || own_importance().and_then(mean_importance);
-        let (selection, draw) = (&backward.selection, backward.draw);
-        let Some(kept) = selection.choose(all, backward.drop_rate, draw, importance)? else {
+        let (selection, rate) = (&backward.selection, backward.drop_rate);
+        let kept = match selection.largest_of(all, rate) {
+            // The device may be far behind the host, which does not wait for it.
+            Some(count) if exchange::current().is_none() => {
+                Some(dev.largest(own_importance()?, all, count)?)
+            }
+            _ => {
+                // All ranks of a distributed training keep the same.
+                let importance = || mean_importance(D::importance_to_host(own_importance()?)?);
+                let kept = selection.choose(all, rate, backward.draw, importance)?;
+                kept.map(|kept| dev.keep(kept)).transpose()?
+            }
+        };
+        let Some(kept) = kept else {
             return Ok(Self {
                 selected: SelectedGrad::Whole(dy),
                 for_input: None,
                 kept: [all, all],
             });
         };
-        let (count, scale) = (kept.len(), selection.scale(kept.len(), all));
+        let count = D::kept_len(&kept);
+        let scale = selection.scale(count, all);
         if backward.prefers_dense(count, all) {
             let mut dy = dy;
-            D::zero_dropped(dy.view_mut(), C_OUT, pixels, &kept)?;
+            D::zero_dropped(dy.view_mut(), C_OUT, pixels, D::kept(&kept))?;
             if scale != 1.0 {
                 D::scale(dy.view_mut(), scale)?;
             }
@@ -102,12 +113,11 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
         }
         let mut selected = match backward.masking {
             Masking::Channels => {
-                let kept = KeptChannels::new(kept)?;
                 SelectedGrad::Shrunk(ShrunkGradient::gather(dev, shape, &dy, kept)?)
             }
             Masking::Positions | Masking::Elements => {
                 let mut masked = Buffer::take(dev, dy.len(dev))?;
-                D::mask_columns(dy.view(), all, &kept, masked.view_mut())?;
+                D::mask_columns(dy.view(), all, D::kept(&kept), masked.view_mut())?;
                 SelectedGrad::Masked(masked, None)
             }
         };
@@ -128,29 +138,30 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
     }
 
     /// The buffer that dW and db come from, with its channels, for the kernels.
-    pub fn view(&self) -> OutputGrad<'_, View<'_, E, D>> {
+    pub fn view(&self) -> KeptGrad<View<'_, E, D>, D::KeptView<'_>> {
         match &self.selected {
             SelectedGrad::Shrunk(shrunk) => shrunk.view(),
-            SelectedGrad::Whole(data) | SelectedGrad::Masked(data, _) => OutputGrad {
+            SelectedGrad::Whole(data) | SelectedGrad::Masked(data, _) => KeptGrad {
                 data: data.view(),
                 kept: None,
             },
         }
     }
 
-    /// The channels whose rows of dW and db get something, if not all do.
+    /// The channels whose rows of dW and db get something, if not all do and the host knows which: for the
+    /// other ranks, with whom the host has chosen them.
     pub fn rows(&self) -> Option<&[usize]> {
         match &self.selected {
             SelectedGrad::Whole(_) => None,
-            SelectedGrad::Shrunk(shrunk) => Some(shrunk.kept().indices()),
-            SelectedGrad::Masked(_, kept) => kept.as_deref(),
+            SelectedGrad::Shrunk(shrunk) => D::kept_on_host(shrunk.kept()),
+            SelectedGrad::Masked(_, kept) => kept.as_ref().and_then(D::kept_on_host),
         }
     }
 
     /// The buffer that dX comes from, with its channels.
-    pub fn view_for_input(&self) -> OutputGrad<'_, View<'_, E, D>> {
+    pub fn view_for_input(&self) -> KeptGrad<View<'_, E, D>, D::KeptView<'_>> {
         match &self.for_input {
-            Some(data) => OutputGrad {
+            Some(data) => KeptGrad {
                 data: data.view(),
                 kept: None,
             },

@@ -5,17 +5,17 @@ use dfdx::dtypes::Dtype;
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::sparsity::KeptChannels;
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out).
 ///
-/// The shape is checked against the [`KeptChannels`] when it is made, so that whoever holds one
-/// can index it by them.
+/// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
+/// [`KeptChannels`] are, so that whoever holds one can index it by them.
 #[derive(Debug)]
 pub struct ShrunkGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
-    kept: KeptChannels<C_OUT>,
+    kept: D::Kept,
 }
 
 impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OUT, E, D> {
@@ -23,13 +23,9 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
     ///
     /// # Errors
     /// [`Error::Shape`] if the convolution has other than `C_OUT` output channels, or `dy` or its
-    /// copy has not the number of elements that the shapes ask for.
-    pub fn gather(
-        dev: &D,
-        shape: &Conv2DShape,
-        dy: &Buffer<E, D>,
-        kept: KeptChannels<C_OUT>,
-    ) -> Result<Self>
+    /// copy has not the number of elements that the shapes ask for; [`Error::Parameter`] for kept channels
+    /// that are not ascending, unique, less than `C_OUT`, at least one.
+    pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
     {
@@ -43,16 +39,19 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
             ));
         }
         check_len(dy.len(dev), shape, C_OUT)?;
-        let mut data = Buffer::take(dev, shape.batch() * kept.len() * pixels)?;
-        D::gather_channels(dy.view(), C_OUT, pixels, kept.indices(), data.view_mut())?;
+        if let Some(indices) = D::kept_on_host(&kept) {
+            KeptChannels::<C_OUT>::check(indices)?;
+        }
+        let mut data = Buffer::take(dev, shape.batch() * D::kept_len(&kept) * pixels)?;
+        D::gather_channels(dy.view(), C_OUT, pixels, D::kept(&kept), data.view_mut())?;
         Ok(Self { data, kept })
     }
 
     /// The buffer and its channels, for the kernels.
-    pub fn view(&self) -> OutputGrad<'_, View<'_, E, D>> {
-        OutputGrad {
+    pub fn view(&self) -> KeptGrad<View<'_, E, D>, D::KeptView<'_>> {
+        KeptGrad {
             data: self.data.view(),
-            kept: Some(self.kept.indices()),
+            kept: Some(D::kept(&self.kept)),
         }
     }
 
@@ -68,7 +67,7 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
     }
 
     /// The channels.
-    pub fn kept(&self) -> &KeptChannels<C_OUT> {
+    pub fn kept(&self) -> &D::Kept {
         &self.kept
     }
 }

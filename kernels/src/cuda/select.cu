@@ -1,0 +1,46 @@
+// The choice of channels (or columns): the `count` of n with the largest importance, in ascending order.
+#include "common.cuh"
+
+// Whether a ranks before b: the larger one, NaN before any number, and of equals the one with the lower index.
+static __device__ inline bool before(double a, unsigned at_a, double b, unsigned at_b) {
+    const bool nan_a = a != a, nan_b = b != b;
+    if (nan_a != nan_b) return nan_a;
+    return a > b || (!(b > a) && at_a < at_b);
+}
+
+// kept[i] = whether fewer than `count` rank before i. Each thread counts by itself.
+extern "C" __global__ void rank_channels(const double *importance, unsigned *kept, unsigned n, unsigned count) {
+    FOR_EACH(i, n) {
+        const double own = importance[i];
+        unsigned place = 0;
+        for (unsigned j = 0; j < n; j++) place += before(importance[j], j, own, i);
+        kept[i] = place < count;
+    }
+}
+
+// indices = those of the kept ones of n, ascending. One block, which takes blockDim.x of them at a time.
+extern "C" __global__ void indices_of_kept(const unsigned *kept, unsigned *indices, unsigned n) {
+    __shared__ unsigned of_warp[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned found = 0;
+    for (unsigned start = 0; start < n; start += blockDim.x) {
+        const unsigned i = start + threadIdx.x;
+        const bool is_kept = i < n && kept[i];
+        const unsigned in_warp = __ballot_sync(0xffffffffu, is_kept);
+        if (lane == 0) of_warp[warp] = __popc(in_warp);
+        __syncthreads();
+        unsigned place = found + __popc(in_warp & ((1u << lane) - 1));
+        for (unsigned w = 0; w < warp; w++) place += of_warp[w];
+        if (is_kept) indices[place] = i;
+        for (unsigned w = 0; w < blockDim.x / 32; w++) found += of_warp[w];
+        __syncthreads(); // the next part overwrites of_warp
+    }
+}
+
+// Indices that the host has chosen.
+struct Indices {
+    unsigned at[960];
+};
+extern "C" __global__ void store_indices(unsigned *to, unsigned n, Indices indices) {
+    FOR_EACH(i, n) to[i] = indices.at[i];
+}

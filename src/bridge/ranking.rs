@@ -1,0 +1,86 @@
+//! Where a device has the importances of channels, and those that a selection keeps.
+//!
+//! A GPU chooses where its memory is: the host knows how many are kept, not which, and waits for nothing.
+
+use std::fmt::Debug;
+
+use dfdx::tensor::Cpu;
+
+use crate::error::Result;
+
+/// A device that ranks channels (or columns of a matrix).
+pub trait Ranking: Sized {
+    /// An importance for each channel.
+    type Importance: Debug;
+    /// The same, to write.
+    type ImportanceMut<'a>;
+    /// The indices of kept channels, ascending.
+    type Kept: Debug;
+    /// The same, as kernels see them.
+    type KeptView<'a>: Copy;
+
+    /// Room for the importances of `count` channels.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) if memory runs out, here and below.
+    fn take_importance(&self, count: usize) -> Result<Self::Importance>;
+
+    /// The importances, to write.
+    fn importance_mut(importance: &mut Self::Importance) -> Self::ImportanceMut<'_>;
+
+    /// The importances on the host, which waits for them.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn importance_to_host(importance: Self::Importance) -> Result<Vec<f64>>;
+
+    /// Brings indices that the host has chosen to the device.
+    ///
+    /// # Errors
+    /// As [`take_importance`](Self::take_importance).
+    fn keep(&self, indices: Vec<usize>) -> Result<Self::Kept>;
+
+    /// The kept channels, for kernels.
+    fn kept(kept: &Self::Kept) -> Self::KeptView<'_>;
+
+    /// The kept channels, if the host has chosen them.
+    fn kept_on_host(kept: &Self::Kept) -> Option<&[usize]>;
+
+    /// How many they are.
+    fn kept_len(kept: &Self::Kept) -> usize;
+}
+
+impl Ranking for Cpu {
+    type Importance = Vec<f64>;
+    type ImportanceMut<'a> = &'a mut [f64];
+    type Kept = Vec<usize>;
+    type KeptView<'a> = &'a [usize];
+
+    fn take_importance(&self, count: usize) -> Result<Vec<f64>> {
+        Ok(vec![0.0; count])
+    }
+
+    fn importance_mut(importance: &mut Vec<f64>) -> &mut [f64] {
+        importance
+    }
+
+    fn importance_to_host(importance: Vec<f64>) -> Result<Vec<f64>> {
+        Ok(importance)
+    }
+
+    fn keep(&self, indices: Vec<usize>) -> Result<Vec<usize>> {
+        Ok(indices)
+    }
+
+    fn kept(kept: &Vec<usize>) -> &[usize] {
+        kept
+    }
+
+    fn kept_on_host(kept: &Vec<usize>) -> Option<&[usize]> {
+        Some(kept)
+    }
+
+    fn kept_len(kept: &Vec<usize>) -> usize {
+        kept.len()
+    }
+}
