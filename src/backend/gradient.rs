@@ -4,17 +4,17 @@ use dfdx::dtypes::Dtype;
 use dfdx::tensor::Cpu;
 
 use super::on_cpu;
-use crate::bridge::{View, ViewMut, Views};
-use crate::error::Result;
+use crate::bridge::{Ranking, View, ViewMut, Views};
+use crate::error::{Error, Result};
 use crate::kernels::cpu::gradient;
 
 /// The norm of a gradient, and what keeps it small.
-pub trait GradientKernel<E: Dtype>: Views<E> {
-    /// The sum of squares of `g`, taken in f64.
+pub trait GradientKernel<E: Dtype>: Views<E> + Ranking {
+    /// Writes the sum of squares of `g`, taken in f64, to the place `at` of `sums`.
     ///
     /// # Errors
-    /// Those of the device.
-    fn sum_of_squares(g: View<'_, E, Self>) -> Result<f64>;
+    /// [`Error::Shape`] if there is no such place; those of the device.
+    fn sum_of_squares(g: View<'_, E, Self>, at: usize, sums: &mut Self::Importance) -> Result<()>;
 
     /// g = factor g
     ///
@@ -30,8 +30,11 @@ pub trait GradientKernel<E: Dtype>: Views<E> {
 }
 
 on_cpu!(GradientKernel {
-    fn sum_of_squares(g: &[E]) -> Result<f64> {
-        Ok(gradient::sum_of_squares(g))
+    fn sum_of_squares(g: &[E], at: usize, sums: &mut Vec<f64>) -> Result<()> {
+        let count = sums.len();
+        let sum = sums.get_mut(at).ok_or_else(|| no_place(at, count))?;
+        *sum = gradient::sum_of_squares(g);
+        Ok(())
     }
 
     fn scale_gradient(factor: f64, g: &mut [E]) -> Result<()> {
@@ -42,3 +45,13 @@ on_cpu!(GradientKernel {
         Ok(gradient::clamp(limit, g)?)
     }
 });
+
+/// There is room for `count` sums, not for this one.
+pub(super) fn no_place(at: usize, count: usize) -> Error {
+    Error::shape(
+        "sum of squares",
+        "place of a sum",
+        format_args!("less than {count}"),
+        at,
+    )
+}

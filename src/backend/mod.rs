@@ -8,6 +8,7 @@ mod attention;
 mod batch_norm;
 mod concat;
 mod conv2d;
+mod cross_entropy;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 mod distance;
@@ -32,6 +33,7 @@ pub use attention::AttentionKernel;
 pub use batch_norm::BatchNorm2DKernel;
 pub use concat::ConcatKernel;
 pub use conv2d::Conv2DKernel;
+pub use cross_entropy::CrossEntropyKernel;
 pub use distance::DistanceKernel;
 pub use dropout::DropoutKernel;
 pub use gradient::GradientKernel;
@@ -75,6 +77,7 @@ pub trait Backend<E: Dtype>:
     + BatchNorm2DKernel<E>
     + ConcatKernel<E>
     + Conv2DKernel<E>
+    + CrossEntropyKernel<E>
     + DistanceKernel<E>
     + DropoutKernel<E>
     + GradientKernel<E>
@@ -101,6 +104,7 @@ impl<E: Dtype, D> Backend<E> for D where
         + BatchNorm2DKernel<E>
         + ConcatKernel<E>
         + Conv2DKernel<E>
+        + CrossEntropyKernel<E>
         + DistanceKernel<E>
         + DropoutKernel<E>
         + GradientKernel<E>

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use dfdx::dtypes::Dtype;
 use dfdx::tensor::{Cpu, Storage};
 
-use super::view::{View, Views};
+use super::view::{View, ViewMut, Views};
 use crate::error::{Error, Result};
 
 /// A device whose buffers the host can read and write.
@@ -18,6 +18,12 @@ pub trait HostAccess<E: Dtype>: Views<E> {
     /// # Errors
     /// Those of the device.
     fn floats(buffer: &Self::Vec) -> Result<Option<Cow<'_, [f32]>>>;
+
+    /// Writes `values` to a view. They may be changed at once, though the device may get them later.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are not as many; those of the device.
+    fn write(values: &[E], to: ViewMut<'_, E, Self>) -> Result<()>;
 
     /// A copy of the buffer in the host's memory.
     ///
@@ -51,6 +57,14 @@ macro_rules! on_cpu {
             fn floats(buffer: &<Self as Storage<$E>>::Vec) -> Result<Option<Cow<'_, [f32]>>> {
                 let floats: fn(&[$E]) -> Option<Cow<'_, [f32]>> = $floats;
                 Ok(floats(buffer))
+            }
+
+            fn write(values: &[$E], to: &mut [$E]) -> Result<()> {
+                if values.len() != to.len() {
+                    return Err(Error::shape("upload", "elements", to.len(), values.len()));
+                }
+                to.copy_from_slice(values);
+                Ok(())
             }
 
             fn buffer_to_host(&self, buffer: &<Self as Storage<$E>>::Vec) -> Result<Vec<$E>> {

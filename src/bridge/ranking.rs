@@ -10,7 +10,7 @@ use crate::error::Result;
 
 /// A device that ranks channels (or columns of a matrix).
 pub trait Ranking: Sized {
-    /// An importance for each channel.
+    /// An importance for each channel; or any numbers that the device computes and the host may ask for.
     type Importance: Debug;
     /// The same, to write.
     type ImportanceMut<'a>;

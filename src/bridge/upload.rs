@@ -2,11 +2,12 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
-use dfdx::tensor::{CopySlice, Storage, Tensor, ZerosTensor};
+use dfdx::tensor::{Storage, Tensor, ZerosTensor};
 
+use super::host::HostAccess;
 use crate::error::{Error, Result};
 
-/// A tensor of these values, of which there are as many as the shape has.
+/// A tensor of these values, of which there are as many as the shape has. On a GPU they travel while it works.
 ///
 /// dfdx's `try_tensor_from_vec` makes the vector the tensor's memory. If the device's cache of freed
 /// tensors is on, it gets each such vector in the end, and nobody takes one out of it: it grows with
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Shape`] for another number of values; [`Error::Device`] if memory runs out.
-pub fn upload<S: Shape, E: Dtype, D: ZerosTensor<E> + CopySlice<E>>(
+pub fn upload<S: Shape, E: Dtype, D: ZerosTensor<E> + HostAccess<E>>(
     dev: &D,
     shape: S,
     values: &[E],
@@ -23,9 +24,7 @@ pub fn upload<S: Shape, E: Dtype, D: ZerosTensor<E> + CopySlice<E>>(
         return Err(Error::shape("upload", "elements", shape, values.len()));
     }
     let mut tensor = dev.try_zeros_like(&shape).map_err(Error::device)?;
-    if !values.is_empty() {
-        tensor.copy_from(values);
-    }
+    D::write(values, D::view_new("upload", &mut tensor)?)?;
     Ok(tensor)
 }
 

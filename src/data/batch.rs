@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use crate::backend::Backend;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::Const;
 use dfdx::tensor::Tensor;
-use dfdx::tensor_ops::Device;
 
 use super::dataset::ImageShape;
 use super::recycled::Recycled;
@@ -116,25 +116,30 @@ impl Batch {
         self.shape
     }
 
+    /// That the images are of this size.
+    pub(crate) fn check_shape(&self, op: &'static str, wanted: ImageShape) -> Result<()> {
+        if self.shape == wanted {
+            return Ok(());
+        }
+        Err(Error::shape(
+            op,
+            "images",
+            format_args!("{wanted}"),
+            format_args!("{}", self.shape),
+        ))
+    }
+
     /// The images as a tensor of shape (N, C, H, W).
     ///
     /// # Errors
     /// [`Error::Shape`] if the images are not `C`x`H`x`W`; [`Error::Parameter`] if a value does
     /// not fit into `E`; [`Error::Device`] if memory runs out.
     #[allow(clippy::type_complexity)] // The shape is the point.
-    pub fn image_tensor<const C: usize, const H: usize, const W: usize, E: Dtype, D: Device<E>>(
+    pub fn image_tensor<const C: usize, const H: usize, const W: usize, E: Dtype, D: Backend<E>>(
         &self,
         dev: &D,
     ) -> Result<Tensor<(usize, Const<C>, Const<H>, Const<W>), E, D>> {
-        let wanted = ImageShape::new(C, H, W);
-        if self.shape != wanted {
-            return Err(Error::shape(
-                "Batch::image_tensor",
-                "images",
-                format_args!("{wanted}"),
-                format_args!("{}", self.shape),
-            ));
-        }
+        self.check_shape("Batch::image_tensor", ImageShape::new(C, H, W))?;
         let shape = (self.len(), Const, Const, Const);
         // As they are, if the tensor's elements are f32 too.
         let images: &Vec<f32> = &self.images;
@@ -156,7 +161,7 @@ impl Batch {
     ///
     /// # Errors
     /// As [`one_hot`](Self::one_hot); [`Error::Shape`] if there are not `CLASSES` attributes.
-    pub fn targets<const CLASSES: usize, E: Dtype, D: Device<E>>(
+    pub fn targets<const CLASSES: usize, E: Dtype, D: Backend<E>>(
         &self,
         dev: &D,
     ) -> Result<Tensor<(usize, Const<CLASSES>), E, D>> {
@@ -182,7 +187,7 @@ impl Batch {
     /// # Errors
     /// [`DataError::ImageLabel`] if a label is not below `CLASSES`; [`Error::Device`] if memory
     /// runs out.
-    pub fn one_hot<const CLASSES: usize, E: Dtype, D: Device<E>>(
+    pub fn one_hot<const CLASSES: usize, E: Dtype, D: Backend<E>>(
         &self,
         dev: &D,
     ) -> Result<Tensor<(usize, Const<CLASSES>), E, D>> {

@@ -12,7 +12,7 @@ use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
 use crate::bridge::upload;
-use crate::data::{Batch, BatchLoader};
+use crate::data::{Batch, BatchLoader, ImageShape};
 use crate::error::{Error, Result};
 use crate::ops::distance::try_distance;
 use crate::train::{Images, LossTensor, Objective, Place};
@@ -33,13 +33,15 @@ impl<const C: usize, const H: usize, const W: usize, D: Backend<f32>> Noised<C, 
         t: &[usize],
         noise: &[f32],
     ) -> Result<Self> {
-        let x0: Images<C, H, W, D, _> = batch.image_tensor(dev)?;
-        let noise = upload(dev, *x0.shape(), noise)?;
+        batch.check_shape("Batch::image_tensor", ImageShape::new(C, H, W))?;
+        let shape = (batch.len(), Const, Const, Const);
+        // Before they go to the device, so that nothing comes back from it.
+        let [x_t, target] = diffusion.noised(batch.images(), t, noise)?;
         let floats: Vec<f32> = t.iter().map(|&t| t as f32).collect();
         Ok(Self {
-            x_t: diffusion.q_sample(&x0, t, &noise)?,
+            x_t: upload(dev, shape, &x_t)?,
             t: upload(dev, (t.len(),), &floats)?,
-            target: diffusion.target(&x0, t, &noise)?,
+            target: upload(dev, shape, &target)?,
         })
     }
 }

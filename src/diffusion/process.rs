@@ -1,9 +1,9 @@
 //! The process that turns images into noise, and the coefficients of its reversal.
 
+use crate::backend::Backend;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::Tensor;
-use dfdx::tensor_ops::Device;
 use num_traits::Float;
 
 use super::{BetaSchedule, Parameterization};
@@ -191,7 +191,7 @@ impl Diffusion {
     /// [`Error::Shape`] if the tensors' shapes differ or there are not as many timesteps as images,
     /// [`Error::Parameter`] for a timestep that is not less than T, [`Error::Device`] if memory runs
     /// out.
-    pub fn q_sample<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Device<E>>(
+    pub fn q_sample<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Backend<E>>(
         &self,
         x0: &Images<B, C, H, W, E, D>,
         t: &[usize],
@@ -204,27 +204,41 @@ impl Diffusion {
     ///
     /// # Errors
     /// As [`q_sample`](Self::q_sample).
-    pub fn target<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Device<E>>(
+    pub fn target<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Backend<E>>(
         &self,
         x0: &Images<B, C, H, W, E, D>,
         t: &[usize],
         noise: &Images<B, C, H, W, E, D>,
     ) -> Result<Images<B, C, H, W, E, D>> {
-        self.combine("target", x0, noise, t, |t| {
-            let (signal, noise) = self.signal_and_noise(t);
-            match self.parameterization {
-                Parameterization::Eps => (0.0, 1.0),
-                Parameterization::X0 => (1.0, 0.0),
-                Parameterization::V => (-noise, signal),
-            }
-        })
+        self.combine("target", x0, noise, t, |t| self.target_coefficients(t))
+    }
+
+    /// [`q_sample`](Self::q_sample) and [`target`](Self::target) of images that the host has.
+    pub(super) fn noised(&self, x0: &[f32], t: &[usize], noise: &[f32]) -> Result<[Vec<f32>; 2]> {
+        let (mut x_t, mut target) = (x0.to_vec(), x0.to_vec());
+        let signal_and_noise = |t| self.signal_and_noise(t);
+        self.combine_values("q_sample", &mut x_t, noise, t, signal_and_noise)?;
+        self.combine_values("target", &mut target, noise, t, |t| {
+            self.target_coefficients(t)
+        })?;
+        Ok([x_t, target])
+    }
+
+    /// The shares of image and noise in the target.
+    fn target_coefficients(&self, t: usize) -> (f64, f64) {
+        let (signal, noise) = self.signal_and_noise(t);
+        match self.parameterization {
+            Parameterization::Eps => (0.0, 1.0),
+            Parameterization::X0 => (1.0, 0.0),
+            Parameterization::V => (-noise, signal),
+        }
     }
 
     /// The image that the network's output for x_t stands for (for noise: Eq. 15). Not clipped.
     ///
     /// # Errors
     /// As [`q_sample`](Self::q_sample).
-    pub fn predict_x0<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Device<E>>(
+    pub fn predict_x0<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Backend<E>>(
         &self,
         output: &Images<B, C, H, W, E, D>,
         x_t: &Images<B, C, H, W, E, D>,
@@ -237,7 +251,7 @@ impl Diffusion {
     ///
     /// # Errors
     /// As [`q_sample`](Self::q_sample).
-    pub fn predict_eps<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Device<E>>(
+    pub fn predict_eps<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Backend<E>>(
         &self,
         x0: &Images<B, C, H, W, E, D>,
         x_t: &Images<B, C, H, W, E, D>,
@@ -263,7 +277,7 @@ impl Diffusion {
         H: Dim,
         W: Dim,
         E: Dtype + Float,
-        D: Device<E>,
+        D: Backend<E>,
     >(
         &self,
         x0: &Images<B, C, H, W, E, D>,
@@ -286,7 +300,7 @@ impl Diffusion {
         H: Dim,
         W: Dim,
         E: Dtype + Float,
-        D: Device<E>,
+        D: Backend<E>,
     >(
         &self,
         output: &Images<B, C, H, W, E, D>,
@@ -324,7 +338,7 @@ impl Diffusion {
     }
 
     /// a x + b y, with a and b by the image's timestep.
-    fn combine<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Device<E>>(
+    fn combine<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype + Float, D: Backend<E>>(
         &self,
         op: &'static str,
         x: &Images<B, C, H, W, E, D>,
@@ -339,16 +353,28 @@ impl Diffusion {
         if t.len() != images {
             return Err(Error::shape(op, "timesteps", images, t.len()));
         }
-        let (mut x_values, y_values) = (values(x), values(y));
-        let len = (x_values.len() / images.max(1)).max(1);
-        let pairs = x_values.chunks_mut(len).zip(y_values.chunks(len));
-        for (&t, (x, y)) in t.iter().zip(pairs) {
+        let mut x_values = values(x);
+        self.combine_values(op, &mut x_values, &values(y), t, coefficients)?;
+        upload(x.device(), *x.shape(), &x_values)
+    }
+
+    /// x = a x + b y for each of `t.len()` images.
+    fn combine_values<E: Dtype + Float>(
+        &self,
+        op: &'static str,
+        x: &mut [E],
+        y: &[E],
+        t: &[usize],
+        coefficients: impl Fn(usize) -> (f64, f64),
+    ) -> Result<()> {
+        let len = (x.len() / t.len().max(1)).max(1);
+        for (&t, (x, y)) in t.iter().zip(x.chunks_mut(len).zip(y.chunks(len))) {
             self.check_timestep(t)?;
             let (a, b) = coefficients(t);
             let real = |v: f64| E::from_f64(v).ok_or_else(|| Error::parameter(op, v, "finite"));
             combine_slices(real(a)?, x, real(b)?, y);
         }
-        upload(x.device(), *x.shape(), &x_values)
+        Ok(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! Sinusoidal embedding of timesteps.
 
+use crate::backend::Backend;
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::Tensor;
-use dfdx::tensor_ops::Device;
 
 use crate::bridge::{upload, values};
 use crate::error::Result;
@@ -28,7 +28,7 @@ const MAX_PERIOD: f64 = 10_000.0;
 /// assert_eq!(e.array()[1], [1f32.cos(), 0.01f32.cos(), 1f32.sin(), 0.01f32.sin()]);
 /// # Ok::<(), ssprop::Error>(())
 /// ```
-pub fn timestep_embedding<const DIM: usize, B: Dim, E: Dtype, D: Device<E>>(
+pub fn timestep_embedding<const DIM: usize, B: Dim, E: Dtype, D: Backend<E>>(
     timesteps: &Tensor<(B,), E, D>,
 ) -> Result<Tensor<(B, Const<DIM>), E, D>> {
     let half = DIM / 2;

@@ -15,6 +15,7 @@ mod backward;
 pub mod batch_norm;
 pub mod concat;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod distance;
 pub mod dropout;
 pub mod group_norm;

@@ -174,15 +174,29 @@ where
     E: Dtype,
     D: Backend<E>,
 {
-    let mut squares = 0.0;
+    let mut count = 0;
+    let mut of_device = None;
+    for_each_weight::<M, E, D>(model, &mut |name, param| {
+        count += usize::from(trained(name));
+        of_device = Some(param.device().clone());
+        Ok(())
+    })?;
+    let Some(dev) = of_device else {
+        return Ok(0.0);
+    };
+    // One for each gradient, so that the host waits for the device once.
+    let mut squares = dev.take_importance(count)?;
+    let mut at = 0;
     for_each_weight(model, &mut |name, param| {
         if trained(name) {
             let g: View<'_, E, D> = D::buffer(param.gradient(grads)?);
-            squares += D::sum_of_squares(g)?;
+            D::sum_of_squares(g, at, &mut squares)?;
+            at += 1;
         }
         Ok(())
     })?;
-    Ok(squares.sqrt())
+    let squares = D::importance_to_host(squares)?;
+    Ok(squares.into_iter().sum::<f64>().sqrt())
 }
 
 fn for_each_gradient<M, E, D>(

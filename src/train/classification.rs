@@ -1,6 +1,6 @@
 //! The loss of image classifiers.
 
-use dfdx::losses::{binary_cross_entropy_with_logits_loss, cross_entropy_with_logits_loss};
+use dfdx::losses::binary_cross_entropy_with_logits_loss;
 use dfdx::nn::ModuleMut;
 use dfdx::shapes::Const;
 use dfdx::tensor::{Gradients, NoneTape, Trace};
@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::bridge::upload;
 use crate::data::Batch;
 use crate::error::{Error, Result};
+use crate::ops::cross_entropy::try_cross_entropy;
 
 /// The cross entropy of classes, or the binary cross entropy of several labels an image.
 pub(super) struct Classification<
@@ -70,10 +71,9 @@ where
     ) -> Result<LossTensor<D>> {
         let logits =
             ModuleMut::try_forward_mut(model, input.x.traced(grads)).map_err(Into::into)?;
-        Ok(if input.multi_label {
-            binary_cross_entropy_with_logits_loss(logits, input.target)
-        } else {
-            cross_entropy_with_logits_loss(logits, input.target)
-        })
+        match input.multi_label {
+            true => Ok(binary_cross_entropy_with_logits_loss(logits, input.target)),
+            false => try_cross_entropy(logits, input.target),
+        }
     }
 }

@@ -4,6 +4,10 @@ use crate::error::{Error, Result};
 use crate::sparsity::DropRate;
 
 /// Wall-clock time by what it was spent on, in seconds.
+///
+/// On a GPU the host is ahead of the device, and waits for it where it reads the loss, at the end of the forward
+/// pass, and at the end of an epoch: the sum is right, but most of a backward pass counts as the next step's
+/// forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Seconds {
     /// Making batches and their tensors.

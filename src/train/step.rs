@@ -16,6 +16,13 @@ use crate::error::{Error, Result};
 use crate::optim::Optimizer;
 use crate::profile::timed;
 
+/// The seconds since `clock` was read last.
+pub(super) fn lap(clock: &mut Instant) -> f64 {
+    let now = Instant::now();
+    let since = now.duration_since(std::mem::replace(clock, now));
+    since.as_secs_f64()
+}
+
 /// One batch's training.
 pub(super) struct Step {
     /// The mean over the whole batch, on all ranks.
@@ -50,14 +57,8 @@ where
         is_last: bool,
         clock: &mut Instant,
     ) -> Result<Step> {
-        // A device may work on while the host goes ahead.
-        let mut lap = || -> Result<f64> {
-            dev.try_synchronize().map_err(Error::device)?;
-            let now = Instant::now();
-            Ok(now
-                .duration_since(std::mem::replace(clock, now))
-                .as_secs_f64())
-        };
+        // A GPU works on while the host goes ahead: the host waits for it where it reads the loss.
+        let mut lap = || lap(clock);
         let mut seconds = Seconds::default();
         let place = Place {
             epoch: self.epoch,
@@ -68,7 +69,7 @@ where
             Some(grads) => grads,
             None => ZeroGrads::try_alloc_grads(&self.model).map_err(Error::device)?,
         };
-        seconds.data = lap()?;
+        seconds.data = lap();
 
         let is_complete = self.accumulated + 1 == self.accumulation || is_last;
         let (mut grads, optimizer) = (grads, &self.optimizer);
@@ -84,7 +85,7 @@ where
         };
         let loss = objective.loss(&mut self.model, input, grads)?;
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
-        seconds.forward = lap()?;
+        seconds.forward = lap();
         if !value.is_finite() {
             return Err(self.diverged(number, "the loss", value.into()));
         }
@@ -103,7 +104,7 @@ where
         }
         let mut losses = [f64::from(value) * share];
         self.communicator.sum(&mut losses)?;
-        seconds.backward = lap()?;
+        seconds.backward = lap();
 
         self.accumulated += 1;
         let mut update = None;
@@ -111,7 +112,7 @@ where
             update = Some(self.update(number, &mut grads)?);
         }
         self.grads = Some(grads);
-        seconds.optimizer = lap()?;
+        seconds.optimizer = lap();
         Ok(Step {
             loss: losses[0],
             seconds,

@@ -14,7 +14,7 @@ use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, evaluate_by_class, Evaluation};
 use super::objective::{Metrics, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
-use super::step::{Step, Updated};
+use super::step::{lap, Step, Updated};
 use crate::backend::Backend;
 use crate::data::BatchLoader;
 use crate::distributed::{average_statistics, check_same_weights, Communicator, GradientExchange};
@@ -327,11 +327,15 @@ where
             // All ranks stop where one does.
             if !is_last && communicator.any(observer.pause())? {
                 self.average_statistics()?;
+                dev.try_synchronize().map_err(Error::device)?;
+                sums.seconds.optimizer += lap(&mut clock);
                 self.pending = Some(sums);
                 return Ok(None);
             }
         }
         self.average_statistics()?;
+        dev.try_synchronize().map_err(Error::device)?;
+        sums.seconds.optimizer += lap(&mut clock);
         let batches = sums.batches.max(1) as f64;
         let report = EpochReport {
             loss: sums.loss / sums.images.max(1) as f64,

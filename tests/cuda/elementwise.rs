@@ -5,7 +5,8 @@ use ssprop::internals::args::distance::Distance;
 use ssprop::internals::args::dropout::DropoutMask;
 use ssprop::internals::args::Fill;
 use ssprop::internals::{
-    AddReLUKernel, ConcatKernel, DistanceKernel, DropoutKernel, SiLUKernel, UpsampleKernel, Views,
+    AddReLUKernel, ConcatKernel, CrossEntropyKernel, DistanceKernel, DropoutKernel, SiLUKernel,
+    UpsampleKernel, Views,
 };
 
 use crate::support::{agree, download, noise, room, upload};
@@ -126,5 +127,28 @@ fn distance() {
                 vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
             });
         }
+    }
+}
+
+#[test]
+fn cross_entropy() {
+    for (rows, classes, fill) in [
+        (1, 1, FILLS[0]),
+        (9, 10, FILLS[1]),
+        (3, 100, FILLS[0]),
+        (0, 5, FILLS[1]),
+    ] {
+        let len = rows * classes;
+        agree!(1e-6, |dev: D| {
+            let (x, target) = (upload(&dev, &noise(len, 1)), upload(&dev, &noise(len, 2)));
+            let (x, target) = (D::buffer(&x), D::buffer(&target));
+            let mut y = room(&dev, 1);
+            D::cross_entropy_forward(classes, x, target, D::buffer_mut(&mut y)).unwrap();
+            let dy = upload(&dev, &[0.7]);
+            let mut dx = upload(&dev, &noise(len, 3));
+            let (dy, to) = (D::buffer(&dy), D::buffer_mut(&mut dx));
+            D::cross_entropy_backward(classes, x, target, dy, to, fill).unwrap();
+            vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
     }
 }

@@ -21,4 +21,6 @@ mod relu;
 mod resnet;
 mod select;
 mod sgd;
+mod steady;
 mod training;
+mod upload;

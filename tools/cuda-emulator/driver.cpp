@@ -1,6 +1,7 @@
-// The CUDA driver, cuBLAS and NVRTC as far as dfdx 0.13 and cudarc 0.9 call them, on a CPU: everything is done
-// at once, so that streams and events have nothing to do. A module's functions are the kernels that are
-// linked in, whatever its PTX says (it is empty under dfdx's `ci-check`).
+// The CUDA driver, cuBLAS and NVRTC as far as dfdx 0.13 and cudarc 0.9 call them, on a CPU. What the default
+// stream is asked for is done at once; copies on another one as late as possible, when somebody waits for it.
+// A module's functions are the kernels that are linked in, whatever its PTX says (it is empty under
+// dfdx's `ci-check`).
 #include "shim.h"
 #undef threadIdx
 #undef blockIdx
@@ -9,6 +10,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -62,6 +64,25 @@ bool inside(uint64_t ptr, size_t bytes) {
     --next;
     return bytes == 0 || ptr + bytes <= next->first + next->second;
 }
+// A stream that is not the default one, and what it has still to do.
+struct Stream {
+    std::vector<std::function<int()>> work;
+    size_t done = 0;
+    void run(size_t until) {
+        for (; done < until; done++)
+            if (work[done]()) fprintf(stderr, "emu: a copy outside of allocated memory\n"), abort();
+    }
+};
+// The work of a stream that was there when it was recorded; of the default stream that is done.
+struct Event {
+    Stream *stream = nullptr;
+    size_t until = 0;
+    bool pending() const { return stream && stream->done < until; }
+};
+void wait(void *event) {
+    auto e = (Event *)event;
+    if (e->stream) e->stream->run(e->until);
+}
 int handle(void **out) { static char some; *out = &some; return 0; }
 
 // Sums in f64, in loops along the columns of a and b.
@@ -99,6 +120,12 @@ template <class T> int gemm(int ta, int tb, int m, int n, int k, const T *alpha,
     }
     return 0;
 }
+// At once on the default stream, on another one when it is waited for.
+int later(void *stream, std::function<int()> work) {
+    if (!stream) return work();
+    ((Stream *)stream)->work.push_back(work);
+    return 0;
+}
 struct Program { std::string source, log; };
 } // namespace
 
@@ -111,19 +138,48 @@ int cuDeviceGetAttribute(int *value, int, int) { *value = 1; return 0; } // memo
 int cuDevicePrimaryCtxRetain(void **context, int) { return handle(context); }
 int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 int cuCtxSetCurrent(void *) { return 0; }
-int cuEventCreate(void **event, unsigned) { return handle(event); }
-int cuEventDestroy_v2(void *) { return 0; }
-int cuEventRecord(void *, void *) { return 0; }
-int cuStreamCreate(void **stream, unsigned) { return handle(stream); }
-int cuStreamDestroy_v2(void *) { return 0; }
-int cuStreamSynchronize(void *) { counts.synchronisations++; return 0; }
+int cuEventCreate(void **event, unsigned) { *event = new Event; return 0; }
+int cuEventDestroy_v2(void *event) { delete (Event *)event; return 0; }
+int cuEventRecord(void *event, void *stream) {
+    auto s = (Stream *)stream;
+    *(Event *)event = {s, s ? s->work.size() : 0};
+    return 0;
+}
+int cuEventQuery(void *event) { return ((Event *)event)->pending() ? 600 : 0; } // CUDA_ERROR_NOT_READY
+int cuStreamCreate(void **stream, unsigned) { *stream = new Stream; return 0; }
+int cuStreamDestroy_v2(void *stream) { // events may know it still
+    if (auto s = (Stream *)stream) s->run(s->work.size());
+    return 0;
+}
+int cuStreamSynchronize(void *stream) {
+    counts.synchronisations++;
+    if (auto s = (Stream *)stream) s->run(s->work.size());
+    return 0;
+}
 int cuCtxSynchronize() { counts.synchronisations++; return 0; }
-int cuEventSynchronize(void *) { counts.synchronisations++; return 0; }
-int cuStreamWaitEvent(void *, void *, unsigned) { return 0; }
+int cuEventSynchronize(void *event) {
+    counts.synchronisations++;
+    wait(event);
+    return 0;
+}
+int cuStreamWaitEvent(void *stream, void *event, unsigned) {
+    if (!stream) wait(event);
+    else if (((Event *)event)->stream != stream) ((Stream *)stream)->work.push_back([e = *(Event *)event]() mutable { return wait(&e), 0; });
+    return 0;
+}
 int cuGetErrorString(int, const char **text) { *text = "emulated"; return 0; }
 int cuGetErrorName(int, const char **text) { *text = "EMULATED"; return 0; }
 int cuMemAlloc_v2(uint64_t *ptr, size_t bytes) { return alloc(ptr, bytes); }
 int cuMemAllocAsync(uint64_t *ptr, size_t bytes, void *) { return alloc(ptr, bytes); }
+int cuMemAllocHost_v2(void **ptr, size_t bytes) {
+    counts.allocations++;
+    return (*ptr = malloc(bytes)) ? 0 : 2;
+}
+int cuMemFreeHost(void *ptr) {
+    counts.frees++;
+    free(ptr);
+    return 0;
+}
 int cuMemFree_v2(uint64_t ptr) { return release(ptr); }
 int cuMemFreeAsync(uint64_t ptr, void *) { return release(ptr); }
 int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t n) {
@@ -131,7 +187,9 @@ int cuMemcpyDtoD_v2(uint64_t to, uint64_t from, size_t n) {
     memmove((void *)to, (void *)from, n);
     return 0;
 }
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void *) { return cuMemcpyDtoD_v2(to, from, n); }
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void *stream) {
+    return later(stream, [=] { return cuMemcpyDtoD_v2(to, from, n); });
+}
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t n) {
     counts.copies_to_host++;
     counts.bytes_to_host += n;
@@ -145,7 +203,9 @@ int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t n) {
     memcpy((void *)to, from, n);
     return 0;
 }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, void *) { return cuMemcpyHtoD_v2(to, from, n); }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, void *stream) {
+    return later(stream, [=] { return cuMemcpyHtoD_v2(to, from, n); });
+}
 int cuMemsetD8_v2(uint64_t to, unsigned char byte, size_t n) {
     if (!inside(to, n)) return 1;
     memset((void *)to, byte, n);

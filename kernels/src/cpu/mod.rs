@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod blocks;
 pub mod concat;
 pub mod conv2d;
+pub mod cross_entropy;
 pub mod distance;
 pub mod dropout;
 pub mod element;

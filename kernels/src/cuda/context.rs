@@ -13,6 +13,7 @@ use cudarc::cublas::CudaBlas;
 use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
 use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
 
+use super::upload::Uploads;
 use super::Source;
 use crate::error::{Error, Result};
 
@@ -35,11 +36,14 @@ pub(super) fn context(device: i32) -> Result<Rc<Context>> {
     Ok(context)
 }
 
-/// Frees the workspaces of this thread's contexts.
+/// Frees the workspaces of this thread's contexts that are not in use, and the buffers of uploads.
 pub fn free_workspaces() {
     CONTEXTS.with_borrow(|contexts| {
         for context in contexts.values() {
-            context.workspace.take();
+            if let Ok(mut workspace) = context.workspace.try_borrow_mut() {
+                workspace.take();
+            }
+            context.uploads.take();
         }
     });
 }
@@ -57,6 +61,7 @@ pub(super) struct Context {
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
+    uploads: RefCell<Option<Rc<Uploads>>>,
 }
 
 impl Context {
@@ -70,6 +75,7 @@ impl Context {
             modules: RefCell::default(),
             functions: RefCell::default(),
             workspace: RefCell::default(),
+            uploads: RefCell::default(),
         })
     }
 
@@ -91,6 +97,16 @@ impl Context {
             self.tf32.set(tf32);
         }
         Ok(handle)
+    }
+
+    /// What copies to the device.
+    pub(super) fn uploads(&self) -> Result<Rc<Uploads>> {
+        if let Some(uploads) = &*self.uploads.borrow() {
+            return Ok(uploads.clone());
+        }
+        let uploads = Rc::new(Uploads::new(self.device.clone()).map_err(failed)?);
+        *self.uploads.borrow_mut() = Some(uploads.clone());
+        Ok(uploads)
     }
 
     /// The kernel `name` of `source`, which is loaded when it is first asked for.

@@ -15,6 +15,14 @@ extern "C" __global__ void square_sums_f64(const double *g, double *sums, unsign
     sum_squares(g, sums, n);
 }
 
+// One block: to[0] = the sum of `count` sums
+extern "C" __global__ void sum_of_sums(const double *sums, double *to, unsigned count) {
+    double sum = 0;
+    for (unsigned i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) to[0] = sum;
+}
+
 // g = factor g
 extern "C" __global__ void scale_f32(float *g, unsigned n, double factor) {
     FOR_EACH(i, n) g[i] *= (float)factor;

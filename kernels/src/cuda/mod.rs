@@ -8,11 +8,13 @@ mod blas;
 mod context;
 mod launch;
 mod memory;
+mod upload;
 
 pub use blas::{multiply, use_tf32, Matrix, Product};
 pub use context::free_workspaces;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};
+pub use upload::upload;
 
 /// A `.cu` file.
 #[derive(Debug)]
@@ -46,6 +48,7 @@ sources! {
     CHANNELS = "channels";
     CONCAT = "concat";
     CONV2D = "conv2d";
+    CROSS_ENTROPY = "cross_entropy";
     DISTANCE = "distance";
     DROPOUT = "dropout";
     GRADIENT = "gradient";

@@ -361,19 +361,14 @@ impl Conv2DKernel<f32> for Cuda {
         let from = importance.view();
         check_importances(from.len(), n)?;
         let device = from.device();
-        with_workspace(device, n, |is_kept| {
-            let is_kept = is_kept.words();
-            let args = [from.into(), (&is_kept).into(), n.into(), count.into()];
-            launch(&SELECT, "rank_channels", device, Grid::elements(n), &args)?;
-            Kept::chosen(self, count.min(n), |indices| {
+        Kept::chosen(self, count.min(n), |indices| {
+            with_workspace(device, n, |is_kept| {
+                let is_kept = is_kept.words();
+                let args = [from.into(), (&is_kept).into(), n.into(), count.into()];
+                launch(&SELECT, "rank_channels", device, Grid::elements(n), &args)?;
                 let args = [is_kept.shared().into(), indices.into(), n.into()];
-                launch(
-                    &SELECT,
-                    "indices_of_kept",
-                    device,
-                    Grid::blocks(1, 256),
-                    &args,
-                )
+                let one = Grid::blocks(1, 256);
+                launch(&SELECT, "indices_of_kept", device, one, &args)
             })
         })
     }

@@ -2,26 +2,34 @@
 
 use dfdx::tensor::Cuda;
 
+use crate::backend::gradient::no_place;
 use crate::backend::GradientKernel;
+use crate::bridge::Ranking;
 use crate::error::Result;
-use crate::kernels::cuda::{
-    download, launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT,
-};
+use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT};
 
 macro_rules! on_cuda {
     ($($E:ty: $sums:literal, $scale:literal, $clamp:literal;)*) => {$(
         impl GradientKernel<$E> for Cuda {
-            fn sum_of_squares(g: Slice<'_, $E>) -> Result<f64> {
-                let n = g.len();
-                if n == 0 {
-                    return Ok(0.0);
+            fn sum_of_squares(
+                g: Slice<'_, $E>,
+                at: usize,
+                sums: &mut Self::Importance,
+            ) -> Result<()> {
+                let (n, grid) = (g.len(), Grid::elements(g.len()));
+                let mut to = Self::importance_mut(sums);
+                let count = to.len();
+                if at >= count {
+                    return Err(no_place(at, count));
                 }
-                let grid = Grid::elements(n);
-                with_workspace(g.device(), 2 * grid.count(), |sums| {
-                    let sums = sums.doubles();
-                    let args = [g.into(), (&sums).into(), n.into()];
+                let to = to.part_mut(at..at + 1);
+                with_workspace(g.device(), 2 * grid.count().max(1), |of_blocks| {
+                    let of_blocks = of_blocks.doubles();
+                    let args = [g.into(), (&of_blocks).into(), n.into()];
                     launch(&GRADIENT, $sums, g.device(), grid, &args)?;
-                    Ok(download(sums.shared())?.into_iter().sum())
+                    let args = [(&of_blocks).into(), (&to).into(), grid.count().into()];
+                    let one = Grid::blocks(1, 256);
+                    launch(&GRADIENT, "sum_of_sums", g.device(), one, &args)
                 })
             }
 

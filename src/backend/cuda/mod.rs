@@ -7,6 +7,7 @@ mod attention;
 mod batch_norm;
 mod concat;
 mod conv2d;
+mod cross_entropy;
 mod distance;
 mod dropout;
 mod gradient;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use dfdx::tensor::{Cuda, TensorFromVec};
 
 use super::address::{device_of, place};
+use super::pools::keep_freed_tensors;
 use crate::error::{Error, Result};
 use crate::kernels::cuda::{download, Slice};
 
@@ -31,6 +32,7 @@ pub fn cuda_device(seed: u64) -> Result<Cuda> {
     }
     let dev = Cuda::try_seed_from_u64(seed).map_err(Error::device)?;
     start(&dev)?;
+    keep_freed_tensors(&dev)?;
     Ok(dev)
 }
 

@@ -6,7 +6,7 @@ use dfdx::tensor::{Cuda, Storage};
 
 use crate::bridge::host::HostAccess;
 use crate::error::{Error, Result};
-use crate::kernels::cuda::Slice;
+use crate::kernels::cuda::{upload, Slice, SliceMut};
 
 macro_rules! on_cuda {
     ($($E:ty, $floats:expr, $edit:expr);*) => {$(
@@ -26,6 +26,10 @@ macro_rules! on_cuda {
             ) -> Result<()> {
                 let edit_in: Edit<<Self as Storage<$E>>::Vec> = $edit;
                 edit_in(buffer, edit)
+            }
+
+            fn write(values: &[$E], to: SliceMut<'_, $E>) -> Result<()> {
+                upload(values, &to)
             }
 
             fn buffer_to_host(&self, buffer: &<Self as Storage<$E>>::Vec) -> Result<Vec<$E>> {

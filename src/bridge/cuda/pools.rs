@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use dfdx::shapes::Shape;
-use dfdx::tensor::{Cuda, Tensor};
+use dfdx::tensor::{Cache, Cuda, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
 use super::device::start;
@@ -19,6 +19,8 @@ struct OfDevice {
     pools: Pools<f32, Cuda>,
     /// Its cache of freed tensors is off.
     device: Option<Cuda>,
+    /// Those of the program, whose caches are on.
+    caching: Vec<Cuda>,
 }
 
 thread_local! {
@@ -35,13 +37,30 @@ fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
                 0.. => Cuda::try_build(number as usize, 0).ok(),
                 _ => None,
             },
+            caching: Vec::new(),
         }))
     })
+}
+
+/// Has dfdx keep the memory of tensors that it frees for the next ones of their size. All that it allocates in a
+/// training step has the sizes of the step before.
+pub(super) fn keep_freed_tensors(dev: &Cuda) -> Result<()> {
+    dev.try_enable_cache().map_err(Error::device)?;
+    with_device(dev, |device| device.caching.push(dev.clone()));
+    Ok(())
 }
 
 impl Pooling<f32> for Cuda {
     fn with_pools<R>(&self, f: impl FnOnce(&mut Pools<f32, Cuda>) -> R) -> R {
         with_device(self, |device| f(&mut device.pools))
+    }
+
+    /// What dfdx keeps, and the workspaces, make room too.
+    fn with_room<V>(&self, allocate: impl Fn() -> Result<V>) -> Result<V> {
+        allocate().or_else(|_| {
+            free_cuda_buffers();
+            allocate()
+        })
     }
 
     fn pool_device(&self) -> Cuda {
@@ -71,8 +90,16 @@ impl Pooling<f32> for Cuda {
 pub fn free_cuda_buffers() {
     let freed: Vec<_> = DEVICES.with_borrow_mut(|devices| {
         let devices = devices.values_mut();
-        devices.map(|device| device.pools.clear()).collect()
+        devices
+            .map(|device| (device.pools.clear(), device.caching.clone()))
+            .collect()
     });
-    drop(freed);
+    for (pooled, caching) in freed {
+        drop(pooled);
+        // What cannot be freed stays where it is.
+        caching.iter().for_each(|dev| {
+            let _ = dev.try_empty_cache();
+        });
+    }
     free_workspaces();
 }
