@@ -22,6 +22,7 @@ fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     if !feature("CI_CHECK") {
         println!("cargo:rerun-if-env-changed=CUDA_PATH");
+        println!("cargo:rustc-env=SSPROP_CUDA_VERSION={}", tool_kit());
         sources().iter().for_each(|source| compile(source, &out));
     } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
         println!("cargo:rerun-if-changed={EMULATOR}");
@@ -41,10 +42,25 @@ fn sources() -> Vec<PathBuf> {
     files
 }
 
+fn nvcc() -> PathBuf {
+    let nvcc = std::env::var_os("CUDA_PATH").map(|root| Path::new(&root).join("bin/nvcc"));
+    nvcc.filter(|nvcc| nvcc.exists()).unwrap_or("nvcc".into())
+}
+
+/// The tool kit's version, 13000 for the 13.0 of "Cuda compilation tools, release 13.0, V13.0.88".
+fn tool_kit() -> u32 {
+    let told = Command::new(nvcc()).arg("--version").output();
+    let told = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
+    let told = told.unwrap_or_default();
+    let release = told.split("release ").nth(1).unwrap_or_default();
+    let release = release.split(',').next().unwrap_or_default();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
+    numbers.next().unwrap_or(0) * 1000 + numbers.next().unwrap_or(0) * 10
+}
+
 /// To PTX for a virtual architecture, which the driver of any newer GPU compiles further.
 fn compile(source: &Path, out: &Path) {
-    let nvcc = std::env::var_os("CUDA_PATH").map(|root| Path::new(&root).join("bin/nvcc"));
-    let nvcc = nvcc.filter(|nvcc| nvcc.exists()).unwrap_or("nvcc".into());
+    let nvcc = nvcc();
     let name = source.file_name().expect("a file");
     let status = Command::new(&nvcc)
         .args(["--ptx", "-O3", "-arch=compute_75", "-o"])
@@ -65,6 +81,8 @@ fn emulate(out: &Path) {
         .expect("bash");
     assert!(status.success(), "{EMULATOR}/build.sh: {status}");
     println!("cargo:rustc-cfg=cuda_emulator");
+    // That of its driver.
+    println!("cargo:rustc-env=SSPROP_CUDA_VERSION=13000");
     println!("cargo:rustc-link-search=native={}", out.display());
     println!("cargo:rustc-link-lib=static:+whole-archive=emu");
     println!("cargo:rustc-link-lib=dylib=stdc++");

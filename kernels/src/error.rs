@@ -66,4 +66,9 @@ impl Error {
             range,
         }
     }
+
+    /// An [`Error::Device`].
+    pub fn device(err: impl Display) -> Self {
+        Self::Device(err.to_string())
+    }
 }

@@ -306,7 +306,7 @@ impl Error {
         let text = err.to_string();
         match text.contains(STAND_IN) {
             true => carried::take().unwrap_or(Self::Device(text)),
-            false => Self::Device(text),
+            false => Self::Device(explained(text)),
         }
     }
 }
@@ -327,13 +327,41 @@ impl From<ssprop_kernels::Error> for Error {
                 found,
             },
             Parameter { name, value, range } => Self::Parameter { name, value, range },
-            Device(message) => Self::Device(message),
+            Device(message) => Self::device(message),
             Caller(err) => match err.downcast() {
                 Ok(own) => *own,
                 Err(other) => Self::device(other),
             },
             other => Self::device(other),
         }
+    }
+}
+
+/// What to do about an error of the CUDA driver, before its own words.
+fn explained(text: String) -> String {
+    let advice = [
+        (
+            &["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"][..],
+            "the GPU's memory has run out: end what else uses it (nvidia-smi shows that) and resume the run, \
+             or begin one with a smaller batch",
+        ),
+        (
+            &["CUDA_ERROR_UNSUPPORTED_PTX_VERSION"],
+            "the NVIDIA driver is too old for the CUDA tool kit that this program was compiled with: update the \
+             driver, or compile with an older tool kit",
+        ),
+        (
+            &["CUDA_ERROR_INVALID_PTX", "CUDA_ERROR_NO_BINARY_FOR_GPU"],
+            "the GPU is older than this program was compiled for: set CUDA_COMPUTE_CAP to its compute capability \
+             and compile anew",
+        ),
+    ];
+    let known = advice
+        .iter()
+        .find(|(names, _)| names.iter().any(|name| text.contains(name)));
+    match known {
+        Some((_, advice)) if !text.contains(advice) => format!("{advice} ({text})"),
+        _ => text,
     }
 }
 

@@ -10,6 +10,7 @@ mod attention;
 mod batch_norm;
 mod conv2d;
 mod elementwise;
+mod errors;
 mod group_norm;
 mod layers;
 mod linear;

@@ -37,13 +37,21 @@ int intern(void **handle, const char *name) {
     *handle = f;
     return 0;
 }
+uint64_t setting(const char *name, uint64_t otherwise) {
+    const char *value = getenv(name);
+    return value ? strtoull(value, nullptr, 10) : otherwise;
+}
+uint64_t bytes_live; // of all allocations
 int alloc(uint64_t *ptr, size_t bytes) {
     counts.allocations += bytes > 0;
 
+    static const uint64_t memory = setting("EMU_MEMORY", ~0ull);
+    std::lock_guard<std::mutex> guard(lock);
+    if (bytes_live + bytes > memory) return 2; // CUDA_ERROR_OUT_OF_MEMORY
     void *p; // never null, as the driver's for 0 bytes
     if (posix_memalign(&p, 256, bytes ? bytes : 1)) return 2;
     memset(p, 0xff, bytes); // NaN: whoever reads before he writes shall know
-    std::lock_guard<std::mutex> guard(lock);
+    bytes_live += bytes;
     live[*ptr = (uint64_t)p] = bytes;
     return 0;
 }
@@ -52,6 +60,7 @@ int release(uint64_t ptr) {
     const auto found = live.find(ptr);
     if (found == live.end()) return 1;
     counts.frees += found->second > 0; // the driver has nothing to do for 0 bytes
+    bytes_live -= found->second;
     live.erase(found);
     free((void *)ptr);
     return 0;
@@ -131,7 +140,8 @@ struct Program { std::string source, log; };
 
 extern "C" {
 emu_counts emu_counts_of_thread() { return counts; }
-int cuInit(unsigned) { return 0; }
+int cuInit(unsigned) { return (int)setting("EMU_INIT", 0); }
+int cuDriverGetVersion(int *version) { *version = (int)setting("EMU_DRIVER", 13000); return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal == 0 ? 0 : 101; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGetAttribute(int *value, int, int) { *value = 1; return 0; } // memory pools: yes

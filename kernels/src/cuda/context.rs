@@ -50,7 +50,7 @@ pub fn free_workspaces() {
 
 /// An error of the driver or of cuBLAS.
 pub(super) fn failed(err: impl std::fmt::Debug) -> Error {
-    Error::Device(format!("CUDA: {err:?}"))
+    Error::device(format_args!("CUDA: {err:?}"))
 }
 
 pub(super) struct Context {

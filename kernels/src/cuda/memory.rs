@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::context::{context, failed};
 use crate::error::Result;
-use crate::kernels::args::conv2d::KeptGrad;
+use crate::args::conv2d::KeptGrad;
 
 /// Elements on a device, to read: their address, which only kernels follow.
 #[derive(Debug)]

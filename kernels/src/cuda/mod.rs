@@ -6,12 +6,14 @@
 
 mod blas;
 mod context;
+mod driver;
 mod launch;
 mod memory;
 mod upload;
 
 pub use blas::{multiply, use_tf32, Matrix, Product};
 pub use context::free_workspaces;
+pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};
 pub use upload::upload;

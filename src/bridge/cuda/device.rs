@@ -8,7 +8,7 @@ use dfdx::tensor::{Cuda, TensorFromVec};
 use super::address::{device_of, place};
 use super::pools::keep_freed_tensors;
 use crate::error::{Error, Result};
-use crate::kernels::cuda::{download, Slice};
+use crate::kernels::cuda::{check_driver, download, Slice};
 
 thread_local! {
     static CHECKED: RefCell<BTreeSet<i32>> = const { RefCell::new(BTreeSet::new()) };
@@ -18,14 +18,16 @@ thread_local! {
 /// none.)
 ///
 /// # Errors
-/// [`Error::Device`] if there is no device or no driver.
+/// [`Error::Device`] if there is no device, or its driver is older than the tool kit that this was compiled with;
+/// what it says tells what to do.
 pub fn cuda_device(seed: u64) -> Result<Cuda> {
     let missing = |err: &dyn std::fmt::Debug| {
-        Error::Device(format!(
+        Error::device(format_args!(
             "no CUDA device was found: {err:?}; it takes an NVIDIA GPU and its driver, or use the CPU"
         ))
     };
     cudarc::driver::result::init().map_err(|err| missing(&err))?;
+    check_driver()?;
     let count = cudarc::driver::result::device::get_count().map_err(|err| missing(&err))?;
     if count < 1 {
         return Err(missing(&"the driver knows of none"));

@@ -53,7 +53,7 @@ macro_rules! on_cuda {
 type Edit<V> = fn(&mut V, &mut dyn FnMut(&mut [f32]) -> Result<()>) -> Result<()>;
 
 fn failed(err: impl std::fmt::Debug) -> Error {
-    Error::Device(format!("{err:?}"))
+    Error::device(format_args!("CUDA: {err:?}"))
 }
 
 on_cuda!(
