@@ -26,10 +26,7 @@ fn main() {
         sources().iter().for_each(|source| compile(source, &out));
     } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
         println!("cargo:rerun-if-changed={EMULATOR}");
-        emulate(&out.join(format!("emulator-{mode}")));
-        if mode == "sanitize" {
-            println!("cargo:rustc-link-arg=-fsanitize=address,undefined");
-        }
+        emulate(&out.join(format!("emulator-{mode}")), mode == "sanitize");
     }
 }
 
@@ -72,7 +69,7 @@ fn compile(source: &Path, out: &Path) {
 }
 
 /// Links the emulator, with our kernels and dfdx's, under the names of the driver's functions.
-fn emulate(out: &Path) {
+fn emulate(out: &Path, sanitize: bool) {
     let status = Command::new("bash")
         .arg(format!("{EMULATOR}/build.sh"))
         .arg(out)
@@ -85,6 +82,11 @@ fn emulate(out: &Path) {
     println!("cargo:rustc-env=SSPROP_CUDA_VERSION=13000");
     println!("cargo:rustc-link-search=native={}", out.display());
     println!("cargo:rustc-link-lib=static:+whole-archive=emu");
+    if sanitize {
+        // rustc has gcc add no libraries of its own accord. Before all others, so that theirs is the allocator.
+        println!("cargo:rustc-link-lib=dylib=asan");
+        println!("cargo:rustc-link-lib=dylib=ubsan");
+    }
     println!("cargo:rustc-link-lib=dylib=stdc++");
     // What the emulated NVRTC loads finds the emulator.
     println!("cargo:rustc-link-arg=-rdynamic");

@@ -4,14 +4,9 @@ fn main() {
     println!("cargo:rerun-if-env-changed=SSPROP_CUDA_EMULATOR");
     println!("cargo:rustc-check-cfg=cfg(cuda_emulator)");
     let feature = |name: &str| std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
-    let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") else {
-        return;
-    };
-    if feature("CUDA") && feature("CI_CHECK") {
+    let emulated = std::env::var_os("SSPROP_CUDA_EMULATOR").is_some();
+    if emulated && feature("CUDA") && feature("CI_CHECK") {
         println!("cargo:rustc-cfg=cuda_emulator");
         println!("cargo:rustc-link-arg=-rdynamic");
-        if mode == "sanitize" {
-            println!("cargo:rustc-link-arg=-fsanitize=address,undefined");
-        }
     }
 }
