@@ -78,6 +78,7 @@
 //! | train a denoiser and draw with it | [`diffusion`], [`eval`] for the FID |
 //! | train on several machines | [`distributed`], with the feature `mpi` |
 //! | save and load | [`checkpoint`] |
+//! | use what was trained | [`inference`]; [`checkpoint`] for PyTorch and ONNX |
 //! | give a run a folder, records, progress and resume | `run` (a feature, on by default) |
 //! | write a layer of your own | [`ops`] has the operations, [`shape`] the sizes of their outputs |
 //!
@@ -101,6 +102,7 @@ pub mod diffusion;
 pub mod distributed;
 pub mod error;
 pub mod eval;
+pub mod inference;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, the lowest first. A room imports those of lower floors only.
-const FLOORS: [&[&str]; 12] = [
+const FLOORS: [&[&str]; 13] = [
     &["error"],
     &["kernels"],
     &["bridge", "shape", "sparsity", "profile", "threads"],
     &["backend", "distributed"],
     &["ops", "data"],
+    &["inference"],
     &["nn", "optim"],
     &["models", "checkpoint"],
     &["train"],

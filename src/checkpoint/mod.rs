@@ -34,7 +34,8 @@
 //! - dfdx's batch and layer norms may have `weight` and `bias` for `scale`, `gamma` and `beta`, and
 //!   their epsilon stays as it is if the metadata say `format = pt`.
 //!
-//! [`save_for_pytorch`] writes what PyTorch's `load_state_dict` takes with `strict=True`.
+//! [`save_for_pytorch`] writes what PyTorch's `load_state_dict` takes with `strict=True`, and [`save_onnx`] a network
+//! with its operations, for onnxruntime and others.
 //!
 //! # Training
 //!
@@ -68,6 +69,8 @@ mod finite;
 mod foreign;
 mod load;
 mod model;
+mod onnx;
+mod protobuf;
 mod pytorch;
 mod replace;
 mod training;
@@ -83,6 +86,7 @@ use crate::error::{Error, Result};
 pub use element::StoredElement;
 pub use finite::check_finite;
 pub use load::{LoadOptions, Partial};
+pub use onnx::save_onnx;
 pub use pytorch::save_for_pytorch;
 pub use replace::remove_remains;
 pub use training::{load_average, load_training, save_training};

@@ -12,10 +12,10 @@ pub(super) type Images<B, const C: usize, H, W, E, D, T> = Tensor<(B, Const<C>, 
 pub(super) type HiddenImages<B, const C: usize, H, W, E, D, T> =
     Hidden<(B, Const<C>, H, W), E, D, T>;
 
-/// Writes a block's or a network's forward twice: `Module` of images without a tape, with the
-/// running statistics, and `ModuleMut` of traced ones, with the batch's. The body's `conv!(conv,
-/// x)`, `norm!(bn, x, act)` and `norm_add!(bn, x, residual, act)` apply a layer, `next!` a block or
-/// a tuple of them.
+/// Writes a block's or a network's forward three times: `Module` of images without a tape, with the
+/// running statistics, `ModuleMut` of traced ones, with the batch's, and `ToGraph`. The body's `conv!(conv,
+/// x)`, `norm!(bn, x, act)`, `norm_add!(bn, x, residual, act)` and `pool!(pool, x)` apply a layer, `next!` a
+/// block or a tuple of them, and `head!(linear, x)` averages the image and tells the classes apart.
 ///
 /// A block takes hidden images and returns such (`hidden`), and has a form for tensors from
 /// outside, which only wraps that. A network takes tensors and returns one (`tensor`); its body
@@ -24,19 +24,24 @@ macro_rules! forward {
     (
         $kind:tt $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
         [$($bounds:tt)*],
-        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident| $body:block
+        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident, $pool:ident, $head:ident|
+        $body:block
     ) => {
         forward!(
             @$kind Module try_forward (&) NoneTape,
             eval_hidden eval_add_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $conv, $norm, $norm_add, $next| $body
+            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
         );
         forward!(
             @$kind ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
             train_hidden train_add_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $conv, $norm, $norm_add, $next| $body
+            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
+        );
+        forward!(
+            @graph $name [$(const $param: usize),*],
+            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
         );
     };
     (
@@ -105,7 +110,7 @@ macro_rules! forward {
     };
     (
         @body $fwd:ident $bn:ident $bn_add:ident,
-        $conv:ident $norm:ident $norm_add:ident $next:ident
+        $conv:ident $norm:ident $norm_add:ident $next:ident $pool:ident $head:ident
     ) => {
         #[allow(unused_macros)]
         macro_rules! $conv {
@@ -122,6 +127,72 @@ macro_rules! forward {
         #[allow(unused_macros)]
         macro_rules! $next {
             ($layer:expr, $x_:expr) => { $layer.$fwd($x_)? };
+        }
+        #[allow(unused_macros)]
+        macro_rules! $pool {
+            ($layer:expr, $x_:expr) => { $layer.apply_hidden($x_)? };
+        }
+        #[allow(unused_macros)]
+        macro_rules! $head {
+            ($layer:expr, $x_:expr) => {
+                $crate::models::classify::classify_images(&$layer, $x_)?
+            };
+        }
+    };
+    (
+        @graph $name:ident [$(const $param:ident: usize),*],
+        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident, $pool:ident, $head:ident|
+        $body:block
+    ) => {
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> $crate::inference::ToGraph<E>
+            for $name<$($param,)* E, D>
+        {
+            fn add_to(
+                &self,
+                graph: &mut $crate::inference::Graph<E>,
+                path: &str,
+                $x: $crate::inference::Value,
+            ) -> Result<$crate::inference::Value> {
+                // A layer's path: what comes after `this.` in the body.
+                macro_rules! layer {
+                    ($layer:expr, $x_:expr) => {{
+                        let (_, name) = stringify!($layer).split_once('.').unwrap_or_default();
+                        let x = $x_;
+                        $layer.add_to(graph, &$crate::nn::join(path, name), x)?
+                    }};
+                }
+                #[allow(unused_macros)]
+                macro_rules! $conv { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
+                #[allow(unused_macros)]
+                macro_rules! $next { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
+                #[allow(unused_macros)]
+                macro_rules! $pool { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
+                #[allow(unused_macros)]
+                macro_rules! $norm {
+                    ($layer:expr, $x_:expr, $act:expr) => {{
+                        let y = layer!($layer, $x_);
+                        graph.activate(path, $act, y)?
+                    }};
+                }
+                #[allow(unused_macros)]
+                macro_rules! $norm_add {
+                    ($layer:expr, $x_:expr, $res:expr, $act:expr) => {{
+                        let y = layer!($layer, $x_);
+                        let y = graph.push(path, $crate::inference::Operation::Add, Vec::new(), &[y, $res])?;
+                        graph.activate(path, $act, y)?
+                    }};
+                }
+                #[allow(unused_macros)]
+                macro_rules! $head {
+                    ($layer:expr, $x_:expr) => {{
+                        let x = $x_;
+                        let x = graph.push(path, $crate::inference::Operation::GlobalAvgPool, Vec::new(), &[x])?;
+                        layer!($layer, x)
+                    }};
+                }
+                let $this = self;
+                $body
+            }
         }
     };
 }

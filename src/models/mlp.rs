@@ -13,6 +13,7 @@ use rand_distr::uniform::SampleUniform;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::models::classify::classify;
 use crate::models::module::network;
 use crate::nn::modules::{Flatten, SparseLinear};
@@ -117,4 +118,25 @@ impl<
         D: Storage<E>,
     > NonMutableModule for MLP<CLASSES, IN, HIDDEN, MORE, E, D>
 {
+}
+
+impl<
+        const CLASSES: usize,
+        const IN: usize,
+        const HIDDEN: usize,
+        const MORE: usize,
+        E: Dtype,
+        D: Storage<E>,
+    > ToGraph<E> for MLP<CLASSES, IN, HIDDEN, MORE, E, D>
+{
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let x = graph.push(path, Operation::Flatten, Vec::new(), &[x])?;
+        let x = self.input.add_to(graph, &join(path, "input"), x)?;
+        let mut x = graph.push(path, Operation::ReLU, Vec::new(), &[x])?;
+        for (i, layer) in self.hidden.modules.iter().enumerate() {
+            x = layer.add_to(graph, &join(path, &format!("hidden.{i}")), x)?;
+            x = graph.push(path, Operation::ReLU, Vec::new(), &[x])?;
+        }
+        self.linear.add_to(graph, &join(path, "linear"), x)
+    }
 }

@@ -11,6 +11,7 @@ use dfdx::tensor_ops::Device;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::nn::{
     BackwardCost, Dropout, DropoutLayer, ImageSize, LayerCost, VisitDropout, VisitSparse,
 };
@@ -307,6 +308,23 @@ impl<const C: usize, E: Dtype, D: Device<E>> TensorCollection<E, D> for BatchNor
                     synchronized: false,
                 }
             },
+        )
+    }
+}
+
+impl<const C: usize, E: Dtype, D: Storage<E>> ToGraph<E> for BatchNorm2D<C, E, D> {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let weights = vec![
+            Weight::of(path, "weight", &self.weight),
+            Weight::of(path, "bias", &self.bias),
+            Weight::of(path, "running_mean", &self.running_mean),
+            Weight::of(path, "running_var", &self.running_var),
+        ];
+        graph.push(
+            path,
+            Operation::BatchNorm2D { eps: self.eps },
+            weights,
+            &[x],
         )
     }
 }

@@ -8,7 +8,8 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use super::plain_layer::plain_layer;
 use crate::backend::Backend;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value};
 
 /// (B, C, H, W) to (B, N), where N = C H W, which the compiler checks. (dfdx's own `Flatten2D`
 /// needs a nightly compiler.)
@@ -71,3 +72,9 @@ plain_layer!([const N: usize] Flatten<N>: |input| {
         false => Err(Error::shape("flatten", "elements of an image", N, input)),
     }
 });
+
+impl<const N: usize, E: Dtype> ToGraph<E> for Flatten<N> {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        graph.push(path, Operation::Flatten, Vec::new(), &[x])
+    }
+}

@@ -8,6 +8,7 @@
 mod attention;
 mod backward_cost;
 mod batch_norm2d;
+mod dfdx_graph;
 mod dfdx_layers;
 mod dropout;
 mod flatten;

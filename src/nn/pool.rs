@@ -8,8 +8,12 @@ use dfdx::tensor::{Tape, Tensor};
 use super::plain_layer::plain_layer;
 use super::ImageSize;
 use crate::backend::Backend;
-use crate::error::Error;
-use crate::ops::pool::{try_avg_pool2d, try_global_avg_pool2d, try_max_pool2d, Pooled};
+use crate::bridge::Hidden;
+use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, PoolWindow, ToGraph, Value};
+use crate::ops::pool::{
+    max_pool2d_hidden, try_avg_pool2d, try_global_avg_pool2d, try_max_pool2d, Pooled,
+};
 use crate::shape::{window_count, ConvDim};
 
 macro_rules! pool {
@@ -40,6 +44,17 @@ macro_rules! pool {
                 x: Tensor<(B, C, H, W), E, D, T>,
             ) -> Result<Self::Output, D::Err> {
                 $op::<K, S, P, _, _, _, _, _, _, _>(x).map_err(D::device_error)
+            }
+        }
+
+        impl<const K: usize, const S: usize, const P: usize, E: Dtype> ToGraph<E> for $name<K, S, P> {
+            fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+                let window = PoolWindow {
+                    kernel: K,
+                    stride: S,
+                    padding: P,
+                };
+                graph.push(path, Operation::$name(window), Vec::new(), &[x])
             }
         }
     };
@@ -86,6 +101,26 @@ impl<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     }
 }
 
+impl<const K: usize, const S: usize, const P: usize> MaxPool2D<K, S, P> {
+    /// Its output between operations of this crate.
+    pub(crate) fn apply_hidden<B: Dim, C: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
+        &self,
+        x: Hidden<(B, C, H, W), E, D, T>,
+    ) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
+    where
+        H: ConvDim<K, S, P, 1>,
+        W: ConvDim<K, S, P, 1>,
+    {
+        max_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x)
+    }
+}
+
+impl<E: Dtype> ToGraph<E> for GlobalAvgPool {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        graph.push(path, Operation::GlobalAvgPool, Vec::new(), &[x])
+    }
+}
+
 plain_layer!(
     [const K: usize, const S: usize, const P: usize] MaxPool2D<K, S, P>: |x| pooled::<K, S, P>(x)
 );
@@ -96,7 +131,7 @@ plain_layer!([] GlobalAvgPool: |x| Ok([x[0], 1, 1]));
 
 fn pooled<const K: usize, const S: usize, const P: usize>(
     [c, h, w]: ImageSize,
-) -> crate::Result<ImageSize> {
+) -> Result<ImageSize> {
     let count = |size| {
         window_count(size, K, S, P, 1)
             .ok_or_else(|| Error::shape("pool", "image under the window", K, [h, w]))

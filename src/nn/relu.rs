@@ -7,6 +7,8 @@ use dfdx::tensor::{Tape, Tensor};
 
 use super::plain_layer::plain_layer;
 use crate::backend::Backend;
+use crate::error::Result;
+use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::ops::relu::try_relu;
 
 /// max(x, 0), element by element: dfdx's `ReLU`, faster on the CPU. See [`try_relu`].
@@ -26,3 +28,9 @@ impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>
 }
 
 plain_layer!([] ReLU);
+
+impl<E: Dtype> ToGraph<E> for ReLU {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        graph.push(path, Operation::ReLU, Vec::new(), &[x])
+    }
+}

@@ -16,6 +16,7 @@ use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, Visit
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::conv2d::{conv2d_hidden, Conv2DOp, Conv2DShape, WeightShape, Window};
 use crate::ops::Backward;
 use crate::shape::ConvDim;
@@ -272,6 +273,48 @@ macro_rules! sparse_conv2d {
                 const GROUPS: usize,
                 E: Dtype,
                 D: Storage<E>,
+            > $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            const OP: Conv2DOp = Conv2DOp {
+                kernel: K,
+                stride: STRIDE,
+                padding: PADDING,
+                dilation: DILATION,
+                groups: GROUPS,
+            };
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
+            > ToGraph<E> for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
+        {
+            fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+                let weights = vec![
+                    Weight::of(path, "weight", &self.weight),
+                    $(Weight::of(path, stringify!($bias), &self.$bias),)?
+                ];
+                graph.push(path, Operation::Conv2D(Self::OP), weights, &[x])
+            }
+        }
+
+        impl<
+                const C_IN: usize,
+                const C_OUT: usize,
+                const K: usize,
+                const STRIDE: usize,
+                const PADDING: usize,
+                const DILATION: usize,
+                const GROUPS: usize,
+                E: Dtype,
+                D: Storage<E>,
             > VisitSparse for $name<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D>
         {
             fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
@@ -320,14 +363,7 @@ macro_rules! sparse_conv2d {
                 if c != C_IN {
                     return Err(Error::shape("conv2d", "input channels", C_IN, c));
                 }
-                let op = Conv2DOp {
-                    kernel: K,
-                    stride: STRIDE,
-                    padding: PADDING,
-                    dilation: DILATION,
-                    groups: GROUPS,
-                };
-                let conv = Conv2DShape::new(op, [1, C_IN, h, w], C_OUT)?;
+                let conv = Conv2DShape::new(Self::OP, [1, C_IN, h, w], C_OUT)?;
                 f(path, LayerCost::Conv2D(conv));
                 Ok([C_OUT, conv.output()[0], conv.output()[1]])
             }

@@ -16,6 +16,7 @@ use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, Visit
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::linear::linear_hidden;
 use crate::ops::Backward;
 use crate::sparsity::KeptCount;
@@ -136,6 +137,18 @@ macro_rules! sparse_linear {
         impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> NonMutableModule
             for $name<I, O, E, D>
         {
+        }
+
+        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> ToGraph<E>
+            for $name<I, O, E, D>
+        {
+            fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+                let weights = vec![
+                    Weight::of(path, "weight", &self.weight),
+                    $(Weight::of(path, stringify!($bias), &self.$bias),)?
+                ];
+                graph.push(path, Operation::Linear, weights, &[x])
+            }
         }
 
         impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> VisitSparse

@@ -3,6 +3,7 @@
 mod cnn;
 mod determinism;
 mod dropout;
+mod inference;
 mod mlp;
 mod multi_label;
 mod pytorch_training;

@@ -401,3 +401,44 @@ pub fn at(drop_rate: DropRate) -> Backward {
         ..Backward::default()
     }
 }
+
+/// Gives every tensor of a network values that a trained one could have, batch norms too, whose fresh ones
+/// would hide what they do: weights of norms and variances in 0.5..1.5, biases and means near 0.
+pub fn seem_trained<E, M: TensorCollection<E, Cpu>>(network: &mut M, seed: u64)
+where
+    E: Real + Dtype,
+    Cpu: Device<E>,
+{
+    struct Visitor(StdRng);
+    impl<E: Real + Dtype> TensorVisitor<E, Cpu> for Visitor
+    where
+        Cpu: Device<E>,
+    {
+        type Viewer = (ViewTensorMut, ViewTensorName);
+        type Err = <Cpu as HasErr>::Err;
+        type E2 = E;
+        type D2 = Cpu;
+
+        fn visit<S: Shape>(
+            &mut self,
+            _: TensorOptions<S, E, Cpu>,
+            (tensor, name): (&mut Tensor<S, E, Cpu>, String),
+        ) -> Result<Option<Tensor<S, E, Cpu>>, Self::Err> {
+            let last = name.rsplit('.').next().unwrap_or_default();
+            let (low, high) = match (last, S::NUM_DIMS) {
+                ("running_var", _) | ("weight", 1) => (0.5, 1.5),
+                ("running_mean" | "bias", _) => (-0.2, 0.2),
+                _ => return Ok(None),
+            };
+            let len = tensor.shape().num_elements();
+            let values = (0..len).map(|_| E::from_f64(self.0.gen_range(low..high)).unwrap());
+            tensor.copy_from(&values.collect::<Vec<_>>());
+            Ok(None)
+        }
+    }
+    M::iter_tensors(&mut RecursiveWalker {
+        m: (network, String::new()),
+        f: &mut Visitor(StdRng::seed_from_u64(seed)),
+    })
+    .unwrap();
+}

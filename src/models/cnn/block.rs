@@ -39,7 +39,7 @@ network!(
 forward!(
     hidden ConvBlock [const C_IN: usize, const C_OUT: usize], C_IN -> (B, Const<C_OUT>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next| {
+    |this, x, conv, norm, norm_add, next, pool, head| {
         let y = conv!(this.conv, x);
         Ok(norm!(this.bn, y, ReLU))
     }

@@ -8,6 +8,7 @@ use rand_distr::uniform::SampleUniform;
 
 use super::{ConvBlock, WIDTH};
 use crate::error::{Error, Result};
+use crate::inference::{Graph, ToGraph, Value};
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
@@ -74,6 +75,12 @@ where
     fn try_forward_mut(&mut self, x: X) -> Result<X> {
         let mut blocks = self.blocks.iter_mut();
         blocks.try_fold(x, |x, block| block.try_forward_mut(x))
+    }
+}
+
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> ToGraph<E> for ConvTail<LAYERS, E, D> {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        self.blocks.add_to(graph, path, x)
     }
 }
 

@@ -20,12 +20,11 @@ use super::sizes::Halves;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::classify::classify;
 use crate::nn::modules::MaxPool2D;
 use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
-use crate::ops::pool::{global_avg_pool2d_hidden, max_pool2d_hidden};
+use crate::ops::pool::global_avg_pool2d_hidden;
 
 pub use block::ConvBlock;
 pub use conv_tail::ConvTail;
@@ -86,15 +85,14 @@ network!(
     first layer1.conv
 );
 
-/// The features of hidden images, in the mode of `$next`: what lies before the linear layer.
-macro_rules! features {
-    ($this:expr, $x:expr, $next:ident) => {{
+/// The images of which the linear layer gets the average, by `$next` and `$pool` as in [`forward`].
+macro_rules! convolve {
+    ($this:ident, $x:expr, $next:ident, $pool:ident) => {{
         let x = $next!($this.layer1, $x);
-        let x = max_pool2d_hidden::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
+        let x = $pool!($this.pool1, x);
         let x = $next!($this.layer2, x);
-        let x = max_pool2d_hidden::<2, 2, 0, _, _, _, _, _, _, _>(x)?;
-        let x = $next!($this.rest, x);
-        global_avg_pool2d_hidden(x)?.into_tensor()?
+        let x = $pool!($this.pool2, x);
+        $next!($this.rest, x)
     }};
 }
 
@@ -105,9 +103,9 @@ forward!(
         H: Halves<Half: Halves>,
         W: Halves<Half: Halves>,
     ],
-    |this, x, conv, norm, norm_add, next| {
-        let x = features!(this, x, next);
-        classify(&this.linear, x)
+    |this, x, conv, norm, norm_add, next, pool, head| {
+        let x = convolve!(this, x, next, pool);
+        Ok(head!(this.linear, x))
     }
 );
 
@@ -148,6 +146,12 @@ impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: 
                 $layer.try_forward($x)?
             };
         }
-        Ok(features!(self, Hidden::enter(x), next))
+        macro_rules! pool {
+            ($layer:expr, $x:expr) => {
+                $layer.apply_hidden($x)?
+            };
+        }
+        let x = convolve!(self, Hidden::enter(x), next, pool);
+        global_avg_pool2d_hidden(x)?.into_tensor()
     }
 }

@@ -69,7 +69,7 @@ network!(
 forward!(
     hidden BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next| {
+    |this, x, conv, norm, norm_add, next, pool, head| {
         let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
         let y = conv!(this.conv2, y);
@@ -102,7 +102,7 @@ forward!(
     hidden DownBlock [const C_IN: usize, const C_OUT: usize],
     C_IN -> (B, Const<C_OUT>, H::Half, W::Half),
     [H: Down, W: Down,],
-    |this, x, conv, norm, norm_add, next| {
+    |this, x, conv, norm, norm_add, next, pool, head| {
         let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
         let y = conv!(this.conv2, y);

@@ -58,7 +58,7 @@ network!(
 forward!(
     hidden Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next| {
+    |this, x, conv, norm, norm_add, next, pool, head| {
         let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
         let y = conv!(this.conv2, y);
@@ -110,7 +110,7 @@ forward!(
         Strided<H, STRIDE>: Same,
         Strided<W, STRIDE>: Same,
     ],
-    |this, x, conv, norm, norm_add, next| {
+    |this, x, conv, norm, norm_add, next, pool, head| {
         let y = conv!(this.conv1, x.with_empty_tape());
         let y = norm!(this.bn1, y, ReLU);
         let y = conv!(this.conv2, y);

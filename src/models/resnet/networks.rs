@@ -13,7 +13,6 @@ use super::bottleneck::{Bottleneck, ProjectionBottleneck};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::classify::classify;
 use crate::models::forward::{forward, Images};
 use crate::models::module::network;
 use crate::models::sizes::Down;
@@ -22,7 +21,6 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::batch_norm::Activation::ReLU;
-use crate::ops::pool::global_avg_pool2d_hidden;
 
 /// The architectures.
 pub mod builder {
@@ -84,15 +82,14 @@ macro_rules! resnet {
                 H: Down<Half: Down<Half: Down>>,
                 W: Down<Half: Down<Half: Down>>,
             ],
-            |this, x, conv, norm, norm_add, next| {
+            |this, x, conv, norm, norm_add, next, pool, head| {
                 let x = conv!(this.conv1, x);
                 let x = norm!(this.bn1, x, ReLU);
                 let x = next!(this.layer1, x);
                 let x = next!(this.layer2, x);
                 let x = next!(this.layer3, x);
                 let x = next!(this.layer4, x);
-                let x = global_avg_pool2d_hidden(x)?.into_tensor()?;
-                classify(&this.linear, x)
+                Ok(head!(this.linear, x))
             }
         );
     };

@@ -1,0 +1,239 @@
+//! Files for ONNX runtimes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::element::StoredElement;
+use super::protobuf::Message;
+use super::{write_file, Metadata};
+use crate::error::{Error, Result};
+use crate::inference::{Graph, Node, Operation, PoolWindow, Sizes, Value, Weight};
+
+/// The format's version, and that of its operations: what runtimes have read since 2021.
+const IR_VERSION: u64 = 7;
+const OPERATIONS: u64 = 13;
+/// What a protocol buffer can hold.
+const LARGEST: usize = i32::MAX as usize;
+
+/// Writes a network as an [ONNX](https://onnx.ai) file, which onnxruntime and others run: from `input`, images
+/// (batch, C, H, W), to `output`, the logits (batch, CLASSES) of a classifier. The batch can be any; `input` says
+/// C, H and W. Weights have the names of checkpoints. `metadata` goes into the file's `metadata_props`.
+///
+/// ```
+/// use ssprop::checkpoint::{save_onnx, Metadata};
+/// use ssprop::inference::Graph;
+/// use ssprop::prelude::*;
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let path = folder.path().join("net.onnx");
+/// let net = Cpu::default().build_module::<Cnn<3, 10, 1>, f32>();
+/// let graph = Graph::of(&net)?.fold_batch_norms();
+/// save_onnx(&path, &graph, [1, 28, 28], &Metadata::new())?;
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+///
+/// ```python
+/// import numpy, onnxruntime
+///
+/// session = onnxruntime.InferenceSession("net.onnx")
+/// (logits,) = session.run(None, {"input": numpy.zeros((5, 1, 28, 28), "float32")})
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if images of this size do not fit the network; [`Error::DuplicateName`] if two weights have one
+/// name; [`Error::Format`] for a network of 2 GiB or more, which the format cannot hold; [`Error::Io`].
+pub fn save_onnx<E: StoredElement>(
+    path: impl AsRef<Path>,
+    graph: &Graph<E>,
+    input: [usize; 3],
+    metadata: &Metadata,
+) -> Result<()> {
+    let path = path.as_ref();
+    let [c, h, w] = input;
+    let sizes = graph.sizes(Sizes::Images([1, c, h, w]))?;
+    let weights = graph.nodes().iter().flat_map(|node| &node.weights);
+    let bytes = weights.map(|weight| size_of_val(&weight.elements[..]));
+    if bytes.sum::<usize>() >= LARGEST {
+        return Err(Error::Format {
+            path: path.to_owned(),
+            what: "an ONNX file holds less than 2 GiB of weights".into(),
+        });
+    }
+    let mut names = Names::of(graph);
+    let output = sizes[graph.output().index()];
+    let mut body = Message::default().bytes(2, "network");
+    for node in graph.nodes() {
+        for message in names.nodes::<E>(node) {
+            body = body.message(1, message);
+        }
+    }
+    let mut stored = BTreeSet::new();
+    for weight in graph.nodes().iter().flat_map(|node| &node.weights) {
+        if !stored.insert(&weight.name) {
+            let name = weight.name.clone();
+            return Err(Error::DuplicateName { name });
+        }
+        body = body.message(5, tensor(weight));
+    }
+    body = body
+        .message(11, value_info::<E>(INPUT, &sizes[0]))
+        .message(12, value_info::<E>(OUTPUT, &output));
+    let mut model = Message::default()
+        .int(1, IR_VERSION)
+        .bytes(2, "ssprop")
+        .bytes(3, env!("CARGO_PKG_VERSION"))
+        .message(7, body)
+        .message(8, Message::default().bytes(1, "").int(2, OPERATIONS));
+    for (key, value) in metadata {
+        model = model.message(14, Message::default().bytes(1, key).bytes(2, value));
+    }
+    write_file(path, &model.into_bytes())
+}
+
+const INPUT: &str = "input";
+const OUTPUT: &str = "output";
+
+/// What the file calls the values, the input first.
+struct Names {
+    values: Vec<String>,
+    /// The nodes so far.
+    done: usize,
+}
+
+impl Names {
+    fn of<E: StoredElement>(graph: &Graph<E>) -> Self {
+        let named = graph.nodes().iter().enumerate().map(|(i, node)| {
+            match i + 1 == graph.output().index() {
+                true => OUTPUT.to_owned(),
+                // A block has several values without a name of their own.
+                false => format!("{}/{}_{i}", node.path, operation(node.operation).0),
+            }
+        });
+        Self {
+            values: [INPUT.to_owned()].into_iter().chain(named).collect(),
+            done: 0,
+        }
+    }
+
+    /// The next node, as the one or two that it is in ONNX.
+    fn nodes<E: StoredElement>(&mut self, node: &Node<E>) -> Vec<Message> {
+        let name = |value: &Value| self.values[value.index()].clone();
+        let inputs = node.inputs.iter().map(name);
+        let inputs: Vec<String> = inputs
+            .chain(node.weights.iter().map(|w| w.name.clone()))
+            .collect();
+        self.done += 1;
+        let output = &self.values[self.done];
+        let (kind, attributes) = operation(node.operation);
+        if node.operation != Operation::GlobalAvgPool {
+            return vec![node_message(kind, &inputs, output, attributes)];
+        }
+        // ONNX keeps a row and a column.
+        let pooled = format!("{output}/image");
+        let (flatten, axis) = operation(Operation::Flatten);
+        vec![
+            node_message(kind, &inputs, &pooled, attributes),
+            node_message(flatten, &[pooled], output, axis),
+        ]
+    }
+}
+
+/// An operation's name, and its attributes.
+fn operation(operation: Operation) -> (&'static str, Vec<Message>) {
+    match operation {
+        Operation::Conv2D(op) => (
+            "Conv",
+            vec![
+                ints("dilations", [op.dilation; 2]),
+                int("group", op.groups),
+                ints("kernel_shape", [op.kernel; 2]),
+                ints("pads", [op.padding; 4]),
+                ints("strides", [op.stride; 2]),
+            ],
+        ),
+        Operation::BatchNorm2D { eps } => ("BatchNormalization", vec![float("epsilon", eps)]),
+        Operation::Linear => ("Gemm", vec![int("transB", 1)]),
+        Operation::ReLU => ("Relu", vec![]),
+        Operation::Add => ("Add", vec![]),
+        Operation::MaxPool2D(window) => ("MaxPool", pool(window)),
+        Operation::AvgPool2D(window) => {
+            let padding = int("count_include_pad", 1);
+            ("AveragePool", [pool(window), vec![padding]].concat())
+        }
+        Operation::GlobalAvgPool => ("GlobalAveragePool", vec![]),
+        Operation::Flatten => ("Flatten", vec![int("axis", 1)]),
+    }
+}
+
+fn pool(window: PoolWindow) -> Vec<Message> {
+    vec![
+        ints("kernel_shape", [window.kernel; 2]),
+        ints("pads", [window.padding; 4]),
+        ints("strides", [window.stride; 2]),
+    ]
+}
+
+/// `AttributeProto`s, whose field 20 says of what type they are.
+fn float(name: &str, value: f64) -> Message {
+    Message::default()
+        .bytes(1, name)
+        .float(2, value as f32)
+        .int(20, 1)
+}
+
+fn int(name: &str, value: usize) -> Message {
+    Message::default()
+        .bytes(1, name)
+        .int(3, value as u64)
+        .int(20, 2)
+}
+
+fn ints<const N: usize>(name: &str, values: [usize; N]) -> Message {
+    let values = values.map(|value| value as u64);
+    Message::default().bytes(1, name).ints(8, values).int(20, 7)
+}
+
+/// `NodeProto`
+fn node_message(kind: &str, inputs: &[String], output: &str, attributes: Vec<Message>) -> Message {
+    let mut message = Message::default();
+    for input in inputs {
+        message = message.bytes(1, input);
+    }
+    message = message.bytes(2, output).bytes(3, output).bytes(4, kind);
+    for attribute in attributes {
+        message = message.message(5, attribute);
+    }
+    message
+}
+
+/// `TensorProto.DataType`
+fn data_type<E: StoredElement>() -> u64 {
+    match E::DTYPE {
+        safetensors::Dtype::F64 => 11,
+        _ => 1,
+    }
+}
+
+/// `TensorProto`
+fn tensor<E: StoredElement>(weight: &Weight<E>) -> Message {
+    let mut raw = Vec::new();
+    E::encode(&weight.elements, &mut raw);
+    Message::default()
+        .ints(1, weight.sizes.iter().map(|&size| size as u64))
+        .int(2, data_type::<E>())
+        .bytes(8, &weight.name)
+        .bytes(9, raw)
+}
+
+/// `ValueInfoProto` of a value of these sizes, but any number of images.
+fn value_info<E: StoredElement>(name: &str, sizes: &Sizes) -> Message {
+    let mut shape = Message::default().message(1, Message::default().bytes(2, "batch"));
+    for &size in &sizes.as_slice()[1..] {
+        shape = shape.message(1, Message::default().int(1, size as u64));
+    }
+    let tensor = Message::default()
+        .int(1, data_type::<E>())
+        .message(2, shape);
+    let kind = Message::default().message(1, tensor);
+    Message::default().bytes(1, name).message(2, kind)
+}
