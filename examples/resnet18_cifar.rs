@@ -127,6 +127,8 @@ where
         .fixed("seed", args.seed)
         .fixed("batch-size", args.batch_size)
         .fixed("training images", train.len())
+        // For `classify`.
+        .noted("input", train_loader.input_spec())
         .changeable("lr", args.lr)
         .changeable("drop-rate", args.drop_rate.rate())
         .changeable("schedule", format!("{:?}", args.schedule).to_lowercase());

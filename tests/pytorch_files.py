@@ -6,6 +6,7 @@ For each network NAME the folder has NAME.ours.safetensors and NAME.input.safete
 NAME.ours_output.safetensors, and NAME.KIND.safetensors with theirs_output for other weights.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -228,6 +229,18 @@ def check(folder, name):
         save_file({"y": net(x)}, folder / f"{name}.bf16_output.safetensors")
 
 
+def documented(folder):
+    """Runs the lines of docs/training.md that take a network to PyTorch and back."""
+    text = (Path(__file__).parent.parent / "docs/training.md").read_text()
+    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    (lines,) = (block for block in blocks if "load_state_dict" in block)
+    (folder / "net.safetensors").write_bytes((folder / "resnet18.ours.safetensors").read_bytes())
+    os.chdir(folder)
+    exec(lines, {"net": NETWORKS["resnet18"]()})
+
+
 if __name__ == "__main__":
+    folder = Path(sys.argv[1])
     for network in NETWORKS:
-        check(Path(sys.argv[1]), network)
+        check(folder, network)
+    documented(folder)

@@ -1,6 +1,8 @@
-//! PyTorch takes our files (`load_state_dict` with `strict=True`) and we take its, with equal outputs.
+//! PyTorch takes our files (`load_state_dict` with `strict=True`) and we take its, with equal outputs; onnxruntime
+//! runs our networks.
 //!
-//! Runs where `SSPROP_PYTORCH` names a Python with torch and safetensors:
+//! Runs where `SSPROP_PYTORCH` names a Python with torch and safetensors, and for the latter with onnx and
+//! onnxruntime:
 //!
 //!     SSPROP_PYTORCH=venv/bin/python cargo test --test pytorch_files
 
@@ -10,8 +12,11 @@ use std::process::Command;
 use ::safetensors::tensor::TensorView;
 use ::safetensors::{Dtype as FileDtype, SafeTensors};
 use dfdx::nn::TensorCollection;
-use ssprop::checkpoint::{load, save_for_pytorch, LoadOptions, Metadata};
+use ssprop::checkpoint::{load, save_for_pytorch, save_onnx, LoadOptions, Metadata};
+use ssprop::inference::Graph;
+use ssprop::nn::builders::BatchNorm2D;
 use ssprop::prelude::*;
+use support::seem_trained;
 
 /// Of the largest output.
 const TOLERANCE: f32 = 2e-4;
@@ -24,11 +29,22 @@ fn read(path: &Path) -> Vec<f32> {
 }
 
 fn write_input<S: Shape>(path: &Path, x: &Tensor<S, f32, Cpu>) {
-    let data: Vec<u8> = x.as_vec().iter().flat_map(|x| x.to_le_bytes()).collect();
-    let shape = x.shape().concrete().into();
-    let view = TensorView::new(FileDtype::F32, shape, &data).unwrap();
-    let file = ::safetensors::serialize([("x", view)], None).unwrap();
-    std::fs::write(path, file).unwrap();
+    write_tensors(path, &[("x", x.shape().concrete().into(), x.as_vec())]);
+}
+
+fn write_tensors(path: &Path, tensors: &[(&str, Vec<usize>, Vec<f32>)]) {
+    let bytes = |values: &[f32]| {
+        values
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let data: Vec<_> = tensors.iter().map(|(.., values)| bytes(values)).collect();
+    let views = tensors.iter().zip(&data).map(|((name, shape, _), data)| {
+        let view = TensorView::new(FileDtype::F32, shape.clone(), data).unwrap();
+        (*name, view)
+    });
+    std::fs::write(path, ::safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 /// A network's output for its input.
@@ -165,7 +181,86 @@ fn files_go_both_ways() {
         .unwrap();
     assert!(status.success(), "{script}: {status}");
     resnet18.check();
+    // By the lines in docs/training.md.
+    let mut net = (resnet18.build)(2);
+    load(folder.join("back.safetensors"), &mut net).unwrap();
+    resnet18.check_output(&net, "ours_output");
     resnet50.check();
     unet.check();
     norms.check();
+}
+
+/// Writes a network's graph as it is and with its norms folded, and three images with their logits.
+macro_rules! onnx {
+    ($folder:expr, $name:literal, $Net:ty, $C:literal, $size:literal, $classes:literal) => {{
+        let dev = Cpu::seed_from_u64(2);
+        let mut net = dev.build_module::<$Net, f32>();
+        seem_trained(&mut net, 3);
+        let x: Tensor<Rank4<3, $C, $size, $size>, f32, _> = dev.sample_normal();
+        let y: Tensor<Rank2<3, $classes>, f32, _> = net.try_forward(x.clone()).unwrap();
+        let graph = Graph::of(&net).unwrap();
+        let about = [("made for", "a test"), ("é", "ü")];
+        let about = about.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        for (form, graph) in [("as_it_is", &graph), ("folded", &graph.fold_batch_norms())] {
+            let file = $folder.join(format!("{}_{form}.onnx", $name));
+            save_onnx(&file, graph, [$C, $size, $size], &about.clone().into()).unwrap();
+            let images = ("x", vec![3, $C, $size, $size], x.as_vec());
+            let logits = ("y", vec![3, $classes], y.as_vec());
+            write_tensors(&file.with_extension("safetensors"), &[images, logits]);
+        }
+    }};
+}
+
+/// What the paper's networks have not: branches, pools with padding, groups and biases.
+type Tuples = (
+    (
+        BiasedSparseConv2D<4, 8, 3, 1, 2, 2, 2>,
+        ReLU,
+        BatchNorm2D<8>,
+    ),
+    Residual<(SparseConv2D<8, 8, 3, 1, 1>, BatchNorm2D<8>)>,
+    (MaxPool2D<3, 2, 1>, AvgPool2D<3, 1, 1>),
+    GeneralizedResidual<SparseConv2D<8, 6, 1>, SparseConv2D<8, 6, 3, 1, 1>>,
+    (Flatten<96>, UnbiasedSparseLinear<96, 12>),
+    SparseLinear<12, 5>,
+);
+
+#[test]
+fn onnxruntime_has_our_logits() {
+    let Some(python) = std::env::var_os("SSPROP_PYTORCH") else {
+        eprintln!("not run: SSPROP_PYTORCH names no Python with onnxruntime");
+        return;
+    };
+    let has = Command::new(&python)
+        .args(["-c", "import onnx, onnxruntime, safetensors"])
+        .output();
+    if !has.unwrap().status.success() {
+        eprintln!("not run: the Python that SSPROP_PYTORCH names has no onnx and onnxruntime");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    onnx!(folder, "resnet18", ResNet18<10>, 3, 32, 10);
+    onnx!(folder, "resnet50", ResNet50<7>, 3, 16, 7);
+    onnx!(folder, "cnn", Cnn<4, 10, 1>, 1, 28, 10);
+    onnx!(folder, "mlp", MLP<10, 784>, 1, 28, 10);
+    onnx!(folder, "tuples", Tuples, 4, 8, 5);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx_files.py");
+    let status = Command::new(python)
+        .arg(script)
+        .arg(folder)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{script}: {status}");
+}
+
+#[test]
+fn no_file_is_written_of_what_does_not_fit() {
+    let dev = Cpu::default();
+    let graph = Graph::of(&dev.build_module::<MLP<10, 784>, f32>()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.onnx");
+    let err = save_onnx(&path, &graph, [3, 28, 28], &Metadata::new()).unwrap_err();
+    assert!(err.to_string().contains("(B, 784) at `input`"), "{err}");
+    assert!(!path.exists());
 }

@@ -38,11 +38,12 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let (splits, normalization) = data::read(args)?;
     let network = format!("{:?}", args.model).to_lowercase();
     let base = format!("runs/{}-{network}", args.task);
-    let config = config(args, images, model, &settings, &splits);
-    let mut run = Run::start_on(&ranks, base, args.run.options(), config)?;
-
     let loader = |data| loader(args, &normalization, data);
     let train = loader(&splits.train)?.shuffle(args.seed);
+    // For `classify`.
+    let config = config(args, images, model, &settings, &splits).noted("input", train.input_spec());
+    let mut run = Run::start_on(&ranks, base, args.run.options(), config)?;
+
     let train = train.augment(args.augment, args.seed)?;
     let (validation, test) = (loader(&splits.validation)?, loader(&splits.test)?);
     let mut left_out = data::LeftOut::default();

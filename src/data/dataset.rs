@@ -115,8 +115,8 @@ pub(super) enum Labels {
 #[derive(Default)]
 pub(super) struct Scratch {
     file: Vec<u8>,
-    pixels: Vec<u8>,
-    resizer: Resizer,
+    pub(super) pixels: Vec<u8>,
+    pub(super) resizer: Resizer,
 }
 
 /// A picture that could not be decoded.
@@ -266,6 +266,19 @@ impl ImageDataset {
     /// Takes this part of picture files. Images in memory stay as they are.
     pub fn with_fit(self, fit: Fit) -> Self {
         Self { fit, ..self }
+    }
+
+    /// Which part of a picture file is taken.
+    pub(super) fn fit(&self) -> Fit {
+        self.fit
+    }
+
+    /// The share of each side of that part which is kept: 1 of images in memory.
+    pub(super) fn share(&self) -> f64 {
+        match *self.store {
+            Store::Pixels(_) => 1.0,
+            Store::Pictures { share, .. } => share,
+        }
     }
 
     /// The same images with `height` rows and `width` columns, each side resized by a factor of its own

@@ -90,6 +90,11 @@ impl BatchLoader {
         })
     }
 
+    /// The data set, its normalisation, and the size of the batches' images.
+    pub(super) fn parts(&self) -> (&ImageDataset, &Normalization, ImageShape) {
+        (&self.data, &self.normalization, self.shape)
+    }
+
     /// Normalises the pixels so.
     ///
     /// # Errors

@@ -176,35 +176,46 @@ impl Plan {
                 &room.image[..]
             }
         };
-        self.normalize(image, &mut batch.images);
+        normalize(
+            &self.tables,
+            data.shape(),
+            self.shape,
+            image,
+            &mut batch.images,
+        );
         batch.labels.extend(data.label(index));
         let attributes = data.image_attributes(index).unwrap_or_default();
         batch.attributes.extend_from_slice(attributes);
         batch.indices.push(index);
         Ok(())
     }
+}
 
-    /// Adds an image's normalised pixels, with black around them up to the batch's shape.
-    fn normalize(&self, pixels: &[u8], images: &mut Vec<f32>) {
-        let (from, to) = (self.data.shape(), self.shape);
-        let (top, left) = ((to.height - from.height) / 2, (to.width - from.width) / 2);
-        let plane = from.height * from.width;
-        for channel in 0..to.channels {
-            // A single channel is repeated.
-            let channel = if from.channels == 1 { 0 } else { channel };
-            let table = &self.tables[channel];
-            let black = table[0];
-            let rows = pixels[channel * plane..][..plane].chunks_exact(from.width);
-            let pad_rows = |images: &mut Vec<f32>, rows: usize| {
-                images.resize(images.len() + rows * to.width, black)
-            };
-            pad_rows(images, top);
-            for row in rows {
-                images.resize(images.len() + left, black);
-                images.extend(row.iter().map(|&p| table[usize::from(p)]));
-                images.resize(images.len() + to.width - from.width - left, black);
-            }
-            pad_rows(images, to.height - from.height - top);
+/// Adds the normalised pixels of an image of shape `from`, with black around them up to the shape `to`.
+pub(super) fn normalize(
+    tables: &[[f32; 256]],
+    from: ImageShape,
+    to: ImageShape,
+    pixels: &[u8],
+    images: &mut Vec<f32>,
+) {
+    let (top, left) = ((to.height - from.height) / 2, (to.width - from.width) / 2);
+    let plane = from.height * from.width;
+    for channel in 0..to.channels {
+        // A single channel is repeated.
+        let channel = if from.channels == 1 { 0 } else { channel };
+        let table = &tables[channel];
+        let black = table[0];
+        let rows = pixels[channel * plane..][..plane].chunks_exact(from.width);
+        let pad_rows = |images: &mut Vec<f32>, rows: usize| {
+            images.resize(images.len() + rows * to.width, black)
+        };
+        pad_rows(images, top);
+        for row in rows {
+            images.resize(images.len() + left, black);
+            images.extend(row.iter().map(|&p| table[usize::from(p)]));
+            images.resize(images.len() + to.width - from.width - left, black);
         }
+        pad_rows(images, to.height - from.height - top);
     }
 }

@@ -1,6 +1,6 @@
 //! What a trained network computes, without its types: as a list of operations ([`Graph`]), which can be
 //! folded, run ([`Inference`]) and written to a file for other programs
-//! ([`checkpoint::save_onnx`](crate::checkpoint::save_onnx)).
+//! ([`checkpoint::save_onnx`](crate::checkpoint::save_onnx)). A [`PictureClassifier`] names what is in picture files.
 //!
 //! In evaluation mode a batch norm is a factor and a term for each channel, which
 //! [`fold_batch_norms`](Graph::fold_batch_norms) brings into the weights and the bias of the convolution before it.
@@ -22,11 +22,13 @@
 
 mod fold;
 mod graph;
+mod pictures;
 mod run;
 mod sizes;
 mod to_graph;
 
 pub use graph::{Graph, Node, Operation, PoolWindow, Value, Weight};
+pub use pictures::{Guess, PictureClassifier};
 pub use run::Inference;
 pub(crate) use sizes::Sizes;
 pub use to_graph::ToGraph;

@@ -26,6 +26,7 @@ pub struct RunConfig {
     pub(super) title: String,
     pub(super) fixed: Vec<(String, String)>,
     pub(super) changeable: Vec<(String, String)>,
+    pub(super) noted: Vec<(String, String)>,
     pub(super) best: Option<Best>,
     pub(super) patience: Option<u64>,
 }
@@ -44,6 +45,7 @@ impl RunConfig {
             title: title.into(),
             fixed: Vec::new(),
             changeable: Vec::new(),
+            noted: Vec::new(),
             best: None,
             patience: None,
         }
@@ -58,6 +60,13 @@ impl RunConfig {
     /// A value that may be another when the run is resumed, which is then said.
     pub fn changeable(mut self, key: impl Into<String>, value: impl Display) -> Self {
         self.changeable.push((key.into(), value.to_string()));
+        self
+    }
+
+    /// A value that checkpoints have for others, and that is not compared when the run is resumed: what the
+    /// [input](crate::data::InputSpec) is, say.
+    pub fn noted(mut self, key: impl Into<String>, value: impl Display) -> Self {
+        self.noted.push((key.into(), value.to_string()));
         self
     }
 
@@ -103,6 +112,7 @@ impl RunConfig {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &(String, String)> {
-        self.fixed.iter().chain(&self.changeable)
+        let all = self.fixed.iter().chain(&self.changeable);
+        all.chain(&self.noted)
     }
 }
