@@ -10,6 +10,7 @@ pub mod progress;
 pub mod small;
 pub mod statistics;
 pub mod sweep;
+pub mod table;
 
 /// Prints a line; what cannot be printed (`| head`) does not end a run.
 #[macro_export]

@@ -130,7 +130,8 @@ impl Arm {
                 arm.network = Network::Narrower;
             }
         }
-        let run = flops(cost(arm.network)?, arm.schedule, arm.epochs)?;
+        let cost = cost(arm.network)?.with_dropout(|_| arm.dropout > 0.0);
+        let run = flops(cost, arm.schedule, arm.epochs)?;
         arm.flops = run.total.scheduled;
         Ok(arm)
     }

@@ -2,6 +2,7 @@
 
 use common::statistics::Summary;
 use common::sweep::Outcome;
+use serde::Serialize;
 
 /// A training of an arm.
 #[derive(Clone, Copy, Debug)]
@@ -12,24 +13,29 @@ pub struct Done {
     pub outcome: Outcome,
 }
 
+/// A line of the CSV.
+#[derive(Serialize)]
+struct Row {
+    arm: &'static str,
+    seed: u64,
+    epochs: usize,
+    test_accuracy: f64,
+    backward_flops: f64,
+    seconds: String,
+    backward_seconds: String,
+}
+
 /// A line a run.
 pub fn csv(runs: &[Done]) -> String {
-    let mut csv =
-        String::from("arm,seed,epochs,test_accuracy,backward_flops,seconds,backward_seconds\n");
-    for run in runs {
-        let o = run.outcome;
-        csv += &format!(
-            "{},{},{},{},{:e},{:.3},{:.3}\n",
-            run.arm,
-            run.seed,
-            run.epochs,
-            o.accuracy,
-            o.backward_flops,
-            o.seconds,
-            o.backward_seconds,
-        );
-    }
-    csv
+    common::table::csv(runs.iter().map(|run| Row {
+        arm: run.arm,
+        seed: run.seed,
+        epochs: run.epochs,
+        test_accuracy: run.outcome.accuracy,
+        backward_flops: run.outcome.backward_flops,
+        seconds: format!("{:.3}", run.outcome.seconds),
+        backward_seconds: format!("{:.3}", run.outcome.backward_seconds),
+    }))
 }
 
 /// A line an arm, in the order in which they first ran.
@@ -101,6 +107,6 @@ mod tests {
         assert_eq!(table.lines().skip(2).collect::<Vec<_>>(), [a, b]);
         let lines: Vec<String> = csv(&runs).lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 5);
-        assert_eq!(lines[2], "b,0,6,NaN,2.5e12,10.000,4.000");
+        assert_eq!(lines[2], "b,0,6,NaN,2500000000000.0,10.000,4.000");
     }
 }

@@ -18,8 +18,10 @@ use common::device::Device;
 use common::progress::Runs;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
+use common::table::{self, joined};
 use common::{args, on_device, say};
 use figure::Grid;
+use serde::Serialize;
 use ssprop::checkpoint::write_file;
 use ssprop::data::{Limits, Task};
 use ssprop::prelude::*;
@@ -246,30 +248,42 @@ fn train(args: &Args, depth: usize, run: &Run, images: &Images) -> ssprop::Resul
     }
 }
 
+/// A line of the CSV.
+#[derive(Serialize)]
+struct Row {
+    mode: &'static str,
+    depth: usize,
+    lr: f64,
+    schedule: String,
+    runs: usize,
+    diverged: usize,
+    mean_accuracy: String,
+    std_accuracy: String,
+    accuracies: String,
+}
+
 /// A line a cell.
 fn csv(depths: &[usize], lrs: &[f64], searches: &[Search]) -> String {
-    let mut csv = String::from(
-        "mode,depth,lr,schedule,runs,diverged,mean_accuracy,std_accuracy,accuracies\n",
-    );
+    let mut rows = Vec::new();
     for search in searches {
-        for (depth, row) in depths.iter().zip(&search.accuracies) {
-            for (lr, cell) in lrs.iter().zip(row) {
+        for (&depth, row) in depths.iter().zip(&search.accuracies) {
+            for (&lr, cell) in lrs.iter().zip(row) {
                 let s = Summary::of(cell);
-                let all: Vec<String> = cell.iter().map(f64::to_string).collect();
-                csv += &format!(
-                    "{},{depth},{lr},\"{}\",{},{},{:.5},{:.5},{}\n",
-                    search.mode,
-                    search.schedule,
-                    s.runs,
-                    s.diverged,
-                    s.mean,
-                    s.std,
-                    all.join(" "),
-                );
+                rows.push(Row {
+                    mode: search.mode,
+                    depth,
+                    lr,
+                    schedule: search.schedule.to_string(),
+                    runs: s.runs,
+                    diverged: s.diverged,
+                    mean_accuracy: format!("{:.5}", s.mean),
+                    std_accuracy: format!("{:.5}", s.std),
+                    accuracies: joined(cell),
+                });
             }
         }
     }
-    csv
+    table::csv(rows)
 }
 
 fn draw(depths: &[usize], lrs: &[f64], searches: &[Search], subtitle: &str) -> String {
@@ -343,8 +357,8 @@ mod tests {
         ];
         let table = csv(&depths, &lrs, &searches);
         assert_eq!(table.lines().count(), 1 + 2 * 4);
-        assert!(table.contains("dense,2,0.001,\"dense\",2,0,0.60000,0.14142,0.5 0.7\n"));
-        assert!(table.contains("dense,2,0.01,\"dense\",2,2,NaN,NaN,NaN NaN\n"));
+        assert!(table.contains("dense,2,0.001,dense,2,0,0.60000,0.14142,0.5 0.7\n"));
+        assert!(table.contains("dense,2,0.01,dense,2,2,NaN,NaN,NaN NaN\n"));
         assert!(table.contains("\nssprop,4,0.01,\"constant,drop=0.8,interleave\",2,0,0.12500"));
 
         let drawn = draw(&depths, &lrs, &searches, "s");

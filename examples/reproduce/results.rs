@@ -6,17 +6,15 @@ use std::process::Command as Process;
 
 use common::paper::Run;
 use common::statistics::Summary;
+use common::table::csv;
+use serde::{Deserialize, Serialize};
 use ssprop::checkpoint::write_file;
 use ssprop::run::Record;
 
 use crate::commands::{json, Command, Outcome};
 
-const HEADER: &str =
-    "table,row,seed,method,epochs,accuracy_or_fid,top5_accuracy,backward_flops,seconds,\
-    joules,command,commit,machine";
-
 /// A run that is done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     table: u64,
     row: String,
@@ -24,8 +22,11 @@ pub struct Line {
     method: String,
     epochs: usize,
     /// Accuracy in percent, or FID.
+    #[serde(rename = "accuracy_or_fid")]
     metric: Option<f64>,
+    #[serde(rename = "top5_accuracy")]
     top5: Option<f64>,
+    #[serde(rename = "backward_flops")]
     flops: f64,
     /// Of training, without validation.
     seconds: f64,
@@ -55,63 +56,6 @@ impl Line {
             machine: machine(command.folder())?,
         })
     }
-
-    fn csv(&self) -> String {
-        let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-        format!(
-            "{},{},{},{},{},{},{},{:e},{},{},\"{}\",{},\"{}\"\n",
-            self.table,
-            self.row,
-            self.seed,
-            self.method,
-            self.epochs,
-            number(self.metric),
-            number(self.top5),
-            self.flops,
-            self.seconds,
-            number(self.joules),
-            // No command needs quotes.
-            self.command.replace('"', "'"),
-            self.commit,
-            self.machine.replace('"', "'"),
-        )
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut quoted = false;
-        let comma = |c: char| {
-            quoted ^= c == '"';
-            c == ',' && !quoted
-        };
-        let fields: Vec<&str> = text
-            .split(comma)
-            .map(|field| field.trim_matches('"'))
-            .collect();
-        let [table, row, seed, method, epochs, metric, top5, flops, seconds, joules, command, commit, machine] =
-            fields[..]
-        else {
-            return None;
-        };
-        let number = |text: &str| match text {
-            "" => Some(None),
-            text => text.parse().ok().map(Some),
-        };
-        Some(Self {
-            table: table.parse().ok()?,
-            row: row.into(),
-            seed: seed.parse().ok()?,
-            method: method.into(),
-            epochs: epochs.parse().ok()?,
-            metric: number(metric)?,
-            top5: number(top5)?,
-            flops: flops.parse().ok()?,
-            seconds: seconds.parse().ok()?,
-            joules: number(joules)?,
-            command: command.into(),
-            commit: commit.into(),
-            machine: machine.into(),
-        })
-    }
 }
 
 /// The lines of a file, none if there is none.
@@ -119,29 +63,20 @@ pub fn read(file: &Path) -> Result<Vec<Line>, String> {
     if !file.exists() {
         return Ok(Vec::new());
     }
-    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let lines = text.lines().enumerate().skip(1);
-    let lines = lines.map(|(i, line)| {
-        let wrong = || {
-            format!(
-                "{}, line {}: not of the columns {HEADER}",
-                file.display(),
-                i + 1
-            )
-        };
-        Line::parse(line).ok_or_else(wrong)
-    });
-    lines.collect()
+    let said = |err: csv::Error| format!("{}: {err}", file.display());
+    let mut reader = csv::Reader::from_path(file).map_err(said)?;
+    reader
+        .deserialize()
+        .map(|line| line.map_err(said))
+        .collect()
 }
 
 pub fn append(file: &Path, line: &Line) -> Result<(), String> {
-    let mut all = format!("{HEADER}\n");
-    for line in read(file)?.iter().chain([line]) {
-        all += &line.csv();
-    }
+    let mut all = read(file)?;
+    all.push(line.clone());
     let folder = file.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    write_file(file, all.as_bytes()).map_err(|err| err.to_string())
+    write_file(file, csv(&all).as_bytes()).map_err(|err| err.to_string())
 }
 
 /// The sources that are running.
@@ -273,7 +208,7 @@ mod tests {
         std::fs::write(&file, "a,b\n4,x\n").unwrap();
         let err = read(&file).unwrap_err();
         assert!(
-            err.contains("line 2") && err.contains("table4.csv"),
+            err.contains("table4.csv") && err.contains("table`"),
             "{err}"
         );
     }

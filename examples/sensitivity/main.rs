@@ -20,8 +20,10 @@ use common::progress::Runs;
 use common::small;
 use common::statistics::Summary;
 use common::sweep::{Flags, Images, Run};
+use common::table::{self, joined};
 use common::{args, on_device, say};
 use panels::{distinct_ways, Choices, Panel, Way};
+use serde::Serialize;
 use ssprop::checkpoint::write_file;
 use ssprop::data::{Limits, Task};
 use ssprop::prelude::*;
@@ -276,40 +278,51 @@ fn write_results(
     )
 }
 
+/// A line of the CSV.
+#[derive(Serialize)]
+struct Row {
+    panel: String,
+    series: &'static str,
+    schedule: String,
+    mean_drop_rate: String,
+    runs: usize,
+    diverged: usize,
+    mean_accuracy: String,
+    std_accuracy: String,
+    accuracies: String,
+}
+
 /// A line a way of a point, and one for the dense runs.
 fn csv(
     panels: &[Panel],
     done: &[Done],
     mean_drop_rate: impl Fn(&Way) -> ssprop::Result<f64>,
 ) -> ssprop::Result<String> {
-    let mut csv = String::from(
-        "panel,series,schedule,mean_drop_rate,runs,diverged,mean_accuracy,std_accuracy,accuracies\n",
-    );
-    let mut line = |panel: &str, series: &str, way: &Way| -> ssprop::Result<()> {
+    let row = |panel: String, series: &'static str, way: &Way| -> ssprop::Result<Row> {
         let results = accuracies(done, way);
         let s = Summary::of(results);
-        let all: Vec<String> = results.iter().map(f64::to_string).collect();
-        csv += &format!(
-            "{panel},\"{series}\",\"{}\",{:.4},{},{},{:.5},{:.5},{}\n",
-            way.schedule,
-            mean_drop_rate(way)?,
-            s.runs,
-            s.diverged,
-            s.mean,
-            s.std,
-            all.join(" "),
-        );
-        Ok(())
+        Ok(Row {
+            panel,
+            series,
+            schedule: way.schedule.to_string(),
+            mean_drop_rate: format!("{:.4}", mean_drop_rate(way)?),
+            runs: s.runs,
+            diverged: s.diverged,
+            mean_accuracy: format!("{:.5}", s.mean),
+            std_accuracy: format!("{:.5}", s.std),
+            accuracies: joined(results),
+        })
     };
-    line("all", "dense", &Way::paper(Schedule::DENSE))?;
+    let dense = Way::paper(Schedule::DENSE);
+    let mut rows = vec![row("all".into(), "dense", &dense)?];
     for panel in panels {
         for series in &panel.series {
             for way in series.points.iter().flat_map(|point| &point.ways) {
-                line(&panel.letter.to_string(), series.name, way)?;
+                rows.push(row(panel.letter.to_string(), series.name, way)?);
             }
         }
     }
-    Ok(csv)
+    Ok(table::csv(rows))
 }
 
 /// A panel with its results.
@@ -393,7 +406,7 @@ mod tests {
         let table = csv(&panels, &done, rate).unwrap();
         // Two rates of three, two and four series, and of two series with two periods and one more.
         assert_eq!(table.lines().count(), 1 + 1 + 2 * (3 + 2 + 4 + 2 * 2 + 1));
-        let dense = "all,\"dense\",\"dense\",0.4000,2,1,0.50000,0.00000,0.5 NaN";
+        let dense = "all,dense,dense,0.4000,2,1,0.50000,0.00000,0.5 NaN";
         assert_eq!(table.lines().nth(1), Some(dense));
         assert!(table.contains("d,\"bar, short\",\"bar,drop=0.8,period=10\","));
 

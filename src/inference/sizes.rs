@@ -119,7 +119,7 @@ impl<E: Dtype> Node<E> {
     pub(super) fn conv(&self, op: Conv2DOp, x: Sizes) -> Result<Conv2DShape> {
         let (sizes, weight) = (x.images()?, &self.weights[0].sizes);
         self.check_channels(weight[1] * op.groups, sizes)?;
-        Conv2DShape::new(op, sizes, weight[0])
+        Ok(Conv2DShape::new(op, sizes, weight[0])?)
     }
 
     fn check_channels(&self, channels: usize, images: [usize; 4]) -> Result<()> {

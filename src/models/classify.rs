@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::forward::HiddenImages;
 use crate::ops::linear::linear;
 use crate::ops::pool::global_avg_pool2d_hidden;

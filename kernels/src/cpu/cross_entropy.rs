@@ -1,7 +1,7 @@
 //! The cross entropy of classes on the CPU, in f64.
 
-use crate::concrete::concrete;
 use crate::args::Fill;
+use crate::concrete::concrete;
 use crate::cpu::element::Element;
 use crate::cpu::simd::{from_f64, to_f64};
 

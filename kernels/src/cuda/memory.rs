@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::context::{context, failed};
-use crate::error::Result;
 use crate::args::conv2d::KeptGrad;
+use crate::error::Result;
 
 /// Elements on a device, to read: their address, which only kernels follow.
 #[derive(Debug)]
