@@ -6,7 +6,7 @@ use dfdx::tensor::Cpu;
 use super::on_cpu;
 use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad, OutputGrad};
+use crate::kernels::args::conv2d::{Conv2DShape, Epilogue, KeptGrad, OutputGrad};
 use crate::kernels::args::Fill;
 use crate::kernels::cpu::conv2d::{channels, masked, CpuConv2D};
 use crate::sparsity::largest;
@@ -25,6 +25,21 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
         bias: Option<View<'_, E, Self>>,
         y: ViewMut<'_, E, Self>,
     ) -> Result<()>;
+
+    /// Writes y = f(conv(x, weight) + bias + residual) in one pass, if the device has a kernel for that: whether
+    /// it has.
+    ///
+    /// # Errors
+    /// As [`conv2d_forward`](Self::conv2d_forward).
+    fn conv2d_fused(
+        _shape: &Conv2DShape,
+        _x: View<'_, E, Self>,
+        _weight: View<'_, E, Self>,
+        _then: Epilogue<View<'_, E, Self>>,
+        _y: ViewMut<'_, E, Self>,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 
     /// dX (B, C_in, H, W) += the gradient for `dy`, or dX = it.
     ///
@@ -121,14 +136,27 @@ on_cpu!(Conv2DKernel {
         bias: Option<&[E]>,
         y: &mut [E],
     ) -> Result<()> {
+        <Self as Conv2DKernel<E>>::conv2d_fused(shape, x, weight, Epilogue::bias(bias), y).map(drop)
+    }
+
+    fn conv2d_fused(
+        shape: &Conv2DShape,
+        x: &[E],
+        weight: &[E],
+        then: Epilogue<&[E]>,
+        y: &mut [E],
+    ) -> Result<bool> {
         check_len("x", x.len(), &shape.x())?;
         check_len("weight", weight.len(), &shape.weight())?;
-        if let Some(bias) = bias {
+        if let Some(bias) = then.bias {
             check_len("bias", bias.len(), &[shape.c_out()])?;
         }
         check_len("y", y.len(), &shape.y(shape.c_out()))?;
-        E::forward(shape, x, weight, bias, y);
-        Ok(())
+        if let Some(residual) = then.residual {
+            check_len("residual", residual.len(), &shape.y(shape.c_out()))?;
+        }
+        E::forward(shape, x, weight, then, y);
+        Ok(true)
     }
 
     fn conv2d_backward_input(

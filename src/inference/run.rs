@@ -12,10 +12,14 @@ use crate::backend::Backend;
 use crate::bridge::tensors::AnyTensor;
 use crate::bridge::{Buffer, View};
 use crate::error::{Error, Result};
-use crate::kernels::args::batch_norm::{BatchNorm2DOp, Input};
+use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp, Input};
+use crate::kernels::args::conv2d::Epilogue;
 use crate::kernels::args::linear::LinearShape;
 use crate::kernels::args::ImageDims;
 use crate::profile::timed;
+
+/// Winograd's algorithm transforms the weights at each call, which so few tiles of 4x4 pixels do not pay for.
+const FEW_TILES: usize = 4;
 
 /// A [`Graph`] on a device: inference, without gradients.
 ///
@@ -152,9 +156,24 @@ impl<E: Dtype, D: Backend<E>> Inference<E, D> {
         match (node.operation, w) {
             (Operation::Conv2D(op), Some(w)) => {
                 let shape = node.conv(op, input)?;
-                timed("convolution, forward", || {
-                    D::conv2d_forward(&shape, x, w, bias, y.view_mut())
+                let [h, w_out] = shape.output();
+                let tiles = shape.batch() * h.div_ceil(4) * w_out.div_ceil(4);
+                let shape = shape.with_winograd(tiles > FEW_TILES);
+                let then = Epilogue {
+                    bias,
+                    residual: step.residual.map(value).transpose()?,
+                    activation: match step.relu {
+                        true => Activation::ReLU,
+                        false => Activation::Identity,
+                    },
+                };
+                let fused = timed("convolution, forward", || {
+                    D::conv2d_fused(&shape, x, w, then, y.view_mut())
                 })?;
+                if fused {
+                    return Ok(y);
+                }
+                D::conv2d_forward(&shape, x, w, bias, y.view_mut())?;
             }
             (Operation::BatchNorm2D { eps }, Some(w)) => {
                 let [b, c, h, width] = input.images()?;

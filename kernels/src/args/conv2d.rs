@@ -1,5 +1,6 @@
 //! The sizes of one convolution.
 
+use super::batch_norm::Activation;
 use super::window_count;
 use crate::error::{Error, Result};
 
@@ -222,5 +223,27 @@ impl<V> OutputGrad<'_, V> {
     /// How many of the `c_out` channels are there.
     pub fn channels(&self, c_out: usize) -> usize {
         self.kept.map_or(c_out, <[usize]>::len)
+    }
+}
+
+/// What follows a convolution in the pass that writes its output: y = f(conv(x, w) + bias + residual).
+#[derive(Clone, Copy, Debug)]
+pub struct Epilogue<V> {
+    /// (C_out)
+    pub bias: Option<V>,
+    /// (B, C_out, H_out, W_out)
+    pub residual: Option<V>,
+    /// f
+    pub activation: Activation,
+}
+
+impl<V> Epilogue<V> {
+    /// No more than a bias.
+    pub fn bias(bias: Option<V>) -> Self {
+        Self {
+            bias,
+            residual: None,
+            activation: Activation::Identity,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Convolution on the CPU: which algorithm serves which shape.
 
 pub mod channels;
+mod epilogue;
 mod gemm;
 pub mod masked;
 #[cfg(test)]
@@ -9,15 +10,21 @@ pub mod unfold;
 mod winograd;
 
 use self::winograd::{Filters, Planes, Write};
-use crate::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::args::conv2d::{Conv2DShape, Epilogue, OutputGrad};
 use crate::args::Fill;
 use crate::cpu::element::Element;
 use crate::cpu::simd::Isa;
 
 /// An element type's convolution on slices.
 pub trait CpuConv2D: Element {
-    /// y = conv(x, w) + bias
-    fn forward(shape: &Conv2DShape, x: &[Self], w: &[Self], bias: Option<&[Self]>, y: &mut [Self]);
+    /// y = f(conv(x, w) + bias + residual)
+    fn forward(
+        shape: &Conv2DShape,
+        x: &[Self],
+        w: &[Self],
+        then: Epilogue<&[Self]>,
+        y: &mut [Self],
+    );
     /// dX (+)= conv-transpose(dY, w)
     fn backward_input(
         shape: &Conv2DShape,
@@ -36,8 +43,9 @@ pub trait CpuConv2D: Element {
 }
 
 impl CpuConv2D for f64 {
-    fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], bias: Option<&[f64]>, y: &mut [f64]) {
-        unfold::forward(shape, x, w, bias, y);
+    fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], then: Epilogue<&[f64]>, y: &mut [f64]) {
+        unfold::forward(shape, x, w, then.bias, y);
+        then.finish(0, y);
     }
     fn backward_input(
         shape: &Conv2DShape,
@@ -89,7 +97,7 @@ fn input_algorithm(shape: &Conv2DShape, channels: usize) -> Algorithm {
 }
 
 impl CpuConv2D for f32 {
-    fn forward(shape: &Conv2DShape, x: &[f32], w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    fn forward(shape: &Conv2DShape, x: &[f32], w: &[f32], then: Epilogue<&[f32]>, y: &mut [f32]) {
         match algorithm(shape) {
             Algorithm::Winograd => {
                 let planes = Planes {
@@ -102,9 +110,9 @@ impl CpuConv2D for f32 {
                     w,
                     c_in: shape.c_in(),
                 };
-                winograd::conv(Isa::detect(), planes, x, filters, y, Write::Bias(bias));
+                winograd::conv(Isa::detect(), planes, x, filters, y, Write::Overwrite(then));
             }
-            Algorithm::Gemm => gemm::forward(Isa::detect(), shape, x, w, bias, y),
+            Algorithm::Gemm => gemm::forward(Isa::detect(), shape, x, w, then, y),
         }
     }
 
@@ -130,7 +138,7 @@ impl CpuConv2D for f32 {
                 };
                 let write = match fill {
                     Fill::Add => Write::Accumulate,
-                    Fill::Overwrite => Write::Bias(None),
+                    Fill::Overwrite => Write::Overwrite(Epilogue::bias(None)),
                 };
                 winograd::conv(Isa::detect(), planes, dy.data, filters, dx, write);
             }

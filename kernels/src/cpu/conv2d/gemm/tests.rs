@@ -1,5 +1,5 @@
 use super::*;
-use crate::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
+use crate::args::conv2d::{Conv2DOp, Conv2DShape, Epilogue, OutputGrad};
 use crate::args::Fill;
 use crate::cpu::conv2d::testing::{error, random, wide};
 use crate::cpu::simd::Isa;
@@ -50,7 +50,8 @@ fn check(op: [usize; 5], [batch, c_in, h, w]: [usize; 4], c_out: usize, kept: Op
     for isa in Isa::available() {
         let what = |name| format!("{name} of {shape:?}, {isa:?}");
         let mut found = vec![f32::NAN; y.len()];
-        forward(isa, &shape, &x, &weight, Some(&bias), &mut found);
+        let then = Epilogue::bias(Some(&bias[..]));
+        forward(isa, &shape, &x, &weight, then, &mut found);
         assert_close(&found, &y, &what("y"));
         let mut found = vec![f32::NAN; x.len()];
         backward_input(isa, &shape, &weight, grad, &mut found, Fill::Overwrite);
@@ -86,6 +87,14 @@ fn strides_split_the_image_into_phases() {
 fn many_taps_are_multiplied_in_parts() {
     check([3, 1, 1, 1, 1], [2, 70, 6, 6], 9, None);
     check([7, 2, 3, 1, 1], [2, 11, 20, 40], 3, None);
+}
+
+#[test]
+fn an_image_alone_is_cut_by_channels() {
+    check([3, 2, 1, 1, 1], [1, 20, 16, 16], 70, None);
+    check([3, 1, 1, 1, 2], [1, 8, 20, 20], 80, None);
+    check([1, 1, 0, 1, 1], [1, 9, 4, 4], 50, None);
+    check([3, 1, 1, 1, 1], [1, 9, 5, 3], 1, None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The two products that give planes: forward, and dX.
 
+use std::slice;
+
 use rayon::prelude::*;
 
 use super::filters::{Filters, TransformFilters};
@@ -7,6 +9,7 @@ use super::points::{multiply, Part, Points};
 use super::side::Side;
 use super::tiles::{FromTiles, Tiling};
 use super::{fits_by_images, Planes, BLOCK_TILES};
+use crate::args::conv2d::Epilogue;
 use crate::cpu::simd::{dispatch, Isa};
 use crate::cpu::workspace::{Shared, Workspace};
 
@@ -16,8 +19,8 @@ const CHUNK_TILES: usize = 256;
 /// How [`conv`] writes its output.
 #[derive(Clone, Copy, Debug)]
 pub enum Write<'a> {
-    /// Overwrites it, after adding the bias.
-    Bias(Option<&'a [f32]>),
+    /// Overwrites it.
+    Overwrite(Epilogue<&'a [f32]>),
     /// Adds to it.
     Accumulate,
 }
@@ -50,7 +53,9 @@ pub fn conv(
         write,
         out: Shared::new(out),
     };
-    if fits_by_images(&planes, tiling.count()) {
+    // Images that are one block would be one task.
+    let several = planes.batch * tiling.count() > BLOCK_TILES;
+    if several && fits_by_images(&planes, tiling.count()) {
         job.by_images();
     } else {
         job.by_channels();
@@ -206,10 +211,12 @@ impl Conv<'_> {
     ) {
         let pixels = self.tiling.pixels;
         let mut scratch = Workspace::take(self.tiling.scratch_len(self.lanes));
-        let (bias, accumulate) = match self.write {
-            Write::Bias(bias) => (bias.map(|bias| &bias[to..]), false),
-            Write::Accumulate => (None, true),
+        let (then, accumulate) = match self.write {
+            Write::Overwrite(then) => (then, false),
+            Write::Accumulate => (Epilogue::bias(None), true),
         };
+        let start = (first * self.planes.to + to) * pixels;
+        let image_step = self.planes.to * pixels;
         // SAFETY: the planes lie inside `out`, whose length `conv` checked; the instruction set
         // was detected.
         unsafe {
@@ -220,13 +227,17 @@ impl Conv<'_> {
                 point: points.step(),
                 tile: points.cols,
                 channels: count,
-                planes: self.out.ptr().add((first * self.planes.to + to) * pixels),
-                image_step: self.planes.to * pixels,
-                bias,
+                planes: self.out.ptr().add(start),
+                image_step,
+                bias: then.bias.map(|bias| &bias[to..]),
                 accumulate,
                 scratch: scratch.as_mut_ptr(),
             };
             dispatch(self.isa, kernel);
+            for at in (0..images).map(|image| start + image * image_step) {
+                let planes = slice::from_raw_parts_mut(self.out.ptr().add(at), count * pixels);
+                then.finish(at, planes);
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::args::conv2d::{Conv2DOp, Conv2DShape, OutputGrad};
+use crate::args::conv2d::{Conv2DOp, Conv2DShape, Epilogue, OutputGrad};
 use crate::cpu::conv2d::testing::{error, random, wide};
 use crate::cpu::simd::Isa;
 use crate::reference::conv2d as reference;
@@ -53,7 +53,7 @@ fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Opti
             &x,
             filters,
             &mut found,
-            Write::Bias(Some(&bias)),
+            Write::Overwrite(Epilogue::bias(Some(&bias))),
         );
         let e = error(&found, &y);
         println!("y, {isa:?}: {e:.1e}");
@@ -144,7 +144,7 @@ fn a_pixel_that_is_not_finite_stays_near() {
         &x,
         filters,
         &mut y,
-        Write::Bias(None),
+        Write::Overwrite(Epilogue::bias(None)),
     );
     // Channel 0's pixel (8, 9) lies in the tiles of rows and columns 4..12 and 8..12.
     assert!(!y[8 * 16 + 9].is_finite());
@@ -190,7 +190,14 @@ fn flat_images_stay_flat_to_the_bit() {
                     to: channels[1],
                 };
                 let mut y = vec![f32::NAN; 2 * c_out * h * w];
-                conv(isa, planes, &x, filters, &mut y, Write::Bias(Some(&bias)));
+                conv(
+                    isa,
+                    planes,
+                    &x,
+                    filters,
+                    &mut y,
+                    Write::Overwrite(Epilogue::bias(Some(&bias))),
+                );
                 for (nth, plane) in y.chunks(h * w).enumerate() {
                     let first = &y[nth % c_out * h * w..][..h * w];
                     for (q, &y) in plane.iter().enumerate() {
@@ -238,7 +245,7 @@ fn a_flat_part_of_an_image_stays_flat_to_the_bit() {
         &x,
         filters,
         &mut y,
-        Write::Bias(None),
+        Write::Overwrite(Epilogue::bias(None)),
     );
     for plane in y.chunks(n * n) {
         // From the first whole tile in the background on.
@@ -278,7 +285,14 @@ fn numbers_up_to_the_documented_limit_stay_finite() {
                 w: &weight,
                 c_in: c,
             };
-            conv(isa, planes, &x, filters, &mut found, Write::Bias(None));
+            conv(
+                isa,
+                planes,
+                &x,
+                filters,
+                &mut found,
+                Write::Overwrite(Epilogue::bias(None)),
+            );
             assert!(error(&found, &expected) < TOLERANCE, "y, {isa:?}");
 
             for (x, dy) in [(large, small(h * w)), (small(h * w), large)] {
