@@ -6,7 +6,7 @@ use ssprop::data::{BatchLoader, ImageDataset, Normalization, Splits};
 use ssprop::distributed::Communicator;
 use ssprop::nn::RunSize;
 use ssprop::prelude::*;
-use ssprop::run::{Record, Run, RunConfig};
+use ssprop::run::{confusion_svg, Record, Run, RunConfig};
 use ssprop::train::{ConfusionMatrix, Evaluation};
 
 use crate::args::Args;
@@ -87,6 +87,12 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     });
     let file = run.folder().join("test.json");
     ranks.on_first(|| write_file(file, format!("{result:#}\n").as_bytes()))?;
+    if let Some(confusion) = &confusion {
+        let title = format!("{model} on {}, test images", args.task.info().title);
+        let svg = confusion_svg(confusion, splits.test.class_names(), &title);
+        let file = run.folder().join("confusion.svg");
+        ranks.on_first(|| write_file(file, svg.as_bytes()))?;
+    }
     let cost = net.cost()?;
     let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));

@@ -357,7 +357,12 @@ fn a_resumed_run_is_the_same_to_the_bit() {
     let with = |more: &[&'static str]| [&flags[..], more].concat();
 
     let expected = train(&whole, &with(&["--epochs=2"])).unwrap();
-    for name in ["best.safetensors", "metrics.csv", "curves.svg"] {
+    for name in [
+        "best.safetensors",
+        "metrics.csv",
+        "curves.svg",
+        "confusion.svg",
+    ] {
         assert!(whole.join(name).is_file(), "{name}");
     }
     let csv = std::fs::read_to_string(whole.join("metrics.csv")).unwrap();

@@ -52,6 +52,7 @@
 
 mod checkpoints;
 mod config;
+mod confusion;
 mod curves;
 mod energy;
 mod folder;
@@ -75,6 +76,7 @@ use crate::threads::launched;
 
 pub use checkpoints::Resumable;
 pub use config::{RunConfig, RunOptions};
+pub use confusion::confusion_svg;
 pub use folder::{prepare_file, Claim};
 pub use history::read_records;
 pub use progress::Progress;
