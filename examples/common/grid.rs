@@ -25,10 +25,66 @@ fn to_byte(value: f32) -> u8 {
 pub fn write_grid(
     path: &Path,
     images: &[f32],
-    (channels, height, width): (usize, usize, usize),
+    shape: (usize, usize, usize),
     columns: usize,
     scale: usize,
 ) -> ssprop::Result<()> {
+    let mut png = Cursor::new(Vec::new());
+    grid(images, shape, columns, scale)?
+        .write_to(&mut png, ImageFormat::Png)
+        .map_err(|err| format_error(path, err.to_string()))?;
+    write_file(path, &png.into_inner())
+}
+
+/// Writes grids, as [`write_grid`] does, one after the other as an animated PNG: each is shown for a tenth of a
+/// second, the last one for two seconds, again and again.
+pub fn write_animation(
+    path: &Path,
+    frames: &[Vec<f32>],
+    shape: (usize, usize, usize),
+    columns: usize,
+    scale: usize,
+) -> ssprop::Result<()> {
+    let pictures = frames
+        .iter()
+        .map(|images| grid(images, shape, columns, scale));
+    let pictures = pictures.collect::<ssprop::Result<Vec<_>>>()?;
+    let png = animation(&pictures).map_err(|err| format_error(path, err.to_string()))?;
+    write_file(path, &png)
+}
+
+/// Pictures of one size and kind as a file.
+fn animation(pictures: &[DynamicImage]) -> Result<Vec<u8>, png::EncodingError> {
+    let mut file = Vec::new();
+    let Some(first) = pictures.first() else {
+        return Ok(file);
+    };
+    let mut encoder = png::Encoder::new(&mut file, first.width(), first.height());
+    encoder.set_color(match first {
+        DynamicImage::ImageLuma8(_) => png::ColorType::Grayscale,
+        _ => png::ColorType::Rgb,
+    });
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_animated(pictures.len() as u32, 0)?;
+    encoder.set_frame_delay(1, 10)?;
+    let mut writer = encoder.write_header()?;
+    for (i, picture) in pictures.iter().enumerate() {
+        if i + 1 == pictures.len() {
+            writer.set_frame_delay(2, 1)?;
+        }
+        writer.write_image_data(picture.as_bytes())?;
+    }
+    writer.finish()?;
+    Ok(file)
+}
+
+/// The picture that [`write_grid`] writes.
+fn grid(
+    images: &[f32],
+    (channels, height, width): (usize, usize, usize),
+    columns: usize,
+    scale: usize,
+) -> ssprop::Result<DynamicImage> {
     if channels != 1 && channels != 3 {
         return Err(Error::parameter("channels", channels, "1 or 3"));
     }
@@ -65,16 +121,11 @@ pub fn write_grid(
         images.get(at).copied().map(to_byte)
     };
     let value = |x, y, channel| value(x, y, channel).unwrap_or(GAP_VALUE);
-    let picture: DynamicImage = if channels == 1 {
+    Ok(if channels == 1 {
         GrayImage::from_fn(right, bottom, |x, y| [value(x, y, 0)].into()).into()
     } else {
         RgbImage::from_fn(right, bottom, |x, y| Rgb([0, 1, 2].map(|c| value(x, y, c)))).into()
-    };
-    let mut png = Cursor::new(Vec::new());
-    picture
-        .write_to(&mut png, ImageFormat::Png)
-        .map_err(|err| format_error(path, err.to_string()))?;
-    write_file(path, &png.into_inner())
+    })
 }
 
 /// Images, (N, C, H, W) with values in -1..=1, as the 8-bit values that a PNG of them has, without
@@ -196,6 +247,33 @@ mod tests {
         for byte in 0..=255u8 {
             assert_eq!(to_byte((f32::from(byte) / 255.0 - 0.5) / 0.5), byte);
         }
+    }
+
+    #[test]
+    fn an_animation_shows_each_grid() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("way.png");
+        for channels in [1, 3] {
+            let shape = (channels, 2, 2);
+            let frame = |value: f32| vec![value; 3 * channels * 4];
+            let frames = [frame(-1.0), frame(0.0), frame(1.0)];
+            write_animation(&path, &frames, shape, 2, 1).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            let mut reader = png::Decoder::new(std::io::BufReader::new(file))
+                .read_info()
+                .unwrap();
+            let control = reader.info().animation_control().copied().unwrap();
+            assert_eq!((control.num_frames, control.num_plays), (3, 0));
+            let mut pixels = vec![0; reader.output_buffer_size()];
+            for (i, values) in frames.iter().enumerate() {
+                reader.next_frame(&mut pixels).unwrap();
+                let found = reader.info().frame_control().unwrap();
+                let delay = if i == 2 { (2, 1) } else { (1, 10) };
+                assert_eq!((found.delay_num, found.delay_den), delay);
+                assert_eq!(pixels, grid(values, shape, 2, 1).unwrap().as_bytes());
+            }
+        }
+        assert!(write_animation(&path, &[vec![0.0; 5]], (1, 2, 2), 2, 1).is_err());
     }
 
     #[test]

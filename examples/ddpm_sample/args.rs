@@ -52,6 +52,9 @@ pub struct Args {
     /// Also write what the network expects the first images to become, at 10 moments
     #[arg(long, value_name = "FILE.png", value_parser = png)]
     pub predictions: Option<PathBuf>,
+    /// Also write the grid on its way from noise, as an animated PNG of at most 50 moments, which browsers show
+    #[arg(long, value_name = "FILE.png", value_parser = png)]
+    pub animation: Option<PathBuf>,
     /// Images in a row of the grid
     #[arg(long, default_value = "8", value_parser = args::count)]
     pub columns: usize,
@@ -71,6 +74,7 @@ impl Args {
         for (flag, file) in [
             ("--trajectory", &self.trajectory),
             ("--predictions", &self.predictions),
+            ("--animation", &self.animation),
         ] {
             let Some(file) = file else { continue };
             if files.contains(&file) {

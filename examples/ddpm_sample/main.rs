@@ -3,6 +3,7 @@
 //!
 //!     cargo run --example ddpm_sample
 //!     cargo run --example ddpm_sample -- --sampler ddim --steps 20 --trajectory trajectory.png
+//!     cargo run --example ddpm_sample -- --count 16 --animation from_noise.png
 //!     cargo run --example ddpm_sample -- --checkpoint runs/ddpm-celeba/model.safetensors --count 16
 //!
 //! The same seed gives the same picture, whatever the number of threads. With the feature `cuda` and
@@ -19,7 +20,7 @@ use std::time::Instant;
 use args::Args;
 use clap::Parser;
 use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
-use common::grid::write_grid;
+use common::grid::{write_animation, write_grid};
 use common::on_device;
 use common::progress::Sampling;
 use common::say;
@@ -29,7 +30,7 @@ use ssprop::prelude::*;
 use ssprop::run::exit_code;
 use ssprop::run::prepare_file;
 use ssprop::Backend;
-use trajectory::{Shown, Trajectory};
+use trajectory::{Shown, Trajectory, FRAMES, MOMENTS};
 
 /// Images of a strip.
 const ROWS: usize = 8;
@@ -64,7 +65,9 @@ fn run(args: &Args) -> ssprop::Result<()> {
     };
     let steps = sampler.timesteps(&process.diffusion()?)?.len();
     let len = shape.channels * shape.height * shape.width;
-    let strip = |shown| Trajectory::new(shown, ROWS.min(args.count), steps, len);
+    let strip = |shown| Trajectory::new(shown, ROWS.min(args.count), steps, len, MOMENTS);
+    let all = || Trajectory::new(Shown::Images, args.count, steps, len, FRAMES);
+    let mut animation = args.animation.as_ref().map(|file| (file, all()));
     let mut strips = Vec::new();
     strips.extend(args.trajectory.iter().map(|f| (f, strip(Shown::Images))));
     strips.extend(
@@ -76,7 +79,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
     let start = Instant::now();
     let mut observer = |done: &SampleStep<'_>| {
         progress.step(done);
-        for (_, strip) in &mut strips {
+        for (_, strip) in strips.iter_mut().chain(&mut animation) {
             strip.step(done);
         }
     };
@@ -90,6 +93,9 @@ fn run(args: &Args) -> ssprop::Result<()> {
     write_grid(&args.out, &samples, shape, args.columns, args.scale)?;
     for (file, strip) in &strips {
         write_grid(file, strip.values(), shape, strip.columns(), args.scale)?;
+    }
+    if let Some((file, frames)) = &animation {
+        write_animation(file, &frames.frames(), shape, args.columns, args.scale)?;
     }
     for file in files {
         say!("Written to {}", file.display());

@@ -56,10 +56,12 @@ fn the_picture_follows_from_the_seed_and_not_from_the_threads() {
     write(&folder.join("model.safetensors"), 0);
     let trajectory = format!("--trajectory={}", folder.join("way/x.png").display());
     let predictions = format!("--predictions={}", folder.join("x0.png").display());
+    let animation = format!("--animation={}", folder.join("way/a.png").display());
     let draw = |threads, flags: &[&str]| {
-        let own = ["--count=3", "--columns=2", &trajectory, &predictions];
-        run(folder, &[&own[..], flags].concat(), threads).unwrap();
-        ["pictures/samples.png", "way/x.png", "x0.png"]
+        let files = [&*trajectory, &predictions, &animation];
+        let own = ["--count=3", "--columns=2"];
+        run(folder, &[&own[..], &files, flags].concat(), threads).unwrap();
+        ["pictures/samples.png", "way/x.png", "x0.png", "way/a.png"]
             .map(|name| std::fs::read(folder.join(name)).unwrap())
     };
     let one = draw(1, &[]);
@@ -77,11 +79,11 @@ fn the_picture_follows_from_the_seed_and_not_from_the_threads() {
     let grid = |columns: u32, rows: u32| (2 * (34 * columns + 2), 2 * (34 * rows + 2));
     assert_eq!(
         one.each_ref().map(|p| size(p)),
-        [grid(2, 2), grid(10, 3), grid(10, 3)]
+        [grid(2, 2), grid(10, 3), grid(10, 3), grid(2, 2)]
     );
     assert_eq!(
         ddim.each_ref().map(|p| size(p)),
-        [grid(2, 2), grid(5, 3), grid(4, 3)]
+        [grid(2, 2), grid(5, 3), grid(4, 3), grid(2, 2)]
     );
 }
 

@@ -3,7 +3,9 @@
 use ssprop::diffusion::SampleStep;
 
 /// Moments of a strip, if there are as many steps.
-const MOMENTS: usize = 10;
+pub const MOMENTS: usize = 10;
+/// Of an animation.
+pub const FRAMES: usize = 50;
 
 /// What a strip shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +27,13 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
-    /// Of `rows` images of `len` values each, which take `steps` steps.
-    pub fn new(shown: Shown, rows: usize, steps: usize, len: usize) -> Self {
+    /// Of `rows` images of `len` values each, which take `steps` steps, at `most` so many moments.
+    pub fn new(shown: Shown, rows: usize, steps: usize, len: usize, most: usize) -> Self {
         let first = match shown {
             Shown::Images => 0,
             Shown::Predictions => 1,
         };
-        let moments = moments(first, steps);
+        let moments = moments(first, steps, most);
         let values = vec![0.0; rows * moments.len() * len];
         Self {
             shown,
@@ -61,15 +63,25 @@ impl Trajectory {
         self.moments.len()
     }
 
+    /// The images of each moment.
+    pub fn frames(&self) -> Vec<Vec<f32>> {
+        let rows = || self.values.chunks(self.moments.len() * self.len);
+        let at = |column: usize| rows().flat_map(move |row| &row[column * self.len..][..self.len]);
+        let columns = 0..self.moments.len();
+        columns
+            .map(|column| at(column).copied().collect())
+            .collect()
+    }
+
     /// The images, row by row.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 }
 
-/// At most [`MOMENTS`] different steps of `first..=last`, evenly spaced.
-fn moments(first: usize, last: usize) -> Vec<usize> {
-    let gaps = (last - first).min(MOMENTS - 1);
+/// At `most` so many different steps of `first..=last`, evenly spaced.
+fn moments(first: usize, last: usize, most: usize) -> Vec<usize> {
+    let gaps = (last - first).min(most - 1);
     let at = |i: usize| first + (i * (last - first) + gaps / 2) / gaps.max(1);
     (0..=gaps).map(at).collect()
 }
@@ -80,6 +92,7 @@ mod tests {
 
     #[test]
     fn moments_are_spread_from_the_first_step_to_the_last() {
+        let moments = |first, last| moments(first, last, 10);
         assert_eq!(moments(0, 3), [0, 1, 2, 3]);
         assert_eq!(moments(1, 1), [1]);
         assert_eq!(moments(0, 9), (0..=9).collect::<Vec<_>>());
@@ -100,8 +113,8 @@ mod tests {
     fn rows_are_images_whatever_the_batches() {
         // The value of an image: 10 times its number, plus the steps done.
         let value = |image: usize, step: usize| (10 * image + step) as f32;
-        let mut strip = Trajectory::new(Shown::Images, 3, 2, 2);
-        let mut predicted = Trajectory::new(Shown::Predictions, 3, 2, 2);
+        let mut strip = Trajectory::new(Shown::Images, 3, 2, 2, 10);
+        let mut predicted = Trajectory::new(Shown::Predictions, 3, 2, 2, 10);
         for (first, images) in [(0, 2), (2, 2)] {
             for step in 0..=2 {
                 let of = |image| [value(image, step); 2];
@@ -125,6 +138,9 @@ mod tests {
             pairs(strip.values()),
             [0.0, 1.0, 2.0, 10.0, 11.0, 12.0, 20.0, 21.0, 22.0]
         );
+        let frames = strip.frames();
+        assert_eq!(pairs(&frames[1]), [1.0, 11.0, 21.0]);
+        assert_eq!((frames.len(), frames[2].len()), (3, 6));
         assert_eq!(predicted.columns(), 2);
         assert_eq!(
             pairs(predicted.values()),
