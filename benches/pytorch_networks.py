@@ -117,6 +117,17 @@ def resnet(name, mode, joint):
     return nn.Sequential(*layers)
 
 
+def folded(network):
+    """The network in evaluation mode with the norms of its pairs (convolution, norm) in the convolutions."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for pair in network.modules():
+        if isinstance(pair, nn.Sequential) and [type(part) for part in pair] == [nn.Conv2d, nn.BatchNorm2d]:
+            pair[0], pair[1] = fuse_conv_bn_eval(pair[0], pair[1]), nn.Identity()
+    return network
+
+
 def unet(mode, joint):
     """The U-Net for 1x32x32 images: base 16, multipliers 1 2 4, group norms of 16 groups, attention
     with 8 heads in the deepest level (Dhariwal and Nichol, arXiv 2105.05233)."""

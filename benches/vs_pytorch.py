@@ -20,13 +20,15 @@ import subprocess
 import sys
 import time
 
-from pytorch_networks import resnet, sparse_conv2d_function, unet
+from pytorch_networks import folded, resnet, sparse_conv2d_function, unet
 
 BATCH = 32
 # Name (of the Rust side: ResNet-18 and -50, the U-Net) and batch.
 STEPS = (("step", 32), ("step", 128), ("step50", 32), ("unet", 64))
 # Images of which the U-Net predicts the noise at once.
 SAMPLES = 16
+# Images of which ResNet-18 gives the logits, with its norms as they are ("eval") and folded ("infer").
+INFERENCE = (1, 32)
 MODES = ("dense", "sparse")
 PASSES = ("forward", "backward", "optimizer", "total")
 
@@ -178,6 +180,29 @@ class TorchSample:
 
         with torch.inference_mode():
             return {"forward": timed(self.model, self.x, self.timesteps)[0]}
+
+
+class TorchInference:
+    """ResNet-18's logits in evaluation mode; its norms may be folded, and the network compiled."""
+
+    warms_up = True
+
+    def __init__(self, batch, layout, fold, compiled):
+        import torch
+
+        self.x = torch.randn(batch, 3, 32, 32).to(memory_format=layout)
+        self.model = resnet("step", "dense", False).to(memory_format=layout).eval()
+        if fold:
+            self.model = folded(self.model)
+        if compiled:
+            # Fuses ReLU and sums with convolutions too, and packs weights beforehand.
+            self.model = torch.jit.optimize_for_inference(torch.jit.trace(self.model, self.x))
+
+    def run(self):
+        import torch
+
+        with torch.inference_mode():
+            return {"forward": timed(self.model, self.x)[0]}
 
 
 # ---- ssprop's side -------------------------------------------------------------------------------
@@ -341,6 +366,23 @@ def sample_rows(ours, rounds, wanted):
     return [row(name, theirs, found, "forward")]
 
 
+def inference_rows(kind, batch, ours, rounds, wanted):
+    name = f"{kind} {batch}"
+    if not wanted(name):
+        return []
+    fold = kind == "infer"
+    forms = variants(lambda layout, _: TorchInference(batch, layout, fold, False), "dense")
+    if fold:
+        compiled = variants(lambda layout, _: TorchInference(batch, layout, fold, True), "dense")
+        forms |= {f"{name}, compiled": form for name, form in compiled.items()}
+    theirs, found = alternate(forms, ours, f"{name} dense", rounds)
+    rows = [row(name, theirs, found, "forward")]
+    eager = {form: times for form, times in theirs.items() if "compiled" not in form}
+    if fold:
+        rows.append(row(f"{name}, PyTorch eager", eager, found, "forward"))
+    return rows
+
+
 def status_kb(field):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(field))
@@ -493,6 +535,9 @@ def main():
         for mode in MODES:
             add(step_rows(network, batch, mode, ours, args.rounds, wanted))
     add(sample_rows(ours, args.rounds, wanted))
+    for batch in INFERENCE:
+        for kind in ("eval", "infer"):
+            add(inference_rows(kind, batch, ours, args.rounds, wanted))
     add(list(sparse_over_dense(rows)))
     add(memory_rows(ours, args.threads, wanted))
     ours.close()

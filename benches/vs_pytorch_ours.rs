@@ -5,13 +5,16 @@
 //! one line `forward backward optimizer total` with the milliseconds of one call, after 30 ms of
 //! calls that are not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
 //! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50, `unet` for the U-Net),
-//! and `sample BATCH dense` (a step of sampling with the U-Net). An unknown one is answered `unknown`.
+//! `sample BATCH dense` (a step of sampling with the U-Net), and `eval BATCH dense`, `infer BATCH dense` (logits of
+//! ResNet-18 in evaluation mode, in the latter with its norms folded). An unknown one is answered `unknown`.
 //!
 //! `--memory MODE` (dense or sparse): prints the kilobytes resident at the start, and at the peak of
 //! three steps of ResNet-18 at 128 images.
 
 #[path = "common/convs.rs"]
 mod convs;
+#[path = "common/inference.rs"]
+mod inference;
 #[path = "common/sampling.rs"]
 mod sampling;
 #[path = "common/step.rs"]
@@ -25,6 +28,7 @@ use std::io::{stdin, stdout, BufRead, Write};
 use std::time::{Duration, Instant};
 
 use convs::{Conv, CONVS, DROP_RATE};
+use inference::Evaluation;
 use sampling::Sampling;
 use ssprop::prelude::{Cpu, ResNet18, ResNet50};
 use ssprop::sparsity::DropRate;
@@ -101,15 +105,20 @@ macro_rules! step {
 step!([M: Net<Cpu>] Step<M, Cpu>);
 step!([] UNetStep<Cpu>);
 
-impl TimedCase for Sampling {
-    fn run(&mut self) -> Times {
-        let (forward, _) = timed(|| Sampling::run(self));
-        Times {
-            forward,
-            ..Default::default()
+macro_rules! forward {
+    ($($case:ident),*) => {$(
+        impl TimedCase for $case {
+            fn run(&mut self) -> Times {
+                let (forward, _) = timed(|| $case::run(self));
+                Times {
+                    forward,
+                    ..Default::default()
+                }
+            }
         }
-    }
+    )*};
 }
+forward!(Sampling, Evaluation);
 
 fn make(case: &str) -> Option<Box<dyn TimedCase>> {
     let (kind, rest) = case.split_once(' ')?;
@@ -134,6 +143,10 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
             layer.parse().ok()?,
             drop_rate,
         ))),
+        "eval" | "infer" => {
+            let batch = layer.parse().ok()?;
+            Some(Box::new(Evaluation::new(batch, kind == "infer")))
+        }
         "sample" => Some(Box::new(Sampling::new(layer.parse().ok()?))),
         _ => None,
     }
