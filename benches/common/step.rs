@@ -2,10 +2,11 @@
 
 use dfdx::data::OneHotEncode;
 use dfdx::tensor::OwnedTape;
+use ssprop::ops::cross_entropy::try_cross_entropy;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
-    cross_entropy_with_logits_loss, Backward as _, BuildOnDevice, Const, DropRate, Gradients,
-    ModuleMut, Rank0, Tensor, TensorCollection, Trace, VisitSparse, ZeroGrads,
+    Backward as _, BuildOnDevice, Const, DropRate, Gradients, ModuleMut, Rank0, Tensor,
+    TensorCollection, Trace, VisitSparse, ZeroGrads,
 };
 use ssprop::Backend;
 
@@ -63,7 +64,7 @@ impl<M: Net<D>, D: Backend<f32>> Step<M, D> {
         let grads = std::mem::replace(&mut self.grads, Gradients::leaky());
         let images = self.images.clone().traced(grads);
         let logits = self.net.try_forward_mut(images).expect("the shapes fit");
-        cross_entropy_with_logits_loss(logits, self.targets.clone())
+        try_cross_entropy(logits, self.targets.clone()).expect("the shapes fit")
     }
 
     /// The gradients of the parameters.

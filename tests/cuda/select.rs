@@ -2,7 +2,7 @@
 
 use dfdx::tensor_ops::Backward as _;
 use ssprop::internals::{
-    BackwardGradient, Buffer, Conv2DKernel, HostAccess, KeptGrad, Ranking, ShrunkGradient, Views,
+    Buffer, Conv2DKernel, HostAccess, KeptGrad, Ranking, ShrunkGradient, Views,
 };
 use ssprop::ops::conv2d::{conv2d, Backward, Conv2DOp, Conv2DShape, Window};
 use ssprop::prelude::*;
@@ -186,6 +186,7 @@ fn kept_channels_that_are_none_are_refused() {
 #[test]
 fn the_host_reads_nothing() {
     use crate::support::DriverCalls;
+    use ssprop::internals::BackwardGradient;
 
     let dev = ssprop::cuda_device(0).unwrap();
     let op = Conv2DOp {
