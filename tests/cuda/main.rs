@@ -12,6 +12,7 @@ mod conv2d;
 mod elementwise;
 mod errors;
 mod group_norm;
+mod inference;
 mod layers;
 mod linear;
 mod memory;
