@@ -7,8 +7,8 @@ use std::path::Path;
 
 /// The rooms, the lowest first. A room imports those of lower floors only.
 const FLOORS: [&[&str]; 13] = [
-    &["error"],
     &["kernels"],
+    &["error"],
     &["bridge", "shape", "sparsity", "profile", "threads"],
     &["backend", "distributed"],
     &["ops", "data"],
@@ -83,7 +83,8 @@ fn rooms_import_lower_floors_only() {
     let mut wrong = BTreeSet::new();
     for (path, code) in all_sources() {
         let room = module(&path)[0];
-        if room == "lib" {
+        // Kernels are a crate of their own, which cannot import from here.
+        if room == "lib" || room == "kernels" {
             continue;
         }
         let own = floor(room).unwrap_or_else(|| panic!("{room} is on no floor"));

@@ -12,7 +12,7 @@
 pub mod buffer;
 mod contiguous;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(crate) mod cuda;
 mod device_error;
 pub mod exchange;
 pub mod grad;

@@ -133,11 +133,11 @@ impl Context {
     }
 
     /// Calls `f` with the address of `len` elements that hold anything.
-    pub(super) fn with_workspace<R>(
+    pub(super) fn with_workspace<R, F: From<Error>>(
         &self,
         len: usize,
-        f: impl FnOnce(u64) -> Result<R>,
-    ) -> Result<R> {
+        f: impl FnOnce(u64) -> Result<R, F>,
+    ) -> Result<R, F> {
         let mut workspace = self.workspace.borrow_mut();
         if workspace.as_ref().is_none_or(|memory| memory.len() < len) {
             // The old one first: both may be too much.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::context::{context, failed};
 use crate::args::conv2d::KeptGrad;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Elements on a device, to read: their address, which only kernels follow.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ impl<'a, E> Slice<'a, E> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Where it begins.
@@ -81,6 +86,11 @@ impl<'a, E> SliceMut<'a, E> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whose memory it is.
@@ -149,11 +159,11 @@ impl<'a> SliceMut<'a, f32> {
 ///
 /// # Errors
 /// Those of `f`; [`Error::Device`](crate::Error::Device) if memory runs out.
-pub fn with_workspace<R>(
+pub fn with_workspace<R, F: From<Error>>(
     device: i32,
     len: usize,
-    f: impl FnOnce(SliceMut<'_, f32>) -> Result<R>,
-) -> Result<R> {
+    f: impl FnOnce(SliceMut<'_, f32>) -> Result<R, F>,
+) -> Result<R, F> {
     context(device)?.with_workspace(len, |address| f(SliceMut::new(address, len, device)))
 }
 

@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AdamKernel;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, ADAM};
 use crate::error::Result;
 use crate::kernels::args::adam::AdamStep;
-use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, ADAM};
 
 macro_rules! on_cuda {
     ($($E:ty),*) => {$(

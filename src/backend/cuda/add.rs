@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AddKernel;
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, ADD};
 use crate::bridge::grad::Accumulate;
 use crate::error::Result;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Grid, Slice, SliceMut, ADD};
 
 const OP: &str = "add";
 

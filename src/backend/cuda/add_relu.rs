@@ -4,8 +4,8 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AddReLUKernel;
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, ADD_RELU};
 use crate::error::Result;
-use crate::kernels::cuda::{launch, Grid, Slice, SliceMut, ADD_RELU};
 
 const OP: &str = "add_relu";
 

@@ -5,12 +5,12 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AttentionKernel;
+use crate::bridge::cuda::calls::{
+    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
+};
 use crate::error::Result;
 use crate::kernels::args::attention::AttentionOp;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{
-    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
-};
 
 const OP: &str = "attention";
 /// Threads of a block.

@@ -4,12 +4,12 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::BatchNorm2DKernel;
+use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm::{
     Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
 };
 use crate::kernels::args::{Fill, ImageDims};
-use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
 
 const OP: &str = "batch_norm2d";
 /// Threads of a block that takes a chunk.

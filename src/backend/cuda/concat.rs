@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::ConcatKernel;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, CONCAT};
 use crate::error::Result;
 use crate::kernels::args::concat::Part;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, CONCAT};
 
 const OP: &str = "concat";
 

@@ -8,14 +8,14 @@ use dfdx::tensor::Cuda;
 use super::check_len as check;
 use crate::backend::conv2d::{check_importances, check_len};
 use crate::backend::Conv2DKernel;
+use crate::bridge::cuda::calls::{
+    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
+    CONV2D, ROWS, SELECT,
+};
 use crate::bridge::{Kept, Ranking};
 use crate::error::Result;
 use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{
-    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
-    CONV2D, ROWS, SELECT,
-};
 
 const OP: &str = "conv2d";
 

@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use crate::backend::cross_entropy::rows;
 use crate::backend::CrossEntropyKernel;
+use crate::bridge::cuda::calls::{launch, with_workspace, Grid, Slice, SliceMut, CROSS_ENTROPY};
 use crate::error::Result;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, with_workspace, Grid, Slice, SliceMut, CROSS_ENTROPY};
 
 /// Threads of a block: 8 rows.
 const THREADS: u32 = 256;

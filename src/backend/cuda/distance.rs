@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::DistanceKernel;
+use crate::bridge::cuda::calls::{launch, with_workspace, Grid, Slice, SliceMut, DISTANCE};
 use crate::error::Result;
 use crate::kernels::args::distance::Distance;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, with_workspace, Grid, Slice, SliceMut, DISTANCE};
 
 const OP: &str = "distance";
 

@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::DropoutKernel;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, DROPOUT};
 use crate::error::Result;
 use crate::kernels::args::dropout::DropoutMask;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, DROPOUT};
 
 const OP: &str = "dropout";
 

@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use crate::backend::gradient::no_place;
 use crate::backend::GradientKernel;
+use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT};
 use crate::bridge::Ranking;
 use crate::error::Result;
-use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT};
 
 macro_rules! on_cuda {
     ($($E:ty: $sums:literal, $scale:literal, $clamp:literal;)*) => {$(

@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::GroupNormKernel;
+use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM};
 use crate::error::Result;
 use crate::kernels::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use crate::kernels::args::{Fill, ImageDims};
-use crate::kernels::cuda::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM};
 
 const OP: &str = "group_norm";
 /// Threads of a block.
@@ -58,7 +58,7 @@ impl GroupNormKernel<f32> for Cuda {
         )?;
         let places = dims.batch * dims.channels;
         check_len(OP, "shift", shift.map_or(places, |s| s.len()), places)?;
-        if x.len() == 0 {
+        if x.is_empty() {
             return Ok(());
         }
         let args = [

@@ -4,13 +4,13 @@ use dfdx::tensor::Cuda;
 
 use crate::backend::linear::check;
 use crate::backend::LinearKernel;
+use crate::bridge::cuda::calls::{
+    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS, ROWS,
+};
 use crate::error::Result;
 use crate::kernels::args::conv2d::KeptGrad;
 use crate::kernels::args::linear::LinearShape;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{
-    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS, ROWS,
-};
 
 /// A matrix with rows of `row` elements.
 fn matrix(data: Slice<'_, f32>, row: usize) -> Matrix<'_> {

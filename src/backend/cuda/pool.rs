@@ -4,10 +4,10 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::Pool2DKernel;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, POOL};
 use crate::error::Result;
 use crate::kernels::args::pool::Pool2DOp;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Arg, Grid, Slice, SliceMut, POOL};
 
 const OP: &str = "pool2d";
 /// Threads of a block, at most.

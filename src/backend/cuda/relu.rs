@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::ReLUKernel;
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, RELU};
 use crate::error::Result;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Grid, Slice, SliceMut, RELU};
 
 const OP: &str = "relu";
 

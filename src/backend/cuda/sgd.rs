@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::SgdKernel;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, SliceMut, SGD};
 use crate::error::Result;
 use crate::kernels::args::sgd::SgdStep;
-use crate::kernels::cuda::{launch, Arg, Grid, SliceMut, SGD};
 
 macro_rules! on_cuda {
     ($($E:ty: $name:literal;)*) => {$(

@@ -4,9 +4,9 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::SiLUKernel;
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, SILU};
 use crate::error::Result;
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{launch, Grid, Slice, SliceMut, SILU};
 
 const OP: &str = "silu";
 

@@ -7,8 +7,8 @@ use dfdx::tensor::{Cuda, TensorFromVec};
 
 use super::address::{device_of, place};
 use super::pools::keep_freed_tensors;
+use crate::bridge::cuda::calls::{check_driver, download, Slice};
 use crate::error::{Error, Result};
-use crate::kernels::cuda::{check_driver, download, Slice};
 
 thread_local! {
     static CHECKED: RefCell<BTreeSet<i32>> = const { RefCell::new(BTreeSet::new()) };

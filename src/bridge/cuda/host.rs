@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use dfdx::tensor::{Cuda, Storage};
 
+use crate::bridge::cuda::calls::{upload, Slice, SliceMut};
 use crate::bridge::host::HostAccess;
 use crate::error::{Error, Result};
-use crate::kernels::cuda::{upload, Slice, SliceMut};
 
 macro_rules! on_cuda {
     ($($E:ty, $floats:expr, $edit:expr);*) => {$(

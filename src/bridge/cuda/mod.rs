@@ -1,6 +1,7 @@
 //! dfdx's CUDA tensors: where their elements are, and pools of them.
 
 mod address;
+pub mod calls;
 mod device;
 mod host;
 mod pools;

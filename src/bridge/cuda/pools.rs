@@ -8,11 +8,11 @@ use dfdx::tensor::{Cache, Cuda, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
 use super::device::start;
+use crate::bridge::cuda::calls::{free_workspaces, launch, Grid, ADD};
 use crate::bridge::pool::{Pooling, Pools};
 use crate::bridge::view::Views;
 use crate::error::{Error, Result};
 use crate::kernels::args::Fill;
-use crate::kernels::cuda::{free_workspaces, launch, Grid, ADD};
 
 /// What a thread keeps of a device. Small buffers too: even those cost a call of the driver and a memset.
 struct OfDevice {

@@ -2,10 +2,10 @@
 
 use dfdx::tensor::Cuda;
 
+use crate::bridge::cuda::calls::{download, store_indices, Slice, SliceMut};
 use crate::bridge::ranking::Ranking;
 use crate::bridge::Buffer;
 use crate::error::Result;
-use crate::kernels::cuda::{download, store_indices, Slice, SliceMut};
 
 /// Two `f32` of memory for each `f64`.
 #[derive(Debug)]

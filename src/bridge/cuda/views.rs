@@ -11,9 +11,9 @@ use dfdx::tensor_ops::ReshapeTo;
 
 use super::address::{place, Place};
 use super::device::{start, unreadable};
+use crate::bridge::cuda::calls::{Slice, SliceMut};
 use crate::bridge::view::Views;
 use crate::error::{Error, Result};
-use crate::kernels::cuda::{Slice, SliceMut};
 
 /// Where the elements of a tensor are that is known to be contiguous.
 fn place_of<S: Shape, E: Dtype>(op: &'static str, tensor: &Tensor<S, E, Cuda>) -> Result<Place> {

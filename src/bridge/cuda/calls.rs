@@ -1,0 +1,50 @@
+//! What the CUDA kernels' crate offers, with this crate's errors.
+
+use crate::error::Result;
+use crate::kernels::cuda;
+pub use crate::kernels::cuda::*;
+
+/// See [`cuda::launch`].
+pub fn launch(
+    source: &'static Source,
+    name: &'static str,
+    device: i32,
+    grid: Grid,
+    args: &[Arg],
+) -> Result<()> {
+    Ok(cuda::launch(source, name, device, grid, args)?)
+}
+
+/// See [`cuda::multiply`].
+pub fn multiply(p: Product, a: Matrix<'_>, b: Matrix<'_>, to: &SliceMut<'_, f32>) -> Result<()> {
+    Ok(cuda::multiply(p, a, b, to)?)
+}
+
+/// See [`cuda::store_indices`].
+pub fn store_indices(indices: &[usize], to: &SliceMut<'_, u32>) -> Result<()> {
+    Ok(cuda::store_indices(indices, to)?)
+}
+
+/// See [`cuda::with_workspace`].
+pub fn with_workspace<R>(
+    device: i32,
+    len: usize,
+    f: impl FnOnce(SliceMut<'_, f32>) -> Result<R>,
+) -> Result<R> {
+    cuda::with_workspace(device, len, f)
+}
+
+/// See [`cuda::download`].
+pub fn download<E: Copy + Default>(from: Slice<'_, E>) -> Result<Vec<E>> {
+    Ok(cuda::download(from)?)
+}
+
+/// See [`cuda::upload`].
+pub fn upload<E: Copy>(values: &[E], to: &SliceMut<'_, E>) -> Result<()> {
+    Ok(cuda::upload(values, to)?)
+}
+
+/// See [`cuda::check_driver`].
+pub fn check_driver() -> Result<()> {
+    Ok(cuda::check_driver()?)
+}
