@@ -68,14 +68,7 @@ macro_rules! tuples {
         }
     )*};
 }
-tuples!(
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
-);
+super::dfdx_layers::each_tuple!(tuples);
 
 impl<E, T: ToGraph<E>> ToGraph<E> for Vec<T> {
     fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {

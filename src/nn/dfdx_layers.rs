@@ -78,14 +78,21 @@ macro_rules! tuples {
         }
     )*};
 }
-tuples!(
-    (A 0)
-    (A 0, B 1)
-    (A 0, B 1, C 2)
-    (A 0, B 1, C 2, D 3)
-    (A 0, B 1, C 2, D 3, E 4)
-    (A 0, B 1, C 2, D 3, E 4, F 5)
-);
+/// Calls a macro with the tuples that dfdx has modules of: each element's type, and its place.
+macro_rules! each_tuple {
+    ($macro:ident) => {
+        $macro!(
+            (A 0)
+            (A 0, B 1)
+            (A 0, B 1, C 2)
+            (A 0, B 1, C 2, D 3)
+            (A 0, B 1, C 2, D 3, E 4)
+            (A 0, B 1, C 2, D 3, E 4, F 5)
+        );
+    };
+}
+pub(super) use each_tuple;
+each_tuple!(tuples);
 
 impl<T: VisitSparse> VisitSparse for Vec<T> {
     fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
