@@ -182,25 +182,22 @@ impl FromStr for InputSpec {
     fn from_str(text: &str) -> Result<Self> {
         let json: Value = serde_json::from_str(text)
             .map_err(|err| Error::parameter("input", err, "JSON, as InputSpec is written"))?;
+        let wrong = |key: &'static str, range| Error::parameter(key, &json[key], range);
         let list = |key: &'static str| {
             let list = json[key].as_array().map(Vec::as_slice);
-            list.ok_or_else(|| Error::parameter(key, &json[key], "a list"))
+            list.ok_or_else(|| wrong(key, "a list"))
         };
         let shape = |key: &'static str| -> Result<ImageShape> {
             let sizes = list(key)?.iter().map(|size| size.as_u64()?.try_into().ok());
             match sizes.collect::<Option<Vec<usize>>>().as_deref() {
                 Some(&[c, h, w]) => Ok(ImageShape::new(c, h, w)),
-                _ => Err(Error::parameter(
-                    key,
-                    &json[key],
-                    "[channels, height, width]",
-                )),
+                _ => Err(wrong(key, "[channels, height, width]")),
             }
         };
         let numbers = |key: &'static str| -> Result<Vec<f32>> {
             let numbers = list(key)?.iter().map(|x| x.as_f64().map(|x| x as f32));
             let numbers = numbers.collect::<Option<Vec<f32>>>();
-            numbers.ok_or_else(|| Error::parameter(key, &json[key], "a list of numbers"))
+            numbers.ok_or_else(|| wrong(key, "a list of numbers"))
         };
         let names = list("classes")?
             .iter()
@@ -209,12 +206,18 @@ impl FromStr for InputSpec {
         let spec = Self {
             shape: shape("shape")?,
             image: shape("image")?,
-            fit: json["fit"].as_str().unwrap_or_default().parse()?,
-            share: json["share"].as_f64().unwrap_or(1.0),
+            fit: json["fit"]
+                .as_str()
+                .ok_or_else(|| wrong("fit", "squeeze or square"))?
+                .parse()?,
+            share: json["share"]
+                .as_f64()
+                .ok_or_else(|| wrong("share", "a number"))?,
             normalization: Normalization::new(numbers("mean")?, numbers("std")?)?,
-            classes: names
-                .ok_or_else(|| Error::parameter("classes", &json["classes"], "a list of names"))?,
-            multi_label: json["multi_label"].as_bool().unwrap_or(false),
+            classes: names.ok_or_else(|| wrong("classes", "a list of names"))?,
+            multi_label: json["multi_label"]
+                .as_bool()
+                .ok_or_else(|| wrong("multi_label", "true or false"))?,
         };
         spec.check()
     }
@@ -256,7 +259,10 @@ mod tests {
             ("mean", json!("x"), "mean = \"x\""),
             ("std", json!([0.0]), "std = 0"),
             ("fit", json!("crop"), "squeeze or square"),
+            ("fit", json!(2), "fit = 2"),
             ("share", json!(0), "share = 0"),
+            ("share", json!("0.5"), "share = \"0.5\": must be a number"),
+            ("multi_label", json!(null), "multi_label = null"),
             ("classes", json!([1]), "a list of names"),
             ("classes", json!([]), "one name at least"),
         ] {
