@@ -125,7 +125,7 @@ pub use bridge::cuda_device;
 pub use bridge::free_buffers;
 pub use error::{Error, Result};
 #[cfg(feature = "cuda")]
-pub use kernels::cuda::use_tf32;
+pub use kernels::cuda::{use_tf32, Tf32};
 pub use threads::on_threads;
 
 /// What the tests and the benches reach into. No part of the API.

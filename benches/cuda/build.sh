@@ -13,15 +13,20 @@ source "$toolkit/env"
 
 mkdir -p .gpu
 export CARGO_TARGET_DIR=target/cuda
-built=$(cargo test --locked --features cuda --no-run --test cuda --message-format=json;
-    cargo build --locked --features cuda --example resnet18_cifar --example ddpm_sample --example cuda_steps --message-format=json)
-# Executables of this package, as cargo's messages name them.
-grep -o '"executable":"[^"]*"' <<<"$built" | cut -d'"' -f4 | sort -u | while read -r file; do
-    name=$(basename "$file" | sed 's/-[0-9a-f]\{16\}$//')
-    strip -o ".gpu/$name" "$file"
-    # There may be a limit to what is carried.
-    gzip -f ".gpu/$name"
-done
+# pack SUFFIX CARGO-ARGUMENTS...: the executables of this package, as cargo's messages name them.
+pack() {
+    cargo "${@:2}" --locked --message-format=json | grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | sort -u |
+        while read -r file; do
+            name=$(basename "$file" | sed 's/-[0-9a-f]\{16\}$//')$1
+            strip -o ".gpu/$name" "$file"
+            # There may be a limit to what is carried.
+            gzip -f ".gpu/$name"
+        done
+}
+pack "" build --features cudnn --example resnet18_cifar --example ddpm_sample --example cuda_steps
+pack "" test --features cudnn --no-run --test cuda
+# Convolutions without cuDNN.
+pack "_unfolded" test --features cuda --no-run --test cuda
 ls -l .gpu
 cat <<'END'
 On the GPU machine, with .gpu carried along: benches/cuda/run.sh

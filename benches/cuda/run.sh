@@ -30,7 +30,9 @@ for program in "$programs"/*; do
 done
 
 echo "== tests"
-timeout 150 "$programs/cuda" --test-threads=1 2>&1 | tee "$out/cuda-tests.log" | tail -n 40
+for tests in cuda cuda_unfolded; do
+    timeout 100 "$programs/$tests" --test-threads=1 2>&1 | tee "$out/$tests.log" | tail -n 20
+done
 
 echo "== steps"
 timeout 150 "$python" "$here/vs_pytorch.py" "$programs/cuda_steps" --json "$out/cuda-steps.json" |

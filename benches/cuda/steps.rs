@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use dfdx::tensor::{Cuda, Synchronize};
 use ssprop::prelude::{DropRate, ResNet18, ResNet50};
+use ssprop::Tf32;
 use step::{Net, Step};
 use unet::UNetStep;
 
@@ -49,7 +50,8 @@ fn make(dev: &Cuda, case: &str) -> Option<Box<dyn TrainingStep>> {
         "sparse" => DropRate::new(0.8).ok()?,
         _ => return None,
     };
-    ssprop::use_tf32(tf32);
+    // As PyTorch's defaults, or in full f32.
+    ssprop::use_tf32(if tf32 { Tf32::Convolutions } else { Tf32::Off });
     Some(match network {
         "resnet18" => Box::new(Step::new::<ResNet18<10>>(dev, batch, drop_rate)),
         "resnet50" => Box::new(Step::new::<ResNet50<10>>(dev, batch, drop_rate)),

@@ -173,7 +173,7 @@ fn backward() {
 #[test]
 fn a_wrong_size_is_an_error() {
     type D = dfdx::tensor::Cuda;
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let [x, weight, bias] = [24, 2, 3].map(|len| room(&dev, len));
     let [mut y, mut inv_std] = [24, 3].map(|len| room(&dev, len));
     let input = Input {

@@ -156,7 +156,7 @@ fn what_chooses_channels_and_columns() {
 
 #[test]
 fn wrong_sizes_are_errors() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     type D = dfdx::tensor::Cuda;
     let shape = shape([3, 1, 1, 1, 1], [1, 2, 5, 5], 4);
     let (x, w) = (room(&dev, 50), room(&dev, count(shape.weight()) - 1));

@@ -69,7 +69,7 @@ fn a_training_without_memory_goes_on() {
     let data = ImageDataset::new(pixels.collect(), labels, shape, 2).unwrap();
     let loader = |batch| BatchLoader::new(&data, batch).unwrap().shuffle(1);
     let (small, large) = (loader(2), loader(32));
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let new = || Trainer::new(dev.build_module::<Net, f32>(), AdamConfig::adam()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("run");

@@ -24,7 +24,7 @@ fn folded_logits_are_the_cpus() {
     let expected: Tensor<Rank2<2, 5>, f32, _> = net.forward(x.clone());
     let graph = Graph::of(&net).unwrap().fold_batch_norms();
 
-    let cuda = ssprop::cuda_device(0).unwrap();
+    let cuda = crate::support::cuda();
     let x: Tensor<Rank4<2, 3, 8, 8>, f32, _> = cuda.tensor(x.array());
     let found: Tensor<Rank2<2, 5>, f32, _> =
         Inference::new(&cuda, &graph).unwrap().run(&x).unwrap();

@@ -9,7 +9,7 @@ fn matrix(dev: &Cuda) -> Tensor<Rank2<2, 3>, f32, Cuda> {
 
 #[test]
 fn views_that_are_not_contiguous_are_refused() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let t = matrix(&dev);
     assert!(<Cuda as Views<f32>>::view("test", &t).is_ok());
     let turned = t.clone().permute::<Rank2<3, 2>, _>();
@@ -22,7 +22,7 @@ fn views_that_are_not_contiguous_are_refused() {
 
 #[test]
 fn shared_memory_is_copied_before_it_is_written() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let mut t = matrix(&dev);
     let shared = t.clone();
     Cuda::scale(<Cuda as Views<f32>>::view_mut("test", &mut t).unwrap(), 2.0).unwrap();
@@ -32,7 +32,7 @@ fn shared_memory_is_copied_before_it_is_written() {
 
 #[test]
 fn a_pool_hands_out_what_has_come_back() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let place = |buffer: &Buffer<f32, Cuda>| format!("{:?}", buffer.view());
     for len in [1, 77_777] {
         let first = Buffer::<f32, Cuda>::take(&dev, len).unwrap();

@@ -24,7 +24,7 @@ macro_rules! first_gradient {
 fn resnet18() {
     let cpu = Cpu::seed_from_u64(0);
     let mut exact = cpu.build_module::<ResNet18<10>, f32>().to_dtype::<f64>();
-    let cuda = ssprop::cuda_device(0).unwrap();
+    let cuda = crate::support::cuda();
     let mut net = cuda.build_module::<ResNet18<10>, f32>();
     let expected = first_gradient!(exact, cpu, f64, Cpu);
     let found = first_gradient!(net, cuda, f32, Cuda);

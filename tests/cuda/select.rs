@@ -28,7 +28,7 @@ fn indices<D: Conv2DKernel<f32> + HostAccess<f32>>(
 
 #[test]
 fn the_largest_are_those_of_the_cpu() {
-    let cuda = ssprop::cuda_device(0).unwrap();
+    let cuda = crate::support::cuda();
     for n in [1, 2, 31, 64, 257, 1000] {
         // Each row by itself is a batch of one image; many equal ones, and some NaN.
         let ties: Vec<f32> = (0..n).map(|i| ((i * 37) % 5) as f32).collect();
@@ -65,7 +65,7 @@ fn the_largest_are_those_of_the_cpu() {
 
 #[test]
 fn any_number_of_indices_comes_to_the_device() {
-    let cuda = ssprop::cuda_device(0).unwrap();
+    let cuda = crate::support::cuda();
     for n in [1, 959, 960, 961, 3000] {
         let chosen: Vec<usize> = (0..n).map(|i| 2 * i + 1).collect();
         let kept = cuda.keep(chosen.clone()).unwrap();
@@ -151,7 +151,7 @@ fn every_selection_and_mask_has_the_gradients_of_the_cpu() {
 
 #[test]
 fn the_same_bits_each_time() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     for backward in ways() {
         assert_eq!(gradients(&dev, backward), gradients(&dev, backward));
     }
@@ -159,7 +159,7 @@ fn the_same_bits_each_time() {
 
 #[test]
 fn kept_channels_that_are_none_are_refused() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let op = Conv2DOp {
         kernel: 1,
         stride: 1,
@@ -188,7 +188,7 @@ fn the_host_reads_nothing() {
     use crate::support::DriverCalls;
     use ssprop::internals::BackwardGradient;
 
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let op = Conv2DOp {
         kernel: 3,
         stride: 1,

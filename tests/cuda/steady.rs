@@ -74,7 +74,7 @@ fn the_cnn_with_every_selection() {
         },
         Selection::Rotation { rescale: false },
     ];
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     for selection in selections {
         for rate in [0.0, 0.8] {
             let mut model = dev.build_module::<Cnn<2, 10, 1>, f32>();
@@ -89,7 +89,7 @@ fn the_cnn_with_every_selection() {
 /// The norm of the gradient is asked for: one number of each parameter, at once.
 #[test]
 fn the_cnn_with_all_that_a_trainer_does() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let mut model = dev.build_module::<Cnn<2, 10, 1>, f32>();
     model.set_drop_rate(DropRate::new(0.8).unwrap());
     model.set_dropout(0.2, 1).unwrap();
@@ -112,7 +112,7 @@ fn the_cnn_with_all_that_a_trainer_does() {
 
 #[test]
 fn resnet18() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     for rate in [0.0, 0.8] {
         let mut model = dev.build_module::<ResNet18<10>, f32>();
         model.set_drop_rate(DropRate::new(rate).unwrap());
@@ -124,7 +124,7 @@ fn resnet18() {
 /// A U-Net makes its timesteps' sines on the host, which reads the timesteps.
 #[test]
 fn a_denoiser() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     let data = images(8, 1, 8);
     let loader = BatchLoader::new(&data, 2).unwrap().shuffle(1);
     let mut model = dev.build_module::<MnistUNet, f32>();

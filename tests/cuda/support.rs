@@ -16,13 +16,19 @@ macro_rules! agree {
         let cuda = {
             #[allow(dead_code)]
             type $D = dfdx::tensor::Cuda;
-            let $dev = ssprop::cuda_device(0).unwrap();
+            let $dev = $crate::support::cuda();
             $body
         };
         $crate::support::close($within, &cpu, &cuda);
     }};
 }
 pub(crate) use agree;
+
+/// The device, with products in full `f32`.
+pub fn cuda() -> dfdx::tensor::Cuda {
+    ssprop::use_tf32(ssprop::Tf32::Off);
+    ssprop::cuda_device(0).unwrap()
+}
 
 /// That results differ by at most `within` of the largest.
 #[track_caller]

@@ -84,7 +84,7 @@ fn two_ranks_train_as_one() {
     );
     let data = halves(10, 8);
     let losses = |ranks: &Communicator| {
-        let dev = ssprop::cuda_device(0).unwrap();
+        let dev = crate::support::cuda();
         let loader = BatchLoader::new(&data, 5).unwrap();
         let model = Cpu::seed_from_u64(1).build_module::<Net, f32>();
         let mut trainer = Trainer::new(model.to_device(&dev), AdamConfig::adam())

@@ -7,7 +7,7 @@ use crate::support::{download, noise, room};
 
 #[test]
 fn the_host_may_change_values_at_once() {
-    let dev = ssprop::cuda_device(0).unwrap();
+    let dev = crate::support::cuda();
     // Sizes that grow and shrink, more than there are buffers.
     let sizes = [5, 1000, 3, 40_000, 7, 40_000, 1, 0, 900];
     let mut values = vec![0.0; 40_000];

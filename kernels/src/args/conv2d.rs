@@ -5,7 +5,7 @@ use super::window_count;
 use crate::error::{Error, Result};
 
 /// What a 2-d convolution does, whatever it is applied to: shared by forward and backward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2DOp {
     /// Height and width of the kernel.
     pub kernel: usize,
@@ -24,7 +24,7 @@ pub struct Conv2DOp {
 /// x: (B, C_in, H, W), weight: (C_out, C_in / groups, K, K), y: (B, C_out, H_out, W_out). Only
 /// [`Self::new`] makes one, so that the sizes belong together: kernels that write through pointers
 /// rely on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2DShape {
     /// Kernel, stride, padding, dilation and groups.
     op: Conv2DOp,

@@ -1,22 +1,11 @@
 //! Matrix products by cuBLAS.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use cudarc::cublas::result::{sgemm, sgemm_strided_batched};
 use cudarc::cublas::sys::cublasOperation_t;
 
 use super::context::{context, failed};
 use super::memory::{Slice, SliceMut};
 use crate::error::{Error, Result};
-
-static TF32: AtomicBool = AtomicBool::new(false);
-
-/// Whether matrix products on CUDA devices (convolutions, linear layers and attention of this crate,
-/// forward and backward) may round their factors to TF32, 10 bits behind the binary point, in the whole process; they do not at first. On
-/// tensor cores that is several times faster, and results are within 1e-3 instead of 1e-5.
-pub fn use_tf32(on: bool) {
-    TF32.store(on, Ordering::Relaxed);
-}
 
 /// One factor of a product: a matrix whose rows follow each other in memory.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +37,8 @@ pub struct Product {
     pub count: usize,
     /// Whether they are added to what is there.
     pub add: bool,
+    /// Whether the factors may be rounded to TF32.
+    pub tf32: bool,
 }
 
 /// `to` = a b, or `to` += a b.
@@ -90,7 +81,7 @@ pub fn multiply(p: Product, a: Matrix<'_>, b: Matrix<'_>, to: &SliceMut<'_, f32>
         true => cublasOperation_t::CUBLAS_OP_T,
     };
     let context = context(to.device())?;
-    let handle = context.blas(TF32.load(Ordering::Relaxed))?;
+    let handle = context.blas(p.tf32)?;
     let (m, n, k) = (int(p.m)?, int(p.n)?, int(p.k)?);
     let (a_row, b_row, row) = (int(a.row.max(1))?, int(b.row.max(1))?, int(p.row)?);
     let (one, beta) = (1f32, if p.add { 1f32 } else { 0f32 });

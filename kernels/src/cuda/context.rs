@@ -13,6 +13,8 @@ use cudarc::cublas::CudaBlas;
 use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
 use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
 
+#[cfg(feature = "cudnn")]
+use super::cudnn::Cudnn;
 use super::upload::Uploads;
 use super::Source;
 use crate::error::{Error, Result};
@@ -62,6 +64,8 @@ pub(super) struct Context {
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
     uploads: RefCell<Option<Rc<Uploads>>>,
+    #[cfg(feature = "cudnn")]
+    cudnn: RefCell<Option<Rc<Cudnn>>>,
 }
 
 impl Context {
@@ -76,6 +80,8 @@ impl Context {
             functions: RefCell::default(),
             workspace: RefCell::default(),
             uploads: RefCell::default(),
+            #[cfg(feature = "cudnn")]
+            cudnn: RefCell::default(),
         })
     }
 
@@ -107,6 +113,17 @@ impl Context {
         let uploads = Rc::new(Uploads::new(self.device.clone()).map_err(failed)?);
         *self.uploads.borrow_mut() = Some(uploads.clone());
         Ok(uploads)
+    }
+
+    /// cuDNN, made when it is first asked for.
+    #[cfg(feature = "cudnn")]
+    pub(super) fn cudnn(&self) -> Result<Rc<Cudnn>> {
+        if let Some(cudnn) = &*self.cudnn.borrow() {
+            return Ok(cudnn.clone());
+        }
+        let cudnn = Rc::new(Cudnn::new()?);
+        *self.cudnn.borrow_mut() = Some(cudnn.clone());
+        Ok(cudnn)
     }
 
     /// The kernel `name` of `source`, which is loaded when it is first asked for.
@@ -142,7 +159,7 @@ impl Context {
         if workspace.as_ref().is_none_or(|memory| memory.len() < len) {
             // The old one first: both may be too much.
             drop(workspace.take());
-            *workspace = Some(allocate(&self.device, len).map_err(failed)?);
+            *workspace = Some(allocate(&self.device, len.max(1)).map_err(failed)?);
         }
         let memory = workspace.as_ref().expect("just made");
         f(*memory.device_ptr())

@@ -1,4 +1,4 @@
-// What a convolution does beside its matrix products (backend/cuda/conv2d.rs): unfolding images to columns
+// What a convolution does beside its matrix products (backend/cuda/conv2d/): unfolding images to columns
 // and back, and a change of the layout of outputs.
 //
 // Columns are a matrix (C K K, images P) with P = H_out W_out: the row (c, kh, kw), the column (image,
@@ -56,6 +56,11 @@ extern "C" __global__ void images_of_rows(const float *product, const float *bia
         const unsigned pixel = i % pixels, c = i / pixels % channels, image = i / pixels / channels;
         y[i] = product[((size_t)c * images + image) * pixels + pixel] + (bias ? bias[c] : 0);
     }
+}
+
+// y (images, C, P) += bias
+extern "C" __global__ void add_bias(const float *bias, float *y, unsigned n, unsigned channels, unsigned pixels) {
+    FOR_EACH(i, n) y[i] += bias[i / pixels % channels];
 }
 
 // rows (C, images P) = dY (images, C, P). With `kept` dY has only these channels: the other rows stay.

@@ -6,16 +6,22 @@
 
 mod blas;
 mod context;
+#[cfg(feature = "cudnn")]
+mod cudnn;
 mod driver;
 mod launch;
 mod memory;
+mod tf32;
 mod upload;
 
-pub use blas::{multiply, use_tf32, Matrix, Product};
+pub use blas::{multiply, Matrix, Product};
 pub use context::free_workspaces;
+#[cfg(feature = "cudnn")]
+pub use cudnn::{check_cudnn, Pass, Planned};
 pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};
+pub use tf32::{tf32, use_tf32, Tf32};
 pub use upload::upload;
 
 /// A `.cu` file.

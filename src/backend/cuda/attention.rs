@@ -6,7 +6,7 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use crate::backend::AttentionKernel;
 use crate::bridge::cuda::calls::{
-    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
+    launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
 };
 use crate::error::Result;
 use crate::kernels::args::attention::AttentionOp;
@@ -108,6 +108,7 @@ impl Heads {
             step: self.positions * self.positions,
             count: self.count,
             add: false,
+            tf32: tf32().in_products(),
         }
     }
 
@@ -121,6 +122,7 @@ impl Heads {
             step,
             count: self.count,
             add: fill == Fill::Add,
+            tf32: tf32().in_products(),
         }
     }
 

@@ -5,7 +5,8 @@ use dfdx::tensor::Cuda;
 use crate::backend::linear::check;
 use crate::backend::LinearKernel;
 use crate::bridge::cuda::calls::{
-    launch, multiply, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS, ROWS,
+    launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
+    ROWS,
 };
 use crate::error::Result;
 use crate::kernels::args::conv2d::KeptGrad;
@@ -40,6 +41,7 @@ fn product([m, k, n]: [usize; 3], add: bool) -> Product {
         step: 0,
         count: 1,
         add,
+        tf32: tf32().in_products(),
     }
 }
 

@@ -44,6 +44,12 @@ pub fn upload<E: Copy>(values: &[E], to: &SliceMut<'_, E>) -> Result<()> {
     Ok(cuda::upload(values, to)?)
 }
 
+/// See [`cuda::check_cudnn`].
+#[cfg(feature = "cudnn")]
+pub fn check_cudnn() -> Result<()> {
+    Ok(cuda::check_cudnn()?)
+}
+
 /// See [`cuda::check_driver`].
 pub fn check_driver() -> Result<()> {
     Ok(cuda::check_driver()?)

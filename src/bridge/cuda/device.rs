@@ -7,6 +7,8 @@ use dfdx::tensor::{Cuda, TensorFromVec};
 
 use super::address::{device_of, place};
 use super::pools::keep_freed_tensors;
+#[cfg(feature = "cudnn")]
+use crate::bridge::cuda::calls::check_cudnn;
 use crate::bridge::cuda::calls::{check_driver, download, Slice};
 use crate::error::{Error, Result};
 
@@ -18,8 +20,8 @@ thread_local! {
 /// none.)
 ///
 /// # Errors
-/// [`Error::Device`] if there is no device, or its driver is older than the tool kit that this was compiled with;
-/// what it says tells what to do.
+/// [`Error::Device`] if there is no device, its driver is older than the tool kit that this was compiled with, or,
+/// with the feature `cudnn`, there is no cuDNN; what it says tells what to do.
 pub fn cuda_device(seed: u64) -> Result<Cuda> {
     let missing = |err: &dyn std::fmt::Debug| {
         Error::device(format_args!(
@@ -32,6 +34,8 @@ pub fn cuda_device(seed: u64) -> Result<Cuda> {
     if count < 1 {
         return Err(missing(&"the driver knows of none"));
     }
+    #[cfg(feature = "cudnn")]
+    check_cudnn()?;
     let dev = Cuda::try_seed_from_u64(seed).map_err(Error::device)?;
     start(&dev)?;
     keep_freed_tensors(&dev)?;

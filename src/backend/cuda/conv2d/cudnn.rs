@@ -1,0 +1,109 @@
+//! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape; if not, nothing
+//! is done.
+
+use crate::bridge::cuda::calls::{
+    launch, with_workspace, Arg, Grid, Pass, Planned, Slice, SliceMut, CONV2D, ROWS,
+};
+use crate::error::Result;
+use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
+use crate::kernels::args::Fill;
+
+/// The plan of a product of the `channels` that are kept. Of several groups the host does not know how many channels
+/// of each those are.
+fn planned(
+    device: i32,
+    shape: &Conv2DShape,
+    channels: usize,
+    pass: Pass,
+) -> Result<Option<Planned>> {
+    let all = channels == shape.c_out();
+    if shape.batch() == 0 || channels == 0 || !(all || shape.op().groups == 1) {
+        return Ok(None);
+    }
+    let shrunk = Conv2DShape::new(shape.op(), shape.x(), channels)?;
+    Ok(Planned::new(device, &shrunk, pass)?)
+}
+
+// y (B, C_out, P) = conv(x, w) + bias
+pub(super) fn forward(
+    shape: &Conv2DShape,
+    x: Slice<f32>,
+    weight: Slice<f32>,
+    bias: Option<Slice<f32>>,
+    y: &SliceMut<f32>,
+) -> Result<bool> {
+    let device = y.device();
+    let Some(planned) = planned(device, shape, shape.c_out(), Pass::Forward)? else {
+        return Ok(false);
+    };
+    with_workspace(device, planned.workspace(), |memory| {
+        Ok(planned.run(x, weight, &memory, y, Fill::Overwrite)?)
+    })?;
+    if let Some(bias) = bias {
+        let sizes = [y.len(), shape.c_out(), shape.output_pixels()].map(Arg::Size);
+        let args = [&[bias.into(), y.into()][..], &sizes].concat();
+        launch(&CONV2D, "add_bias", device, Grid::elements(y.len()), &args)?;
+    }
+    Ok(true)
+}
+
+// dX (B, C_in, H W) (+)= the transposed convolution of dY (B, kept, P) with w's rows (kept, F)
+pub(super) fn backward_input(
+    shape: &Conv2DShape,
+    weight: Slice<f32>,
+    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dx: &SliceMut<f32>,
+    fill: Fill,
+) -> Result<bool> {
+    let (device, channels) = (dx.device(), dy.channels(shape.c_out()));
+    let Some(planned) = planned(device, shape, channels, Pass::BackwardInput)? else {
+        return Ok(false);
+    };
+    let filter = shape.filter_len();
+    let filters = dy.kept.map_or(0, |_| channels * filter);
+    with_workspace(device, planned.workspace() + filters, |mut memory| {
+        let (workspace, rows) = memory.split_at(planned.workspace());
+        let Some(kept) = dy.kept else {
+            return Ok(planned.run(weight, dy.data, &workspace, dx, fill)?);
+        };
+        let sizes = [filters, filter].map(Arg::Size);
+        let memory = [weight.into(), kept.into(), (&rows).into()];
+        let args = [&memory[..], &sizes].concat();
+        launch(&ROWS, "gather_rows", device, Grid::elements(filters), &args)?;
+        Ok(planned.run(rows.shared(), dy.data, &workspace, dx, fill)?)
+    })?;
+    Ok(true)
+}
+
+// dW (kept, F) += the correlation of x with dY (B, kept, P)
+pub(super) fn backward_weight(
+    shape: &Conv2DShape,
+    x: Slice<f32>,
+    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dw: &SliceMut<f32>,
+) -> Result<bool> {
+    let (device, channels) = (dw.device(), dy.channels(shape.c_out()));
+    let Some(planned) = planned(device, shape, channels, Pass::BackwardWeight)? else {
+        return Ok(false);
+    };
+    let filter = shape.filter_len();
+    let filters = dy.kept.map_or(0, |_| channels * filter);
+    with_workspace(device, planned.workspace() + filters, |mut memory| {
+        let (workspace, shrunk) = memory.split_at(planned.workspace());
+        let Some(kept) = dy.kept else {
+            return Ok(planned.run(x, dy.data, &workspace, dw, Fill::Add)?);
+        };
+        planned.run(x, dy.data, &workspace, &shrunk, Fill::Overwrite)?;
+        let sizes = [filters, filter].map(Arg::Size);
+        let memory = [(&shrunk).into(), kept.into(), dw.into()];
+        let args = [&memory[..], &sizes].concat();
+        launch(
+            &ROWS,
+            "scatter_rows",
+            device,
+            Grid::elements(filters),
+            &args,
+        )
+    })?;
+    Ok(true)
+}
