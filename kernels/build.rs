@@ -59,8 +59,15 @@ fn tool_kit() -> u32 {
 fn compile(source: &Path, out: &Path) {
     let nvcc = nvcc();
     let name = source.file_name().expect("a file");
+    // What uses the tensor cores' TF32 is loaded on GPUs that have it.
+    let uses_tf32 = std::fs::read_to_string(source).is_ok_and(|text| text.contains("mma.cuh"));
+    let arch = if uses_tf32 {
+        "compute_80"
+    } else {
+        "compute_75"
+    };
     let status = Command::new(&nvcc)
-        .args(["--ptx", "-O3", "-arch=compute_75", "-o"])
+        .args(["--ptx", "-O3", "-arch", arch, "-o"])
         .arg(out.join(name).with_extension("ptx"))
         .arg(source)
         .status()

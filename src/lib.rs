@@ -124,6 +124,8 @@ pub use backend::Backend;
 pub use bridge::cuda_device;
 pub use bridge::free_buffers;
 pub use error::{Error, Result};
+#[cfg(feature = "cudnn")]
+pub use kernels::cuda::use_cudnn;
 #[cfg(feature = "cuda")]
 pub use kernels::cuda::{use_tf32, Tf32};
 pub use threads::on_threads;

@@ -23,10 +23,12 @@ pack() {
             gzip -f ".gpu/$name"
         done
 }
-pack "" build --features cudnn --example resnet18_cifar --example ddpm_sample --example cuda_steps
+pack "" build --features cudnn --example resnet18_cifar --example train_classifier --example ddpm_sample --example cuda_steps
 pack "" test --features cudnn --no-run --test cuda
 # Convolutions without cuDNN.
 pack "_unfolded" test --features cuda --no-run --test cuda
+# dfdx compiles some operations when they first run, with headers from where it was built.
+tar czf .gpu/headers.tgz target/cuda/debug/build/dfdx-*/out/*.cuh
 ls -l .gpu
 cat <<'END'
 On the GPU machine, with .gpu carried along: benches/cuda/run.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh [DIR]: on a machine that has a GPU and PyTorch, and need not have Rust: checks that the libraries
-# are there, runs the CUDA tests, and times training steps alternately with PyTorch's. DIR has the binaries
+# are there, runs the CUDA tests, times convolutions if nvcc is there, and training steps alternately with PyTorch's. DIR has the binaries
 # that benches/cuda/build.sh made [default: .gpu]. Results go to $OUT [default: .] too.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -11,6 +11,10 @@ for packed in "${1:-.gpu}"/*.gz; do
     name=$(basename "$packed" .gz)
     gunzip -c "$packed" >"$programs/$name" && chmod +x "$programs/$name" || exit 1
 done
+# What dfdx compiles at run time finds its headers, if the repository is where the programs were built.
+tar xzf "${1:-.gpu}/headers.tgz"
+[ -e target/cuda-toolkit/include ] ||
+    { mkdir -p target/cuda-toolkit && ln -s "${CUDA_PATH:-/usr/local/cuda}/include" target/cuda-toolkit/include; }
 out=${OUT:-.}
 python=${PYTHON:-python3}
 
@@ -33,6 +37,15 @@ echo "== tests"
 for tests in cuda cuda_unfolded; do
     timeout 100 "$programs/$tests" --test-threads=1 2>&1 | tee "$out/$tests.log" | tail -n 20
 done
+
+echo "== convolutions"
+cudnn=$("$python" -c 'import nvidia; print(list(nvidia.__path__)[0])')/cudnn
+if command -v nvcc >/dev/null && [ -d "$cudnn/include" ]; then
+    nvcc -std=c++17 -O3 -arch=native -o "$programs/convolutions" "$here/convolutions.cu" -I "$cudnn/include" \
+        -L "$cudnn/lib" -l:libcudnn.so.9 2>/dev/null && timeout 60 "$programs/convolutions" | tee "$out/convolutions.md"
+else
+    echo "not run: no nvcc, or no headers of cuDNN"
+fi
 
 echo "== steps"
 timeout 150 "$python" "$here/vs_pytorch.py" "$programs/cuda_steps" --json "$out/cuda-steps.json" |

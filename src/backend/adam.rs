@@ -32,6 +32,14 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
         g: ViewMut<'_, E, Self>,
     ) -> Result<Option<f64>>;
 
+    /// Ends a step: a device may have waited with updates, to do many at once.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn adam_finish() -> Result<()> {
+        Ok(())
+    }
+
     /// Moves each of n averages towards its weight: average += rate (w - average).
     ///
     /// # Errors

@@ -92,7 +92,14 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     /// Also [`Error::Shape`] if there are not `n` importances.
     fn largest(&self, importance: Self::Importance, n: usize, count: usize) -> Result<Self::Kept>;
 
-    /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels).
+    /// The channels of a shrunk gradient's memory: the `kept` ones, and behind them as many of zeros as make the
+    /// device's products faster.
+    fn shrunk_channels(_shape: &Conv2DShape, kept: usize) -> usize {
+        kept
+    }
+
+    /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels), which may have further
+    /// channels, for zeros.
     fn gather_channels(
         dy: View<'_, E, Self>,
         channels: usize,

@@ -148,6 +148,10 @@ impl UpdateRule for AdamConfig {
         };
         D::adam_update(&step, w, D::buffer_mut(m), D::buffer_mut(v), g)
     }
+
+    fn finish<E: Dtype, D: Backend<E>>() -> Result<()> {
+        D::adam_finish()
+    }
 }
 
 /// That a value is finite and at least 0.

@@ -132,6 +132,22 @@ impl<R: UpdateRule, M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> FusedOpt
         })
     }
 
+    /// Whether `grads`, of which what is no leaf has been dropped, still hold a gradient of every parameter.
+    fn all_stay(&self, model: &M, grads: &mut Gradients<E, D>) -> Result<bool> {
+        self.presence.mark(grads)?;
+        let mut all = true;
+        for_each_part(model, &mut |_, part| {
+            if let Part::Weight(param) = part {
+                let dev = param.device().clone();
+                all &= Storage::<E>::len(&dev, param.gradient(grads)?) == param.len();
+            }
+            Ok(())
+        })?;
+        // The marks are no leafs.
+        grads.drop_non_leafs();
+        Ok(all)
+    }
+
     fn update_in_place(
         &mut self,
         model: &mut M,
@@ -142,7 +158,10 @@ impl<R: UpdateRule, M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> FusedOpt
         self.unused.clear();
         // The ids of the model's tensors may have changed since the last step.
         watch(model, &mut self.presence)?;
-        self.presence.mark(grads)?;
+        let was_complete = self.presence.is_complete(grads)?;
+        if !was_complete {
+            self.presence.mark(grads)?;
+        }
         let mut walk = Walk {
             rule: self.rule,
             groups: &self.groups,
@@ -153,15 +172,23 @@ impl<R: UpdateRule, M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> FusedOpt
             grads,
             scale,
             zero_grad,
+            absent: false,
         };
         let done = for_each_part_mut(model, &mut |name, part| match part {
             PartMut::Weight(param) => walk.parameter(name, param),
             PartMut::Statistic(_) | PartMut::Number(_) => Ok(()),
         });
+        let done = R::finish::<E, D>().and(done);
         let unused = walk.unused_tensors;
         self.squares = walk.squares.map(|squares| scale * scale * squares);
+        let is_complete = !walk.absent;
         grads.drop_non_leafs();
-        done.map(|()| unused)
+        done?;
+        if !was_complete {
+            let stays = is_complete && self.all_stay(model, grads)?;
+            self.presence.set_token(grads, stays)?;
+        }
+        Ok(unused)
     }
 }
 
@@ -258,6 +285,8 @@ struct Walk<'a, R, E: Dtype, D: Storage<E>> {
     grads: &'a mut Gradients<E, D>,
     scale: f64,
     zero_grad: bool,
+    /// Whether a parameter had no gradient.
+    absent: bool,
 }
 
 impl<R: UpdateRule, E: Dtype, D: Backend<E>> Walk<'_, R, E, D> {
@@ -267,6 +296,7 @@ impl<R: UpdateRule, E: Dtype, D: Backend<E>> Walk<'_, R, E, D> {
         let treatment = self.groups.get(&name).copied().unwrap_or_default();
         let grad = param.gradient(self.grads)?;
         if Storage::<E>::len(&dev, grad) == 0 && len != 0 {
+            self.absent = true;
             // No backward pass may find the mark.
             *grad = zeros::<E, D>(&dev, len)?;
             if !treatment.frozen {

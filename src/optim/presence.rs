@@ -5,13 +5,18 @@
 //! entries of one `Gradients` win over those of another. So the given gradients are merged over
 //! empty buffers, one a parameter: where a buffer is still empty, there was no gradient. Nothing
 //! but map entries moves.
+//!
+//! On CUDA even empty buffers cost calls of the driver. `Gradients` that have been found to hold all, and keep all,
+//! get a token: an empty entry of their own. As long as they have it, and the parameters are the same, nothing is
+//! absent.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use dfdx::dtypes::Dtype;
+use dfdx::nn::ZeroGrads;
 use dfdx::shapes::Rank0;
-use dfdx::tensor::{Gradients, Merge, PutTape, SplitTape, Storage, Tape, Tensor, Trace};
+use dfdx::tensor::{Gradients, Merge, OwnedTape, PutTape, SplitTape, Storage, Tape, Tensor, Trace};
 use dfdx::tensor_ops::{Backward, Device};
 
 use crate::bridge::tensors::AnyTensor;
@@ -30,6 +35,10 @@ pub(super) struct Presence<E: Dtype, D: Storage<E>> {
     empty: Gradients<E, D>,
     /// Carries tapes. Kept, so that the one gradient that it leaves in others is always the same.
     carrier: Option<Tensor<Rank0, E, D>>,
+    /// Whose gradient is the token, if that is empty.
+    token: Option<Tensor<Rank0, E, D>>,
+    /// Whether a parameter has been included since the last look.
+    is_new: bool,
 }
 
 impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
@@ -37,6 +46,8 @@ impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
         Self {
             empty: Gradients::leaky(),
             carrier: None,
+            token: None,
+            is_new: false,
         }
     }
 
@@ -46,10 +57,51 @@ impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
         let buffer = param.gradient(&mut self.empty)?;
         if Storage::<E>::len(dev, buffer) != 0 {
             *buffer = zeros::<E, D>(dev, 0)?;
+            self.is_new = true;
         }
         if self.carrier.is_none() {
             self.carrier = Some(dev.try_zeros().map_err(Error::device)?);
+            self.token = Some(dev.try_zeros().map_err(Error::device)?);
         }
+        Ok(())
+    }
+
+    /// Whether `grads` are known to hold a gradient for every watched parameter. If not, [`mark`](Self::mark) finds out.
+    pub(super) fn is_complete(&mut self, grads: &mut Gradients<E, D>) -> Result<bool> {
+        let is_new = std::mem::take(&mut self.is_new);
+        Ok(self.has_token(grads)? && !is_new)
+    }
+
+    fn has_token(&self, grads: &mut Gradients<E, D>) -> Result<bool> {
+        let Some(token) = &self.token else {
+            return Ok(false);
+        };
+        let buffer = grads.get_or_alloc_mut(token).map_err(Error::device)?;
+        Ok(Storage::<E>::len(token.device(), buffer) == 0)
+    }
+
+    /// The token is in `grads` afterwards if they hold all, and not otherwise. `holds_all`: whether nothing is absent,
+    /// and will not be when dfdx drops what is no leaf.
+    pub(super) fn set_token(&self, grads: &mut Gradients<E, D>, holds_all: bool) -> Result<()> {
+        let Some(token) = &self.token else {
+            return Ok(());
+        };
+        let dev = token.device();
+        let len = usize::from(!holds_all);
+        *grads.get_or_alloc_mut(token).map_err(Error::device)? = zeros::<E, D>(dev, len)?;
+        if !holds_all {
+            return Ok(());
+        }
+        grads.drop_non_leafs();
+        if self.has_token(grads)? {
+            return Ok(()); // they keep everything
+        }
+        // As a leaf it stays.
+        let (_, leaf) = token.clone().traced(token.alloc_grads()).split_tape();
+        let given = std::mem::replace(grads, Gradients::leaky());
+        let (_, given) = token.clone().traced(given).split_tape();
+        *grads = gradients_of(token, given.merge(leaf))?;
+        *grads.get_or_alloc_mut(token).map_err(Error::device)? = zeros::<E, D>(dev, 0)?;
         Ok(())
     }
 
@@ -61,18 +113,26 @@ impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
         let given = std::mem::replace(grads, Gradients::leaky());
         let (_, marks) = carrier.clone().traced(self.empty.clone()).split_tape();
         let (_, given) = carrier.clone().traced(given).split_tape();
-        let mut merged = marks.merge(given);
-        // `backward` would drop the marks; a hook sees the gradients before it does.
-        let out = Rc::new(Cell::new(None));
-        let hook_out = out.clone();
-        merged.add_backward_op(move |all: &mut Gradients<E, D>| {
-            hook_out.set(Some(std::mem::replace(all, Gradients::leaky())));
-            Ok(())
-        });
-        let left = carrier.clone().put_tape(merged).try_backward();
-        *grads = out.take().unwrap_or_else(Gradients::leaky);
-        left.map(drop).map_err(Error::device)
+        *grads = gradients_of(carrier, marks.merge(given))?;
+        Ok(())
     }
+}
+
+/// The gradients on a tape without operations.
+fn gradients_of<E: Dtype, D: Device<E>>(
+    carrier: &Tensor<Rank0, E, D>,
+    mut tape: OwnedTape<E, D>,
+) -> Result<Gradients<E, D>> {
+    // `backward` would drop what is no leaf; a hook sees the gradients before it does.
+    let out = Rc::new(Cell::new(None));
+    let hook_out = out.clone();
+    tape.add_backward_op(move |all: &mut Gradients<E, D>| {
+        hook_out.set(Some(std::mem::replace(all, Gradients::leaky())));
+        Ok(())
+    });
+    let left = carrier.clone().put_tape(tape).try_backward();
+    left.map_err(Error::device)?;
+    Ok(out.take().unwrap_or_else(Gradients::leaky))
 }
 
 #[cfg(test)]
@@ -97,6 +157,34 @@ mod tests {
         assert_eq!(grads.get(&a).array(), [2.0; 3]);
         assert_eq!(grads.get_or_alloc_mut(&b).unwrap().len(), 0);
         assert_eq!(grads.get(&zero).array(), [0.0; 2]);
+    }
+
+    /// What the next update finds in gradients that an update has left.
+    #[test]
+    fn a_token_stays_as_long_as_nothing_can_be_absent() {
+        let dev = Cpu::default();
+        let a: Tensor<Rank1<3>, f32, _> = dev.ones();
+        let b: Tensor<Rank1<4>, f32, _> = dev.ones();
+        let mut presence = Presence::new();
+        presence.watch(&a).unwrap();
+        let backward = |grads| a.clone().traced(grads).square().sum().backward();
+        for mut grads in [Gradients::leaky(), a.alloc_grads()] {
+            assert!(!presence.is_complete(&mut grads).unwrap());
+            presence.set_token(&mut grads, true).unwrap();
+            grads = backward(grads);
+            assert!(presence.is_complete(&mut grads).unwrap());
+            assert_eq!(grads.get(&a).array(), [2.0; 3]);
+            // Others, made in the same way, do not have it.
+            let mut others = backward(Gradients::leaky());
+            assert!(!presence.is_complete(&mut others).unwrap());
+            presence.set_token(&mut grads, false).unwrap();
+            assert!(!presence.is_complete(&mut grads).unwrap());
+        }
+
+        let mut grads = a.alloc_grads();
+        presence.set_token(&mut grads, true).unwrap();
+        presence.watch(&b).unwrap();
+        assert!(!presence.is_complete(&mut grads).unwrap(), "b is new");
     }
 
     #[test]

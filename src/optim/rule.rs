@@ -39,6 +39,15 @@ pub trait UpdateRule: Copy + Debug {
         buffers: &mut [<D as Storage<E>>::Vec],
         g: ViewMut<'_, E, D>,
     ) -> Result<Option<f64>>;
+
+    /// Ends a step's updates: a device may have waited with them, to do many at once. Until then weights, buffers
+    /// and gradients stay where they are.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn finish<E: Dtype, D: Backend<E>>() -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What differs between the updates of one step, or of one parameter.

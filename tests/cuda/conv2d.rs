@@ -40,9 +40,24 @@ fn count(sizes: impl IntoIterator<Item = usize>) -> usize {
     sizes.into_iter().product()
 }
 
+/// Sets whether cuDNN may be used, if it is there at all.
+fn use_cudnn(_on: bool) {
+    #[cfg(feature = "cudnn")]
+    ssprop::use_cudnn(_on);
+}
+
+/// Shapes, with cuDNN and without.
+fn cases() -> Vec<(Conv2DShape, bool)> {
+    let cases = |shape| [(shape, cfg!(feature = "cudnn")), (shape, false)];
+    let mut cases: Vec<_> = shapes().into_iter().flat_map(cases).collect();
+    cases.dedup();
+    cases
+}
+
 #[test]
 fn forward() {
-    for shape in shapes() {
+    for (shape, with_cudnn) in cases() {
+        use_cudnn(with_cudnn);
         for with_bias in [false, true] {
             agree!(1e-5, |dev: D| {
                 let x = upload(&dev, &noise(count(shape.x()), 1));
@@ -66,7 +81,8 @@ fn choices(c_out: usize) -> Vec<Option<Vec<usize>>> {
 
 #[test]
 fn backward() {
-    for shape in shapes() {
+    for (shape, with_cudnn) in cases() {
+        use_cudnn(with_cudnn);
         for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
                 agree!(1e-5, |dev: D| {
@@ -92,6 +108,71 @@ fn backward() {
                         ("dw", download(&dev, &dw)),
                         ("db", download(&dev, &db)),
                     ]
+                });
+            }
+        }
+    }
+}
+
+/// What the tiled kernels know: images of every way to cut them, channels that fill no tile.
+fn tiled() -> Vec<Conv2DShape> {
+    let images = [
+        [1, 1, 1, 1],
+        [2, 3, 5, 7],
+        [3, 20, 4, 4],
+        [2, 16, 8, 8],
+        [1, 9, 18, 16],
+        [1, 2, 10, 32],
+        [1, 2, 3, 70],
+        [1, 1, 2, 113],
+    ];
+    let of = |image: [usize; 4]| shape([3, 1, 1, 1, 1], image, 1 + image[1] * 2);
+    images.map(of).into()
+}
+
+#[test]
+fn in_tf32() {
+    for shape in tiled() {
+        for kept in choices(shape.c_out()) {
+            for fill in [Fill::Overwrite, Fill::Add] {
+                agree!(2e-3, |dev: D| {
+                    ssprop::use_tf32(ssprop::Tf32::Convolutions);
+                    let x = upload(&dev, &noise(count(shape.x()), 1));
+                    let w = upload(&dev, &noise(count(shape.weight()), 2));
+                    let bias = upload(&dev, &noise(shape.c_out(), 3));
+                    let mut y = room(&dev, count(shape.y(shape.c_out())));
+                    let to = D::buffer_mut(&mut y);
+                    let bias = Some(D::buffer(&bias));
+                    D::conv2d_forward(&shape, D::buffer(&x), D::buffer(&w), bias, to).unwrap();
+
+                    // With the zeros that the device likes behind the kept channels.
+                    let full = upload(&dev, &noise(count(shape.y(shape.c_out())), 4));
+                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let channels = kept.as_ref().map_or(shape.c_out(), |kept| {
+                        let kept = D::kept_len(kept);
+                        <D as Conv2DKernel<f32>>::shrunk_channels(&shape, kept)
+                    });
+                    let mut shrunk = room(&dev, count(shape.y(channels)));
+                    let (all, pixels) = (shape.c_out(), shape.output_pixels());
+                    if let Some(kept) = &kept {
+                        let to = D::buffer_mut(&mut shrunk);
+                        let dy = D::buffer(&full);
+                        D::gather_channels(dy, all, pixels, D::kept(kept), to).unwrap();
+                    }
+                    let dy = KeptGrad {
+                        data: D::buffer(if kept.is_some() { &shrunk } else { &full }),
+                        kept: kept.as_ref().map(D::kept),
+                    };
+                    let mut dx = upload(&dev, &noise(count(shape.x()), 5));
+                    let mut dw = upload(&dev, &noise(count(shape.weight()), 6));
+                    let to = D::buffer_mut(&mut dx);
+                    D::conv2d_backward_input(&shape, D::buffer(&w), dy, to, fill).unwrap();
+                    let to = D::buffer_mut(&mut dw);
+                    D::conv2d_backward_weight(&shape, D::buffer(&x), dy, to).unwrap();
+                    let results = [("y", &y), ("dx", &dx), ("dw", &dw)];
+                    results
+                        .map(|(name, at)| (name, download(&dev, at)))
+                        .to_vec()
                 });
             }
         }

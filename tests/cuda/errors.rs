@@ -30,6 +30,8 @@ fn why_no_device() -> String {
 fn devices_that_cannot_be_used() {
     with(("EMU_INIT", "100"), "no_device");
     with(("EMU_DRIVER", "12040"), "an_old_driver");
+    #[cfg(feature = "cudnn")]
+    with(("EMU_CUDNN", "/no/libcudnn.so.9"), "no_cudnn");
     let memory = ("EMU_MEMORY", "2000000");
     with(memory, "a_training_without_memory_goes_on");
 }
@@ -48,6 +50,16 @@ fn an_old_driver() {
     let why = why_no_device();
     let expected = "runs CUDA 12.4 at most, and this program was compiled with CUDA 13.0: update";
     assert!(why.contains(expected), "{why}");
+}
+
+#[cfg(feature = "cudnn")]
+#[test]
+#[ignore = "needs EMU_CUDNN of no file"]
+fn no_cudnn() {
+    let why = why_no_device();
+    let tells =
+        why.contains("cuDNN 9 was not found") && why.contains("without the feature `cudnn`");
+    assert!(tells && why.contains("/no/libcudnn.so.9"), "{why}");
 }
 
 type Net = (

@@ -29,7 +29,7 @@ fn indices<D: Conv2DKernel<f32> + HostAccess<f32>>(
 #[test]
 fn the_largest_are_those_of_the_cpu() {
     let cuda = crate::support::cuda();
-    for n in [1, 2, 31, 64, 257, 1000] {
+    for n in [1, 2, 31, 64, 257, 1000, 1025] {
         // Each row by itself is a batch of one image; many equal ones, and some NaN.
         let ties: Vec<f32> = (0..n).map(|i| ((i * 37) % 5) as f32).collect();
         let mut broken = noise(n, 3);

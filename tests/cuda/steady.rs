@@ -24,6 +24,8 @@ impl Steps {
         assert!(steps.len() >= 4 && steps[0].allocations > 0, "{steps:?}");
         for step in &steps[2..] {
             assert_eq!((step.allocations, step.frees), (0, 0), "{steps:?}");
+            // That every parameter has a gradient is known, without a buffer of nothing for each of them.
+            assert!(step.copies_on_device < 8, "{steps:?}");
             let read = (step.copies_to_host, step.bytes_to_host);
             assert_eq!(read, (copies, bytes), "{steps:?}");
             // A copy to the host waits for the device.

@@ -93,6 +93,7 @@ pub struct DriverCalls {
     pub synchronisations: u64,
     pub copies_to_host: u64,
     pub bytes_to_host: u64,
+    pub copies_on_device: u64,
 }
 
 #[cfg(cuda_emulator)]
@@ -113,6 +114,7 @@ impl DriverCalls {
             synchronisations: self.synchronisations - before.synchronisations,
             copies_to_host: self.copies_to_host - before.copies_to_host,
             bytes_to_host: self.bytes_to_host - before.bytes_to_host,
+            copies_on_device: self.copies_on_device - before.copies_on_device,
         }
     }
 

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <vector>
 
+extern "C" int emu_skip();
+
 namespace {
 struct Tensor { int size[4]; };
 struct Convolution { int padding, stride, dilation, groups = 1, math = 0; };
@@ -54,6 +56,7 @@ int finish(std::vector<double> &sum, float alpha, float beta, float *to, int alg
 #define CONVOLVE(NAME, A, B, TO, X, W, Y)                                                                                  \
     int NAME(void *, const float *alpha, Tensor *A##d, const float *A, Tensor *B##d, const float *B, Convolution *c,       \
              int algorithm, void *memory, size_t bytes, const float *beta, Tensor *TO##d, float *TO) {                     \
+        if (emu_skip()) return 0;                                                                                          \
         std::vector<double> sum(count(*TO##d));                                                                            \
         each(*X##d, *W##d, *Y##d, *c, [&](int at_x, int at_w, int at_y) {                                                  \
             (void)at_x, (void)at_w, (void)at_y;                                                                            \

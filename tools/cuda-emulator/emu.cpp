@@ -193,9 +193,12 @@ static std::map<std::string, Kernel> &kernels() {
 }
 void add(const char *name, void (*call)(void *, void **), void *fn) { kernels()[name] = {call, fn}; }
 bool known(const char *name) { return kernels().count(name); }
+extern "C" int emu_skip();
+
 bool launch(const char *name, dim3 grid, dim3 size, void **params) {
     auto found = kernels().find(name);
     if (found == kernels().end()) return false;
+    if (emu_skip()) return true;
     run(grid, size, found->second.call, found->second.fn, params);
     return true;
 }

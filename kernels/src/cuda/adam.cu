@@ -1,33 +1,63 @@
-// A step of Adam on n weights w, their moments m and v and their gradient g, and the moving average of
-// weights. The numbers that are the same for all weights come in f64.
+// Steps of Adam on tensors of weights w, their moments m and v and their gradient g, many by one launch, and the
+// moving average of weights. Numbers come in f64.
 #include "common.cuh"
 
 #define NO_DECAY 0
 #define L2_DECAY 1
 #define DECOUPLED_DECAY 2
 
-template <typename T>
-static __device__ void adam(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad, int lazy) {
-    FOR_EACH(i, n) {
-        if (lazy && g[i] == 0) continue;
-        T weight = w[i], grad = (T)grad_scale * g[i];
-        if (decay_kind == L2_DECAY) grad += (T)decay * weight;
-        if (decay_kind == DECOUPLED_DECAY) weight *= (T)decay; // 1 - lr decay
-        const T mean = m[i] + (T)one_minus_beta1 * (grad - m[i]);
-        const T square = v[i] * (T)beta2 + (T)one_minus_beta2 * (grad * grad);
+// Elements that a block takes, and tensors of a launch (adam.rs).
+#define CHUNK 4096
+#define TENSORS 48
+
+template <typename T> struct Tensor {
+    T *w, *m, *v, *g;
+    double step_size, inv_sqrt_correction2, decay;
+    int decay_kind;
+    unsigned len, first_block;
+};
+struct Common {
+    double one_minus_beta1, beta2, one_minus_beta2, eps, grad_scale;
+    int zero_grad, lazy;
+};
+template <typename T> struct Steps {
+    Common common;
+    Tensor<T> tensors[TENSORS];
+    unsigned count;
+};
+
+template <typename T> static __device__ void adam(const Steps<T> &steps) {
+    // The last tensor that begins at this block or before it: one without elements has no block.
+    unsigned at = 0;
+    while (at + 1 < steps.count && steps.tensors[at + 1].first_block <= blockIdx.x) at++;
+    const Tensor<T> &t = steps.tensors[at];
+    const Common &c = steps.common;
+    T *const w = t.w, *const m = t.m, *const v = t.v, *const g = t.g;
+    const T one_minus_beta1 = (T)c.one_minus_beta1, beta2 = (T)c.beta2, one_minus_beta2 = (T)c.one_minus_beta2;
+    const T eps = (T)c.eps, grad_scale = (T)c.grad_scale, decay = (T)t.decay;
+    const T step_size = (T)t.step_size, inv_sqrt_correction2 = (T)t.inv_sqrt_correction2;
+
+    const unsigned begin = (blockIdx.x - t.first_block) * CHUNK, end = min(begin + CHUNK, t.len);
+    for (unsigned i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        if (c.lazy && g[i] == 0) continue;
+        T weight = w[i], grad = grad_scale * g[i];
+        if (t.decay_kind == L2_DECAY) grad += decay * weight;
+        if (t.decay_kind == DECOUPLED_DECAY) weight *= decay; // 1 - lr decay
+        const T mean = m[i] + one_minus_beta1 * (grad - m[i]);
+        const T square = v[i] * beta2 + one_minus_beta2 * (grad * grad);
         m[i] = mean;
         v[i] = square;
-        w[i] = weight - (T)step_size * mean / (sqrt(square) * (T)inv_sqrt_correction2 + (T)eps);
-        if (zero_grad) g[i] = 0;
+        w[i] = weight - step_size * mean / (sqrt(square) * inv_sqrt_correction2 + eps);
+        if (c.zero_grad) g[i] = 0;
     }
 }
 
-#define ADAM(T, name)                                                                              \
-    extern "C" __global__ void name(T *w, T *m, T *v, T *g, unsigned n, double one_minus_beta1, double beta2, double one_minus_beta2, double step_size, double inv_sqrt_correction2, double eps, int decay_kind, double decay, double grad_scale, int zero_grad, int lazy) { \
-        adam(w, m, v, g, n, one_minus_beta1, beta2, one_minus_beta2, step_size, inv_sqrt_correction2, eps, decay_kind, decay, grad_scale, zero_grad, lazy); \
-    }
-ADAM(float, adam_step_f32)
-ADAM(double, adam_step_f64)
+extern "C" __global__ void adam_steps_f32(const __grid_constant__ Steps<float> steps) {
+    adam(steps);
+}
+extern "C" __global__ void adam_steps_f64(const __grid_constant__ Steps<double> steps) {
+    adam(steps);
+}
 
 // average += rate (w - average)
 template <typename T> static __device__ void move_average(T *average, const T *w, unsigned n, double rate) {

@@ -1,35 +1,54 @@
 // The channels of a gradient dY (batch, channels, pixels): what ranks them, and what keeps some of them.
-#include "common.cuh"
+#include "chunks.cuh"
 
-// The place in dY of a channel's element j of batch * pixels.
-static __device__ inline size_t place(unsigned j, unsigned c, unsigned channels, unsigned pixels) {
-    return ((size_t)(j / pixels) * channels + c) * pixels + j % pixels;
-}
-
-// out[c] = the mean of |dY| over batch and pixels. One block a channel.
-extern "C" __global__ void channel_importance(const float *dy, double *out, unsigned batch, unsigned channels, unsigned pixels) {
-    const unsigned c = blockIdx.x, count = batch * pixels;
+template <int V>
+static __device__ inline void sums(Task task, const float *dy, double *partial, unsigned channels, unsigned plane,
+                                   int magnitudes) {
     double sum = 0;
-    for (unsigned j = threadIdx.x; j < count; j += blockDim.x) sum += fabsf(dy[place(j, c, channels, pixels)]);
+    FOR_EACH_OF_TASK(i) {
+        const Elements<V> values = read<V>(dy + i);
+        for (int v = 0; v < V; v++) sum += magnitudes ? fabsf(values.at[v]) : values.at[v];
+    }
     sum = block_sum(sum);
-    if (threadIdx.x == 0) out[c] = sum / (count > 0 ? count : 1);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// db[kept[slot]] += the sum of dY's channel `slot` over batch and pixels; without `kept` db[slot]. One block
-// a slot.
-extern "C" __global__ void channel_bias(const float *dy, const unsigned *kept, float *db, unsigned batch, unsigned channels, unsigned pixels) {
-    const unsigned slot = blockIdx.x, count = batch * pixels;
+// To `partial`, a number a chunk: the sum of dY, or of |dY|.
+extern "C" __global__ void channel_sums(const float *dy, double *partial, unsigned channels, unsigned plane,
+                                        unsigned count, unsigned chunk, int magnitudes) {
+    BY_FOUR(sums, task_of(count, chunk), dy, partial, channels, plane, magnitudes);
+}
+
+// The sum of a channel's chunks, by a warp: its lanes all have it.
+static __device__ inline double sum_of_chunks(const double *partial, unsigned channel, unsigned chunks) {
     double sum = 0;
-    for (unsigned j = threadIdx.x; j < count; j += blockDim.x) sum += dy[place(j, slot, channels, pixels)];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) db[kept ? kept[slot] : slot] += (float)sum;
+    for (unsigned s = threadIdx.x % 32; s < chunks; s += 32) sum += partial[(size_t)channel * chunks + s];
+    return warp_sum(sum);
 }
 
-// shrunk (batch, count, pixels) = the channels `kept` of dY; n elements
-extern "C" __global__ void gather_channels(const float *dy, const unsigned *kept, float *shrunk, unsigned n, unsigned channels, unsigned count, unsigned pixels) {
+// out[c] = the mean of |dY| over batch and pixels. One warp a channel.
+extern "C" __global__ void channel_importance(const double *partial, double *out, unsigned channels, unsigned count,
+                                              unsigned chunks) {
+    const unsigned c = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (c >= channels) return;
+    const double sum = sum_of_chunks(partial, c, chunks);
+    if (threadIdx.x % 32 == 0) out[c] = sum / (count > 0 ? count : 1);
+}
+
+// db[kept[slot]] += the sum of dY's channel `slot` over batch and pixels; without `kept` db[slot]. One warp a slot.
+extern "C" __global__ void channel_bias(const double *partial, const unsigned *kept, float *db, unsigned slots,
+                                        unsigned chunks) {
+    const unsigned slot = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    if (slot >= slots) return;
+    const double sum = sum_of_chunks(partial, slot, chunks);
+    if (threadIdx.x % 32 == 0) db[kept ? kept[slot] : slot] += (float)sum;
+}
+
+// shrunk (batch, slots, pixels) = the `count` channels `kept` of dY, and zeros in further slots; n elements
+extern "C" __global__ void gather_channels(const float *dy, const unsigned *kept, float *shrunk, unsigned n, unsigned channels, unsigned count, unsigned slots, unsigned pixels) {
     FOR_EACH(i, n) {
-        const unsigned pixel = i % pixels, slot = i / pixels % count, b = i / pixels / count;
-        shrunk[i] = dy[((size_t)b * channels + kept[slot]) * pixels + pixel];
+        const unsigned pixel = i % pixels, slot = i / pixels % slots, b = i / pixels / slots;
+        shrunk[i] = slot < count ? dy[((size_t)b * channels + kept[slot]) * pixels + pixel] : 0;
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use cudarc::cublas::sys::{cublasHandle_t, cublasMath_t, cublasSetMathMode};
 use cudarc::cublas::CudaBlas;
+use cudarc::driver::result::device::get_attribute;
 use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
 use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
 
@@ -50,6 +51,14 @@ pub fn free_workspaces() {
     });
 }
 
+/// Whether a device's tensor cores know TF32: from compute capability 8 on.
+///
+/// # Errors
+/// [`Error::Device`] if the device cannot be asked.
+pub fn has_tf32(device: i32) -> Result<bool> {
+    Ok(context(device)?.has_tf32)
+}
+
 /// An error of the driver or of cuBLAS.
 pub(super) fn failed(err: impl std::fmt::Debug) -> Error {
     Error::device(format_args!("CUDA: {err:?}"))
@@ -57,6 +66,7 @@ pub(super) fn failed(err: impl std::fmt::Debug) -> Error {
 
 pub(super) struct Context {
     device: Arc<CudaDevice>,
+    has_tf32: bool,
     blas: CudaBlas,
     /// Whether the handle's products round to TF32.
     tf32: Cell<bool>,
@@ -72,7 +82,11 @@ impl Context {
     fn new(device: i32) -> Result<Self> {
         let device = CudaDevice::new(device as usize).map_err(failed)?;
         keep_freed_memory(&device);
+        let major = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        // SAFETY: the device is there.
+        let major = unsafe { get_attribute(*device.cu_device(), major) };
         Ok(Self {
+            has_tf32: major.map_err(failed)? >= 8,
             blas: CudaBlas::new(device.clone()).map_err(failed)?,
             device,
             tf32: Cell::new(false),

@@ -111,6 +111,14 @@ impl Grid {
         }
     }
 
+    /// For a kernel with a warp for each of `n`.
+    pub fn warps(n: usize) -> Self {
+        Self {
+            blocks: n.div_ceil(THREADS as usize / 32),
+            threads: THREADS,
+        }
+    }
+
     /// How many blocks there are.
     pub fn count(&self) -> usize {
         self.blocks
@@ -177,6 +185,17 @@ fn launch_with(
         )
     };
     launched.map_err(|err| failed(format_args!("kernel {name}: {err:?}")))
+}
+
+/// Launches a kernel with one parameter, a struct.
+pub(super) fn launch_struct<T: Copy>(
+    source: &'static Source,
+    name: &'static str,
+    device: i32,
+    grid: Grid,
+    parameter: &mut T,
+) -> Result<()> {
+    launch_with(source, name, device, grid, vec![address(parameter)])
 }
 
 /// Indices that one launch brings along: a kernel's parameters have 4096 bytes at most.

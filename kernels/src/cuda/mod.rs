@@ -4,6 +4,7 @@
 //! A kernel's sizes are `unsigned` of 31 bits, its memory are addresses of `float`. Sums are taken in a
 //! fixed order, so that results are the same from run to run.
 
+mod adam;
 mod blas;
 mod context;
 #[cfg(feature = "cudnn")]
@@ -14,10 +15,11 @@ mod memory;
 mod tf32;
 mod upload;
 
+pub use adam::{add_adam, launch_adam, AdamCommon, AdamTensor};
 pub use blas::{multiply, Matrix, Product};
-pub use context::free_workspaces;
+pub use context::{free_workspaces, has_tf32};
 #[cfg(feature = "cudnn")]
-pub use cudnn::{check_cudnn, Pass, Planned};
+pub use cudnn::{check_cudnn, use_cudnn, Pass, Planned};
 pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};
@@ -56,6 +58,7 @@ sources! {
     CHANNELS = "channels";
     CONCAT = "concat";
     CONV2D = "conv2d";
+    CONV3X3 = "conv3x3";
     CROSS_ENTROPY = "cross_entropy";
     DISTANCE = "distance";
     DROPOUT = "dropout";

@@ -1,9 +1,9 @@
 // Rows of matrices: the rows of a weight that belong to kept channels.
 #include "common.cuh"
 
-// to (count, length) = the rows `kept` of from; n elements
-extern "C" __global__ void gather_rows(const float *from, const unsigned *kept, float *to, unsigned n, unsigned length) {
-    FOR_EACH(i, n) to[i] = from[(size_t)kept[i / length] * length + i % length];
+// to (rows, length) = the `count` rows `kept` of from, and zeros in further rows; n elements
+extern "C" __global__ void gather_rows(const float *from, const unsigned *kept, float *to, unsigned n, unsigned count, unsigned length) {
+    FOR_EACH(i, n) to[i] = i / length < count ? from[(size_t)kept[i / length] * length + i % length] : 0;
 }
 
 // The rows `kept` of to += from (count, length); n elements

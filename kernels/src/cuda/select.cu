@@ -19,7 +19,7 @@ extern "C" __global__ void rank_channels(const double *importance, unsigned *kep
 }
 
 // indices = those of the kept ones of n, ascending. One block, which takes blockDim.x of them at a time.
-extern "C" __global__ void indices_of_kept(const unsigned *kept, unsigned *indices, unsigned n) {
+static __device__ void compact(const unsigned *kept, unsigned *indices, unsigned n) {
     __shared__ unsigned of_warp[32];
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     unsigned found = 0;
@@ -35,6 +35,35 @@ extern "C" __global__ void indices_of_kept(const unsigned *kept, unsigned *indic
         for (unsigned w = 0; w < blockDim.x / 32; w++) found += of_warp[w];
         __syncthreads(); // the next part overwrites of_warp
     }
+}
+
+extern "C" __global__ void indices_of_kept(const unsigned *kept, unsigned *indices, unsigned n) {
+    compact(kept, indices, n);
+}
+
+// A whole number that is the larger the earlier a value ranks.
+static __device__ inline unsigned long long order_of(double value) {
+    const long long bits = __double_as_longlong(value + 0.0); // -0 becomes 0
+    if (value != value) return ~0ull;
+    return bits < 0 ? ~(unsigned long long)bits : (unsigned long long)bits | 1ull << 63;
+}
+
+// Both in one, for n <= 1024: one block, each of whose warps counts for one channel at a time.
+extern "C" __global__ void choose_few(const double *importance, unsigned *indices, unsigned n, unsigned count) {
+    __shared__ unsigned long long value[1024];
+    __shared__ unsigned kept[1024];
+    for (unsigned i = threadIdx.x; i < n; i += blockDim.x) value[i] = order_of(importance[i]);
+    __syncthreads();
+    for (unsigned i = threadIdx.x / 32; i < n; i += blockDim.x / 32) {
+        const unsigned long long own = value[i];
+        unsigned place = 0;
+#pragma unroll 4
+        for (unsigned j = threadIdx.x % 32; j < n; j += 32) place += value[j] > own || (value[j] == own && j < i);
+        place = warp_sum(place);
+        if (threadIdx.x % 32 == 0) kept[i] = place < count;
+    }
+    __syncthreads();
+    compact(kept, indices, n);
 }
 
 // Indices that the host has chosen.

@@ -1,8 +1,10 @@
 //! Where factors of products are rounded to TF32.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::cell::Cell;
 
-static TF32: AtomicU8 = AtomicU8::new(Tf32::Convolutions as u8);
+thread_local! {
+    static TF32: Cell<Tf32> = const { Cell::new(Tf32::Convolutions) };
+}
 
 /// Which matrix products on CUDA devices may round their factors to TF32, 10 bits behind the binary point, forward
 /// and backward. On tensor cores that is several times faster, and results are within 1e-3 instead of 1e-5.
@@ -29,12 +31,12 @@ impl Tf32 {
     }
 }
 
-/// Sets where TF32 is used from now on, in the whole process; at first in convolutions.
+/// Sets where this thread uses TF32 from now on; at first in convolutions. (CUDA tensors stay on their thread.)
 pub fn use_tf32(tf32: Tf32) {
-    TF32.store(tf32 as u8, Ordering::Relaxed);
+    TF32.set(tf32);
 }
 
 /// Where it is used.
 pub fn tf32() -> Tf32 {
-    [Tf32::Off, Tf32::Convolutions, Tf32::Everywhere][usize::from(TF32.load(Ordering::Relaxed))]
+    TF32.get()
 }

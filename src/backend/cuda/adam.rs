@@ -1,11 +1,13 @@
-//! The optimizer on CUDA: one pass over weights, moments and gradient.
+//! Adam on CUDA: one pass over weights, moments and gradient, of many tensors by one launch.
 
 use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::AdamKernel;
-use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, ADAM};
-use crate::error::Result;
+use crate::bridge::cuda::calls::{
+    add_adam, launch, launch_adam, AdamCommon, AdamTensor, Arg, Grid, Slice, SliceMut, ADAM,
+};
+use crate::error::{Error, Result};
 use crate::kernels::args::adam::AdamStep;
 
 macro_rules! on_cuda {
@@ -19,6 +21,10 @@ macro_rules! on_cuda {
                 g: SliceMut<'_, $E>,
             ) -> Result<Option<f64>> {
                 update(step, w, m, v, g).map(|()| None)
+            }
+
+            fn adam_finish() -> Result<()> {
+                launch_adam()
             }
 
             fn ema_update(
@@ -40,12 +46,12 @@ trait AdamElement {
 }
 
 impl AdamElement for f32 {
-    const ADAM: &'static str = "adam_step_f32";
+    const ADAM: &'static str = "adam_steps_f32";
     const EMA: &'static str = "ema_step_f32";
 }
 
 impl AdamElement for f64 {
-    const ADAM: &'static str = "adam_step_f64";
+    const ADAM: &'static str = "adam_steps_f64";
     const EMA: &'static str = "ema_step_f64";
 }
 
@@ -67,25 +73,36 @@ fn update<E: AdamElement>(
         (true, false) => (1, step.weight_decay),
         (true, true) => (2, 1.0 - step.lr * step.weight_decay),
     };
-    let args = [
-        (&w).into(),
-        (&m).into(),
-        (&v).into(),
-        (&g).into(),
-        n.into(),
-        Arg::Double(1.0 - step.betas[0]),
-        Arg::Double(step.betas[1]),
-        Arg::Double(1.0 - step.betas[1]),
-        Arg::Double(step.lr / correction1),
-        Arg::Double(correction2.sqrt().recip()),
-        Arg::Double(step.eps),
-        Arg::Int(decay_kind),
-        Arg::Double(decay),
-        Arg::Double(step.grad_scale),
-        step.zero_grad.into(),
-        step.lazy.into(),
-    ];
-    launch(&ADAM, E::ADAM, w.device(), Grid::elements(n), &args)
+    let common = AdamCommon {
+        one_minus_beta1: 1.0 - step.betas[0],
+        beta2: step.betas[1],
+        one_minus_beta2: 1.0 - step.betas[1],
+        eps: step.eps,
+        grad_scale: step.grad_scale,
+        zero_grad: step.zero_grad.into(),
+        lazy: step.lazy.into(),
+    };
+    let tensor = AdamTensor {
+        addresses: [&w, &m, &v, &g].map(|memory| memory.shared().address()),
+        step_size: step.lr / correction1,
+        inv_sqrt_correction2: correction2.sqrt().recip(),
+        decay,
+        decay_kind,
+        len: len_of(n)?,
+        ..AdamTensor::default()
+    };
+    add_adam(E::ADAM, w.device(), &common, tensor)
+}
+
+fn len_of(n: usize) -> Result<u32> {
+    match i32::try_from(n) {
+        Ok(_) => Ok(n as u32),
+        Err(_) => Err(Error::parameter(
+            "elements of a parameter",
+            n,
+            "less than 2^31",
+        )),
+    }
 }
 
 /// Moves averages towards their weights.

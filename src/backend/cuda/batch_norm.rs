@@ -3,8 +3,11 @@
 use dfdx::tensor::Cuda;
 
 use super::check_len;
+use super::chunks::Chunks;
 use crate::backend::BatchNorm2DKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
+use crate::bridge::cuda::calls::{
+    launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM, ROWS,
+};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm::{
     Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
@@ -12,63 +15,35 @@ use crate::kernels::args::batch_norm::{
 use crate::kernels::args::{Fill, ImageDims};
 
 const OP: &str = "batch_norm2d";
-/// Threads of a block that takes a chunk.
-const THREADS: u32 = 256;
-/// Elements of a chunk, at least.
-const CHUNK: usize = 4096;
-/// Chunks of a channel, at most: one thread adds up what they sum.
-const MOST_CHUNKS: usize = 64;
 
-/// The sizes that the kernels go by.
+/// The channels' chunks, and the checks against them.
 #[derive(Clone, Copy)]
-struct Sizes {
-    channels: usize,
-    plane: usize,
-    /// Elements of a channel.
-    count: usize,
-    /// How many of them a block takes.
-    chunk: usize,
-}
+struct Sizes(Chunks);
 
 impl Sizes {
     fn of(dims: ImageDims) -> Self {
-        let count = dims.batch * dims.plane;
-        Self {
-            channels: dims.channels,
-            plane: dims.plane,
-            count,
-            chunk: count.div_ceil(MOST_CHUNKS).max(CHUNK),
-        }
-    }
-
-    /// All channels' chunks.
-    fn chunks(&self) -> usize {
-        self.channels * self.count.div_ceil(self.chunk)
+        Self(Chunks::of(dims))
     }
 
     /// Launches a kernel with a block a chunk.
     fn launch_chunks(&self, name: &'static str, device: i32, args: &[Arg]) -> Result<()> {
-        let grid = Grid::blocks(self.chunks(), THREADS);
-        launch(&BATCH_NORM, name, device, grid, args)
-    }
-
-    /// Launches a kernel with a thread a channel.
-    fn launch_channels(&self, name: &'static str, device: i32, args: &[Arg]) -> Result<()> {
-        launch(
-            &BATCH_NORM,
-            name,
-            device,
-            Grid::elements(self.channels),
-            args,
-        )
+        self.0.launch(&BATCH_NORM, name, device, args)
     }
 
     fn check_images(&self, what: &'static str, found: usize) -> Result<()> {
-        check_len(OP, what, found, self.channels * self.count)
+        check_len(OP, what, found, self.0.channels * self.0.count)
+    }
+
+    fn check_input(&self, input: &Input<Slice<f32>>, y: &SliceMut<f32>) -> Result<()> {
+        self.check_images("x", input.x.len())?;
+        self.check_images("residual", input.residual.map_or(y.len(), |r| r.len()))?;
+        self.check_images("y", y.len())?;
+        self.check_channels("weight", input.weight.len())?;
+        self.check_channels("bias", input.bias.len())
     }
 
     fn check_channels(&self, what: &'static str, found: usize) -> Result<()> {
-        check_len(OP, what, found, self.channels)
+        check_len(OP, what, found, self.0.channels)
     }
 }
 
@@ -92,45 +67,43 @@ impl BatchNorm2DKernel<f32> for Cuda {
     ) -> Result<()> {
         check_alone(ranks)?;
         let sizes = Sizes::of(dims);
-        let Sizes {
-            channels,
-            plane,
-            count,
-            chunk,
-        } = sizes;
         let device = y.device();
-        sizes.check_images("x", input.x.len())?;
+        sizes.check_input(&input, &y)?;
         sizes.check_channels("mean", mean.len())?;
         sizes.check_channels("inv_std", inv_std.len())?;
         sizes.check_channels("running mean", running_mean.len())?;
         sizes.check_channels("running variance", running_var.len())?;
         // Two doubles a chunk.
-        with_workspace(device, 4 * sizes.chunks(), |workspace| {
+        with_workspace(device, 4 * sizes.0.total(), |workspace| {
             let partial = workspace.doubles();
-            let moments = [
-                input.x.into(),
-                (&partial).into(),
-                channels.into(),
-                plane.into(),
-                count.into(),
-                chunk.into(),
-            ];
+            let moments = [&[input.x.into(), (&partial).into()][..], &sizes.0.args()].concat();
             sizes.launch_chunks("batch_norm_moments", device, &moments)?;
-            let statistics = [
+            let Input {
+                x,
+                residual,
+                weight,
+                bias,
+            } = input;
+            let memory = [
                 partial.shared().into(),
+                x.into(),
+                residual.into(),
+                weight.into(),
+                bias.into(),
                 (&mean).into(),
                 (&inv_std).into(),
                 (&running_mean).into(),
                 (&running_var).into(),
-                channels.into(),
-                count.into(),
-                chunk.into(),
+                (&y).into(),
+            ];
+            let scalars = [
                 Arg::Double(op.eps),
                 Arg::Double(op.momentum),
+                (op.activation == Activation::ReLU).into(),
             ];
-            sizes.launch_channels("batch_norm_statistics", device, &statistics)
-        })?;
-        forward(op, sizes, input, mean.shared(), inv_std.shared(), y)
+            let train = [&memory[..], &sizes.0.args(), &scalars].concat();
+            sizes.launch_chunks("batch_norm_train", device, &train)
+        })
     }
 
     fn batch_norm2d_eval(
@@ -148,10 +121,11 @@ impl BatchNorm2DKernel<f32> for Cuda {
         let args = [
             var.into(),
             (&inv_std).into(),
-            sizes.channels.into(),
+            sizes.0.channels.into(),
             Arg::Double(op.eps),
         ];
-        sizes.launch_channels("batch_norm_inv_std", y.device(), &args)?;
+        let grid = Grid::elements(sizes.0.channels);
+        launch(&BATCH_NORM, "batch_norm_inv_std", y.device(), grid, &args)?;
         forward(op, sizes, input, mean, inv_std.shared(), y)
     }
 
@@ -168,12 +142,9 @@ impl BatchNorm2DKernel<f32> for Cuda {
     ) -> Result<()> {
         check_alone(ranks)?;
         let sizes = Sizes::of(dims);
-        let Sizes {
-            channels,
-            plane,
-            count,
-            chunk,
-        } = sizes;
+        let Chunks {
+            channels, count, ..
+        } = sizes.0;
         let device = dy.device();
         let Saved {
             x,
@@ -201,14 +172,21 @@ impl BatchNorm2DKernel<f32> for Cuda {
         ] {
             sizes.check_channels(what, found)?;
         }
+        if count == 0 {
+            // No block would.
+            for to in [&dweight, &dbias] {
+                let grid = Grid::elements(channels);
+                launch(&ROWS, "zero", device, grid, &[to.into(), channels.into()])?;
+            }
+        }
         let relu = op.activation == Activation::ReLU;
         let normed = [weight, bias, mean, inv_std].map(Arg::from);
-        let size_args = [channels, plane, count, chunk].map(Arg::from);
-        // In doubles: two a chunk, two a channel.
-        let parts = [2 * sizes.chunks(), 2 * channels];
+        let size_args = sizes.0.args();
+        // Of doubles: two a chunk, and one.
+        let parts = [2 * sizes.0.total(), sizes.0.total()];
         with_workspace(device, 2 * parts.iter().sum::<usize>(), |workspace| {
             let mut workspace = workspace.doubles();
-            let (partial, correction) = workspace.split_at(parts[0]);
+            let (partial, magnitudes) = workspace.split_at(parts[0]);
 
             let mut args: Vec<Arg> = vec![x.into(), y.into(), (&dy).into()];
             args.extend(normed);
@@ -217,44 +195,32 @@ impl BatchNorm2DKernel<f32> for Cuda {
             args.push(relu.into());
             sizes.launch_chunks("batch_norm_backward_sums", device, &args)?;
 
-            let args = [
-                partial.shared().into(),
-                inv_std.into(),
-                (&dweight).into(),
-                (&dbias).into(),
-                (&correction).into(),
-                channels.into(),
-                count.into(),
-                chunk.into(),
-                (statistics == Statistics::Batch).into(),
-            ];
-            sizes.launch_channels("batch_norm_backward_params", device, &args)?;
-
             let (dx, fill) = match &dx {
                 Some((dx, fill)) => (dx, *fill),
                 None => (&dy, Fill::Overwrite),
             };
             let masked = !relu || y.is_some();
-            let mut args = vec![x.into(), dy.shared().into(), dx.into()];
+            let mut args = vec![
+                partial.shared().into(),
+                x.into(),
+                dy.shared().into(),
+                dx.into(),
+            ];
             args.extend(normed);
-            args.push(correction.shared().into());
-            args.push(importance.is_some().then_some(&partial).into());
+            args.extend([&dweight, &dbias].map(Arg::from));
+            args.push(importance.is_some().then_some(&magnitudes).into());
             args.extend(size_args);
+            args.push((statistics == Statistics::Batch).into());
             args.push(masked.into());
             args.push(fill.into());
             sizes.launch_chunks("batch_norm_backward_dx", device, &args)?;
 
-            let Some(importance) = importance else {
-                return Ok(());
-            };
-            let args = [
-                partial.shared().into(),
-                (&importance).into(),
-                channels.into(),
-                count.into(),
-                chunk.into(),
-            ];
-            sizes.launch_channels("batch_norm_importance", device, &args)
+            match importance {
+                Some(importance) => sizes
+                    .0
+                    .importance(magnitudes.shared(), (&importance).into()),
+                None => Ok(()),
+            }
         })
     }
 }
@@ -268,18 +234,14 @@ fn forward(
     inv_std: Slice<f32>,
     y: SliceMut<f32>,
 ) -> Result<()> {
+    sizes.check_input(&input, &y)?;
     let Input {
         x,
         residual,
         weight,
         bias,
     } = input;
-    sizes.check_images("x", x.len())?;
-    sizes.check_images("residual", residual.map_or(x.len(), |r| r.len()))?;
-    sizes.check_images("y", y.len())?;
-    sizes.check_channels("weight", weight.len())?;
-    sizes.check_channels("bias", bias.len())?;
-    let args = [
+    let memory = [
         x.into(),
         residual.into(),
         weight.into(),
@@ -287,11 +249,8 @@ fn forward(
         mean.into(),
         inv_std.into(),
         (&y).into(),
-        sizes.channels.into(),
-        sizes.plane.into(),
-        sizes.count.into(),
-        sizes.chunk.into(),
-        (op.activation == Activation::ReLU).into(),
     ];
+    let relu = [(op.activation == Activation::ReLU).into()];
+    let args = [&memory[..], &sizes.0.args(), &relu].concat();
     sizes.launch_chunks("batch_norm_forward", y.device(), &args)
 }

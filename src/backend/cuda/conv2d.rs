@@ -2,25 +2,80 @@
 
 #[cfg(feature = "cudnn")]
 mod cudnn;
+mod tiled;
 mod unfolded;
 
 use dfdx::tensor::Cuda;
 
 use super::check_len as check;
+use super::chunks::Chunks;
 use crate::backend::conv2d::{check_importances, check_len};
 use crate::backend::Conv2DKernel;
 use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, SELECT,
+    launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, ROWS, SELECT,
 };
 use crate::bridge::{Kept, Ranking};
 use crate::error::Result;
 use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
-use crate::kernels::args::Fill;
+use crate::kernels::args::{Fill, ImageDims};
 
 const OP: &str = "conv2d";
 
-fn check_grad(shape: &Conv2DShape, dy: &KeptGrad<Slice<f32>, Slice<u32>>) -> Result<()> {
-    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out())))
+/// What cuDNN's and cuBLAS's kernels on tensor cores like the number of channels to be a multiple of.
+const MULTIPLE: usize = 8;
+
+/// Channels that one block chooses from (select.cu).
+const ONE_BLOCK: usize = 1024;
+
+/// dY with the number of its channels in memory, those of zeros among them.
+#[derive(Clone, Copy)]
+struct Gradient<'a> {
+    dy: Slice<'a, f32>,
+    kept: Option<Slice<'a, u32>>,
+    channels: usize,
+}
+
+impl<'a> Gradient<'a> {
+    fn new(shape: &Conv2DShape, dy: KeptGrad<Slice<'a, f32>, Slice<'a, u32>>) -> Result<Self> {
+        let all = dy.channels(shape.c_out());
+        let shrunk = Cuda::shrunk_channels(shape, all);
+        let padded: usize = shape.y(shrunk).iter().product();
+        let padded = dy.kept.is_some() && dy.data.len() == padded;
+        let channels = if padded { shrunk } else { all };
+        check_len("dy", dy.data.len(), &shape.y(channels))?;
+        Ok(Self {
+            dy: dy.data,
+            kept: dy.kept,
+            channels,
+        })
+    }
+}
+
+/// The rows `kept` of the weight, and zeros in further rows.
+fn gather_rows(
+    weight: Slice<f32>,
+    kept: Slice<u32>,
+    filter: usize,
+    rows: &SliceMut<f32>,
+) -> Result<()> {
+    let sizes = [rows.len(), kept.len(), filter].map(Arg::Size);
+    let args = [&[weight.into(), kept.into(), rows.into()][..], &sizes].concat();
+    let grid = Grid::elements(rows.len());
+    launch(&ROWS, "gather_rows", rows.device(), grid, &args)
+}
+
+/// The rows `kept` of dW += those of `rows`, which may have further ones.
+fn scatter_rows(
+    rows: Slice<f32>,
+    kept: Slice<u32>,
+    filter: usize,
+    dw: &SliceMut<f32>,
+) -> Result<()> {
+    let n = kept.len() * filter;
+    let sizes = [n, filter].map(Arg::Size);
+    let args = [&[rows.into(), kept.into(), dw.into()][..], &sizes].concat();
+    let grid = Grid::elements(n);
+    launch(&ROWS, "scatter_rows", dw.device(), grid, &args)
 }
 
 impl Conv2DKernel<f32> for Cuda {
@@ -37,6 +92,9 @@ impl Conv2DKernel<f32> for Cuda {
             check_len("bias", bias.len(), &[shape.c_out()])?;
         }
         check_len("y", y.len(), &shape.y(shape.c_out()))?;
+        if tiled::forward(shape, x, weight, bias, &y)? {
+            return Ok(());
+        }
         #[cfg(feature = "cudnn")]
         if cudnn::forward(shape, x, weight, bias, &y)? {
             return Ok(());
@@ -51,9 +109,12 @@ impl Conv2DKernel<f32> for Cuda {
         mut dx: SliceMut<f32>,
         fill: Fill,
     ) -> Result<()> {
-        check_grad(shape, &dy)?;
+        let dy = Gradient::new(shape, dy)?;
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
+        if tiled::backward_input(shape, weight, dy, &dx, fill)? {
+            return Ok(());
+        }
         #[cfg(feature = "cudnn")]
         if cudnn::backward_input(shape, weight, dy, &dx, fill)? {
             return Ok(());
@@ -67,9 +128,12 @@ impl Conv2DKernel<f32> for Cuda {
         dy: KeptGrad<Slice<f32>, Slice<u32>>,
         dw: SliceMut<f32>,
     ) -> Result<()> {
-        check_grad(shape, &dy)?;
+        let dy = Gradient::new(shape, dy)?;
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
+        if tiled::backward_weight(shape, x, dy, &dw)? {
+            return Ok(());
+        }
         #[cfg(feature = "cudnn")]
         if cudnn::backward_weight(shape, x, dy, &dw)? {
             return Ok(());
@@ -82,14 +146,14 @@ impl Conv2DKernel<f32> for Cuda {
         dy: KeptGrad<Slice<f32>, Slice<u32>>,
         db: SliceMut<f32>,
     ) -> Result<()> {
-        check_grad(shape, &dy)?;
+        let dy = Gradient::new(shape, dy)?;
         check_len("db", db.len(), &[shape.c_out()])?;
-        let channels = dy.channels(shape.c_out());
-        let sizes = [shape.batch(), channels, shape.output_pixels()].map(Arg::Size);
-        let memory = [dy.data.into(), dy.kept.into(), (&db).into()];
-        let args = [&memory[..], &sizes].concat();
-        let grid = Grid::blocks(channels, 256);
-        launch(&CHANNELS, "channel_bias", db.device(), grid, &args)
+        let dims = ImageDims {
+            batch: shape.batch(),
+            channels: dy.channels,
+            plane: shape.output_pixels(),
+        };
+        Chunks::of(dims).bias(dy.dy, dy.kept, (&db).into())
     }
 
     fn channel_importance(
@@ -102,10 +166,12 @@ impl Conv2DKernel<f32> for Cuda {
         check(OP, "dy", dy.len(), batch * channels * pixels)?;
         let mut importance = self.take_importance(channels)?;
         let to = Self::importance_mut(&mut importance);
-        let sizes = [batch, channels, pixels].map(Arg::Size);
-        let args = [&[dy.into(), (&to).into()][..], &sizes].concat();
-        let grid = Grid::blocks(channels, 256);
-        launch(&CHANNELS, "channel_importance", dy.device(), grid, &args)?;
+        let chunks = Chunks::of(ImageDims {
+            batch,
+            channels,
+            plane: pixels,
+        });
+        chunks.sums(dy, true, |partial| chunks.importance(partial, (&to).into()))?;
         Ok(importance)
     }
 
@@ -114,6 +180,11 @@ impl Conv2DKernel<f32> for Cuda {
         check_importances(from.len(), n)?;
         let device = from.device();
         Kept::chosen(self, count.min(n), |indices| {
+            if n <= ONE_BLOCK {
+                let args = [from.into(), indices.into(), n.into(), count.into()];
+                let one = Grid::blocks(1, ONE_BLOCK as u32);
+                return launch(&SELECT, "choose_few", device, one, &args);
+            }
             with_workspace(device, n, |is_kept| {
                 let is_kept = is_kept.words();
                 let args = [from.into(), (&is_kept).into(), n.into(), count.into()];
@@ -123,6 +194,15 @@ impl Conv2DKernel<f32> for Cuda {
                 launch(&SELECT, "indices_of_kept", device, one, &args)
             })
         })
+    }
+
+    /// Of several groups the host does not know how many channels of each are kept.
+    fn shrunk_channels(shape: &Conv2DShape, kept: usize) -> usize {
+        let padded = kept.next_multiple_of(MULTIPLE);
+        match shape.op().groups == 1 && padded <= shape.c_out() {
+            true => padded,
+            false => kept,
+        }
     }
 
     fn gather_channels(
@@ -135,8 +215,14 @@ impl Conv2DKernel<f32> for Cuda {
         let (n, count) = (shrunk.len(), kept.len());
         let batch = dy.len() / (channels * pixels).max(1);
         check(OP, "dy", dy.len(), batch * channels * pixels)?;
-        check(OP, "kept channels of dy", n, batch * count * pixels)?;
-        let sizes = [n, channels, count, pixels].map(Arg::Size);
+        let slots = n / (batch * pixels).max(1);
+        check(
+            OP,
+            "kept channels of dy",
+            n,
+            batch * slots.max(count) * pixels,
+        )?;
+        let sizes = [n, channels, count, slots, pixels].map(Arg::Size);
         let args = [&[dy.into(), kept.into(), (&shrunk).into()][..], &sizes].concat();
         let grid = Grid::elements(n);
         launch(&CHANNELS, "gather_channels", dy.device(), grid, &args)

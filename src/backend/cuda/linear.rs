@@ -2,16 +2,16 @@
 
 use dfdx::tensor::Cuda;
 
+use super::chunks::Chunks;
 use crate::backend::linear::check;
 use crate::backend::LinearKernel;
 use crate::bridge::cuda::calls::{
-    launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CHANNELS,
-    ROWS,
+    launch, multiply, tf32, with_workspace, Grid, Matrix, Product, Slice, SliceMut, ROWS,
 };
 use crate::error::Result;
 use crate::kernels::args::conv2d::KeptGrad;
 use crate::kernels::args::linear::LinearShape;
-use crate::kernels::args::Fill;
+use crate::kernels::args::{Fill, ImageDims};
 
 /// A matrix with rows of `row` elements.
 fn matrix(data: Slice<'_, f32>, row: usize) -> Matrix<'_> {
@@ -110,7 +110,7 @@ impl LinearKernel<f32> for Cuda {
         with_workspace(dx.device(), channels * inputs, |rows| {
             let n = rows.len();
             let memory = [weight.into(), kept.into(), (&rows).into()];
-            let args = [&memory[..], &[n.into(), inputs.into()]].concat();
+            let args = [&memory[..], &[n.into(), channels.into(), inputs.into()]].concat();
             launch(&ROWS, "gather_rows", dx.device(), Grid::elements(n), &args)?;
             multiply(sizes, grad, matrix(rows.shared(), inputs), &dx)
         })
@@ -154,11 +154,11 @@ impl LinearKernel<f32> for Cuda {
     ) -> Result<()> {
         check_grad(shape, &dy)?;
         check("db", db.len(), [shape.outputs, 1])?;
-        let channels = dy.channels(shape.outputs);
-        let memory = [dy.data.into(), dy.kept.into(), (&db).into()];
-        let sizes = [shape.batch, channels, 1].map(Arg::Size);
-        let args = [&memory[..], &sizes].concat();
-        let grid = Grid::blocks(channels, 256);
-        launch(&CHANNELS, "channel_bias", db.device(), grid, &args)
+        let chunks = Chunks::of(ImageDims {
+            batch: shape.batch,
+            channels: dy.channels(shape.outputs),
+            plane: 1,
+        });
+        chunks.bias(dy.data, dy.kept, (&db).into())
     }
 }

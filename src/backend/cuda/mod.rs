@@ -5,6 +5,7 @@ mod add;
 mod add_relu;
 mod attention;
 mod batch_norm;
+mod chunks;
 mod concat;
 mod conv2d;
 mod cross_entropy;

@@ -16,7 +16,7 @@ pub(super) struct Place {
 }
 
 /// What a tensor's (or a buffer's) text says of its place; `None` if it says something else.
-pub(super) fn place(storage: &impl Debug) -> Option<Place> {
+pub(super) fn place(storage: &dyn Debug) -> Option<Place> {
     let [address, len, device] = numbers(storage, [b"cu_device_ptr: ", b"len: ", b"cu_device: "])?;
     Some(Place {
         address,
@@ -26,13 +26,14 @@ pub(super) fn place(storage: &impl Debug) -> Option<Place> {
 }
 
 /// The device that a `Cuda` is.
-pub(super) fn device_of(dev: &impl Debug) -> Option<i32> {
+pub(super) fn device_of(dev: &dyn Debug) -> Option<i32> {
     let [device] = numbers(dev, [b"cu_device: "])?;
     device.try_into().ok()
 }
 
-/// The numbers behind these names, in this order, in a value's text.
-fn numbers<const N: usize>(value: &impl Debug, names: [&[u8]; N]) -> Option<[u64; N]> {
+/// The numbers behind these names, in this order, in a value's text. Not generic over the value: a step reads
+/// thousands, and generic code is compiled with the crate that uses it, optimised or not.
+fn numbers<const N: usize>(value: &dyn Debug, names: [&[u8]; N]) -> Option<[u64; N]> {
     let mut reader = Reader {
         names,
         found: [0; N],

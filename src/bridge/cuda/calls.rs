@@ -20,6 +20,21 @@ pub fn multiply(p: Product, a: Matrix<'_>, b: Matrix<'_>, to: &SliceMut<'_, f32>
     Ok(cuda::multiply(p, a, b, to)?)
 }
 
+/// See [`cuda::add_adam`].
+pub fn add_adam(
+    kernel: &'static str,
+    device: i32,
+    common: &AdamCommon,
+    tensor: AdamTensor,
+) -> Result<()> {
+    Ok(cuda::add_adam(kernel, device, common, tensor)?)
+}
+
+/// See [`cuda::launch_adam`].
+pub fn launch_adam() -> Result<()> {
+    Ok(cuda::launch_adam()?)
+}
+
 /// See [`cuda::store_indices`].
 pub fn store_indices(indices: &[usize], to: &SliceMut<'_, u32>) -> Result<()> {
     Ok(cuda::store_indices(indices, to)?)

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use dfdx::tensor::{Cuda, TensorFromVec};
 
@@ -47,7 +48,10 @@ pub fn cuda_device(seed: u64) -> Result<Cuda> {
 /// # Errors
 /// [`Error::Device`] if they are not.
 pub fn start(dev: &Cuda) -> Result<i32> {
-    let device = device_of(dev).ok_or_else(unreadable)?;
+    let device = match only_device() {
+        Some(device) => device,
+        None => device_of(dev).ok_or_else(unreadable)?,
+    };
     if CHECKED.with_borrow(|checked| checked.contains(&device)) {
         return Ok(device);
     }
@@ -62,6 +66,15 @@ pub fn start(dev: &Cuda) -> Result<i32> {
     }
     CHECKED.with_borrow_mut(|checked| checked.insert(device));
     Ok(device)
+}
+
+/// The device, if there is but one: reading which one a `Cuda` is takes a microsecond, and a step asks often.
+fn only_device() -> Option<i32> {
+    static ONLY: OnceLock<Option<i32>> = OnceLock::new();
+    *ONLY.get_or_init(|| match cudarc::driver::result::device::get_count() {
+        Ok(1) => cudarc::driver::result::device::get(0).ok(),
+        _ => None,
+    })
 }
 
 /// dfdx or cudarc is not the release that [`place`] knows.

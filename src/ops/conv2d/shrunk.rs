@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::sparsity::KeptChannels;
 
-/// dY's kept channels, copied together: (B, kept, H_out, W_out).
+/// dY's kept channels, copied together: (B, kept, H_out, W_out). On some devices zeros are behind them, as further
+/// channels.
 ///
 /// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
 /// [`KeptChannels`] are, so that whoever holds one can index it by them.
@@ -42,7 +43,8 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OU
         if let Some(indices) = D::kept_on_host(&kept) {
             KeptChannels::<C_OUT>::check(indices)?;
         }
-        let mut data = Buffer::take(dev, shape.batch() * D::kept_len(&kept) * pixels)?;
+        let channels = D::shrunk_channels(shape, D::kept_len(&kept));
+        let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
         D::gather_channels(dy.view(), C_OUT, pixels, D::kept(&kept), data.view_mut())?;
         Ok(Self { data, kept })
     }

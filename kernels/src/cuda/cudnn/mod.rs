@@ -3,7 +3,7 @@
 mod library;
 mod plan;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::rc::Rc;
@@ -79,6 +79,15 @@ impl Drop for Cudnn {
     }
 }
 
+thread_local! {
+    static IS_USED: Cell<bool> = const { Cell::new(true) };
+}
+
+/// Sets whether this thread's convolutions may be cuDNN's; at first they may.
+pub fn use_cudnn(on: bool) {
+    IS_USED.set(on);
+}
+
 /// That cuDNN can be loaded.
 ///
 /// # Errors
@@ -96,11 +105,14 @@ pub struct Planned {
 
 impl Planned {
     /// A product of `shape` on `device`; of a sparse backward pass the shape has the kept channels alone. None if cuDNN
-    /// has no algorithm for it that is deterministic.
+    /// has no algorithm for it that is deterministic, or is not to be used.
     ///
     /// # Errors
     /// [`Error::Device`] if cuDNN fails or is missing.
     pub fn new(device: i32, shape: &Conv2DShape, pass: Pass) -> Result<Option<Self>> {
+        if !IS_USED.get() {
+            return Ok(None);
+        }
         let key = Key {
             shape: *shape,
             pass,

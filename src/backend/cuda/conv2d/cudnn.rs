@@ -1,11 +1,12 @@
 //! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape; if not, nothing
 //! is done.
 
+use super::{gather_rows, scatter_rows, Gradient};
 use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Pass, Planned, Slice, SliceMut, CONV2D, ROWS,
+    launch, with_workspace, Arg, Grid, Pass, Planned, Slice, SliceMut, CONV2D,
 };
 use crate::error::Result;
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
+use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
 
 /// The plan of a product of the `channels` that are kept. Of several groups the host does not know how many channels
@@ -51,26 +52,23 @@ pub(super) fn forward(
 pub(super) fn backward_input(
     shape: &Conv2DShape,
     weight: Slice<f32>,
-    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dy: Gradient,
     dx: &SliceMut<f32>,
     fill: Fill,
 ) -> Result<bool> {
-    let (device, channels) = (dx.device(), dy.channels(shape.c_out()));
-    let Some(planned) = planned(device, shape, channels, Pass::BackwardInput)? else {
+    let device = dx.device();
+    let Some(planned) = planned(device, shape, dy.channels, Pass::BackwardInput)? else {
         return Ok(false);
     };
     let filter = shape.filter_len();
-    let filters = dy.kept.map_or(0, |_| channels * filter);
+    let filters = dy.kept.map_or(0, |_| dy.channels * filter);
     with_workspace(device, planned.workspace() + filters, |mut memory| {
         let (workspace, rows) = memory.split_at(planned.workspace());
         let Some(kept) = dy.kept else {
-            return Ok(planned.run(weight, dy.data, &workspace, dx, fill)?);
+            return Ok(planned.run(weight, dy.dy, &workspace, dx, fill)?);
         };
-        let sizes = [filters, filter].map(Arg::Size);
-        let memory = [weight.into(), kept.into(), (&rows).into()];
-        let args = [&memory[..], &sizes].concat();
-        launch(&ROWS, "gather_rows", device, Grid::elements(filters), &args)?;
-        Ok(planned.run(rows.shared(), dy.data, &workspace, dx, fill)?)
+        gather_rows(weight, kept, filter, &rows)?;
+        Ok(planned.run(rows.shared(), dy.dy, &workspace, dx, fill)?)
     })?;
     Ok(true)
 }
@@ -79,31 +77,22 @@ pub(super) fn backward_input(
 pub(super) fn backward_weight(
     shape: &Conv2DShape,
     x: Slice<f32>,
-    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dy: Gradient,
     dw: &SliceMut<f32>,
 ) -> Result<bool> {
-    let (device, channels) = (dw.device(), dy.channels(shape.c_out()));
-    let Some(planned) = planned(device, shape, channels, Pass::BackwardWeight)? else {
+    let device = dw.device();
+    let Some(planned) = planned(device, shape, dy.channels, Pass::BackwardWeight)? else {
         return Ok(false);
     };
     let filter = shape.filter_len();
-    let filters = dy.kept.map_or(0, |_| channels * filter);
+    let filters = dy.kept.map_or(0, |_| dy.channels * filter);
     with_workspace(device, planned.workspace() + filters, |mut memory| {
         let (workspace, shrunk) = memory.split_at(planned.workspace());
         let Some(kept) = dy.kept else {
-            return Ok(planned.run(x, dy.data, &workspace, dw, Fill::Add)?);
+            return Ok(planned.run(x, dy.dy, &workspace, dw, Fill::Add)?);
         };
-        planned.run(x, dy.data, &workspace, &shrunk, Fill::Overwrite)?;
-        let sizes = [filters, filter].map(Arg::Size);
-        let memory = [(&shrunk).into(), kept.into(), dw.into()];
-        let args = [&memory[..], &sizes].concat();
-        launch(
-            &ROWS,
-            "scatter_rows",
-            device,
-            Grid::elements(filters),
-            &args,
-        )
+        planned.run(x, dy.dy, &workspace, &shrunk, Fill::Overwrite)?;
+        scatter_rows(shrunk.shared(), kept, filter, dw)
     })?;
     Ok(true)
 }

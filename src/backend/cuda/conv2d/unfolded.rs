@@ -3,12 +3,13 @@
 //! Columns, outputs and their gradients are matrices whose columns are the pixels of several images: one
 //! product for all of them, or one for each group. A batch whose columns take too much memory goes in parts.
 
+use super::{gather_rows, scatter_rows, Gradient};
 use crate::bridge::cuda::calls::{
     launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CONV2D,
     ROWS,
 };
 use crate::error::Result;
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
+use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
 
 /// Elements of a part's columns and outputs: 256 MB.
@@ -114,28 +115,22 @@ impl<'a> Parts<'a> {
     }
 
     /// rows (channels, images P) of `dy` (images, n, P); those of no channel of `dy` are zeros.
-    fn rows_of(
-        &self,
-        part: &Part,
-        dy: KeptGrad<Slice<f32>, Slice<u32>>,
-        rows: &SliceMut<f32>,
-    ) -> Result<()> {
+    fn rows_of(&self, part: &Part, dy: Gradient, rows: &SliceMut<f32>) -> Result<()> {
         let (pixels, device) = (self.shape.output_pixels(), rows.device());
-        let channels = dy.channels(self.channels);
-        let place = dy.kept.filter(|_| channels < self.channels);
+        let place = dy.kept.filter(|_| dy.channels < self.channels);
         if place.is_some() {
             let n = self.channels * part.columns;
             let args = [rows.into(), n.into()];
             launch(&ROWS, "zero", device, Grid::elements(n), &args)?;
         }
-        let dy = dy.data.part(part.of(channels * pixels));
-        let sizes = [dy.len(), channels, part.images.len(), pixels].map(Arg::Size);
-        let args = [&[dy.into(), place.into(), rows.into()][..], &sizes].concat();
+        let data = dy.dy.part(part.of(dy.channels * pixels));
+        let sizes = [data.len(), dy.channels, part.images.len(), pixels].map(Arg::Size);
+        let args = [&[data.into(), place.into(), rows.into()][..], &sizes].concat();
         launch(
             &CONV2D,
             "rows_of_images",
             device,
-            Grid::elements(dy.len()),
+            Grid::elements(data.len()),
             &args,
         )
     }
@@ -143,10 +138,7 @@ impl<'a> Parts<'a> {
 
 /// The kept channels whose rows of the weight are copied together. Not with several groups: the host does not
 /// know how many of each are kept. There all channels are multiplied, the dropped ones as zeros.
-fn gathered<'a>(
-    shape: &Conv2DShape,
-    dy: &KeptGrad<Slice<'a, f32>, Slice<'a, u32>>,
-) -> Option<Slice<'a, u32>> {
+fn gathered<'a>(shape: &Conv2DShape, dy: &Gradient<'a>) -> Option<Slice<'a, u32>> {
     dy.kept.filter(|_| shape.op().groups == 1)
 }
 
@@ -222,24 +214,21 @@ pub(super) fn forward(
 pub(super) fn backward_input(
     shape: &Conv2DShape,
     weight: Slice<f32>,
-    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dy: Gradient,
     dx: &mut SliceMut<f32>,
     fill: Fill,
 ) -> Result<()> {
     let device = dx.device();
     let kept = gathered(shape, &dy);
-    let parts = Parts::new(shape, kept.map_or(shape.c_out(), |kept| kept.len()));
+    let parts = Parts::new(shape, kept.map_or(shape.c_out(), |_| dy.channels));
     let (filter, height) = (shape.filter_len(), parts.channels / shape.op().groups);
     let [columns, rows] = parts.workspace();
-    let filters = kept.map_or(0, |kept| kept.len() * filter);
+    let filters = kept.map_or(0, |_| dy.channels * filter);
     with_workspace(device, columns + rows + filters, |mut memory| {
         let (columns, mut rest) = memory.split_at(columns);
         let (rows, gathered) = rest.split_at(rows);
         if let Some(kept) = kept {
-            let sizes = [filters, filter].map(Arg::Size);
-            let memory = [weight.into(), kept.into(), (&gathered).into()];
-            let args = [&memory[..], &sizes].concat();
-            launch(&ROWS, "gather_rows", device, Grid::elements(filters), &args)?;
+            gather_rows(weight, kept, filter, &gathered)?;
         }
         let weight = kept.map_or(weight, |_| gathered.shared());
         for part in parts.iter() {
@@ -260,15 +249,15 @@ pub(super) fn backward_input(
 pub(super) fn backward_weight(
     shape: &Conv2DShape,
     x: Slice<f32>,
-    dy: KeptGrad<Slice<f32>, Slice<u32>>,
+    dy: Gradient,
     dw: &SliceMut<f32>,
 ) -> Result<()> {
     let device = dw.device();
     let kept = gathered(shape, &dy);
-    let parts = Parts::new(shape, kept.map_or(shape.c_out(), |kept| kept.len()));
+    let parts = Parts::new(shape, kept.map_or(shape.c_out(), |_| dy.channels));
     let (filter, height) = (shape.filter_len(), parts.channels / shape.op().groups);
     let [columns, rows] = parts.workspace();
-    let filters = kept.map_or(0, |kept| kept.len() * filter);
+    let filters = kept.map_or(0, |_| dy.channels * filter);
     with_workspace(device, columns + rows + filters, |mut memory| {
         let (columns, mut rest) = memory.split_at(columns);
         let (rows, shrunk) = rest.split_at(rows);
@@ -287,15 +276,6 @@ pub(super) fn backward_weight(
         let (Some(kept), true) = (kept, shape.batch() > 0) else {
             return Ok(());
         };
-        let sizes = [filters, filter].map(Arg::Size);
-        let memory = [(&shrunk).into(), kept.into(), dw.into()];
-        let args = [&memory[..], &sizes].concat();
-        launch(
-            &ROWS,
-            "scatter_rows",
-            device,
-            Grid::elements(filters),
-            &args,
-        )
+        scatter_rows(shrunk.shared(), kept, filter, dw)
     })
 }

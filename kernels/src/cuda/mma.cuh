@@ -1,0 +1,37 @@
+// The tensor cores' product of small matrices in TF32: f32 with 10 bits behind the binary point, sums in f32.
+#pragma once
+#include "common.cuh"
+
+// The bits of a value rounded to TF32.
+static __device__ inline unsigned to_tf32(float value) {
+#ifdef __CUDACC__
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+    return bits;
+#else
+    return isfinite(value) ? (__float_as_uint(value) + 0x1000) & ~0x1fffu : __float_as_uint(value);
+#endif
+}
+
+// d (16, 8) += a (16, 8) b (8, 8), by the 32 lanes of a warp. With g = lane / 4 and t = lane % 4 a lane has
+//   a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)
+//   b: (t, g), (t + 4, g)
+//   d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
+static __device__ inline void mma(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#ifdef __CUDACC__
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    const unsigned all = 0xffffffffu, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (unsigned k = 0; k < 8; k++) {
+        const unsigned half = k / 4, from = k % 4;
+        const float top = __uint_as_float(__shfl_sync(all, a[2 * half], g * 4 + from));
+        const float bottom = __uint_as_float(__shfl_sync(all, a[2 * half + 1], g * 4 + from));
+        const float left = __uint_as_float(__shfl_sync(all, b[half], 2 * t * 4 + from));
+        const float right = __uint_as_float(__shfl_sync(all, b[half], (2 * t + 1) * 4 + from));
+        d[0] += top * left, d[1] += top * right, d[2] += bottom * left, d[3] += bottom * right;
+    }
+#endif
+}

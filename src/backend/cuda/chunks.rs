@@ -1,0 +1,110 @@
+//! How the channels of images are cut for the blocks of a kernel (chunks.cuh).
+
+use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, Source, CHANNELS};
+use crate::error::Result;
+use crate::kernels::args::ImageDims;
+
+/// Threads of a block that takes a chunk.
+const THREADS: u32 = 256;
+/// Elements of a chunk, at least.
+const CHUNK: usize = 4096;
+/// Chunks of a channel, at most: a block adds up what those of a channel sum.
+const MOST_CHUNKS: usize = 64;
+
+/// The sizes that the kernels go by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunks {
+    pub(super) channels: usize,
+    pub(super) plane: usize,
+    /// Elements of a channel.
+    pub(super) count: usize,
+    /// How many of them a block takes.
+    pub(super) chunk: usize,
+}
+
+impl Chunks {
+    pub(super) fn of(dims: ImageDims) -> Self {
+        let count = dims.batch * dims.plane;
+        Self {
+            channels: dims.channels,
+            plane: dims.plane,
+            count,
+            // Four elements are read as one, where planes have a multiple of them.
+            chunk: count.div_ceil(MOST_CHUNKS).max(CHUNK).next_multiple_of(4),
+        }
+    }
+
+    /// A channel's.
+    pub(super) fn of_channel(&self) -> usize {
+        self.count.div_ceil(self.chunk)
+    }
+
+    /// All channels'.
+    pub(super) fn total(&self) -> usize {
+        self.channels * self.of_channel()
+    }
+
+    /// `channels, plane, count, chunk`, as kernels take them.
+    pub(super) fn args(&self) -> [Arg; 4] {
+        [self.channels, self.plane, self.count, self.chunk].map(Arg::from)
+    }
+
+    /// Launches a kernel with a block a chunk.
+    pub(super) fn launch(
+        &self,
+        source: &'static Source,
+        name: &'static str,
+        device: i32,
+        args: &[Arg],
+    ) -> Result<()> {
+        launch(
+            source,
+            name,
+            device,
+            Grid::blocks(self.total(), THREADS),
+            args,
+        )
+    }
+
+    /// Writes the means of |dY| over batch and pixels, of which the chunks' sums are `partial`.
+    pub(super) fn importance(&self, partial: Slice<f64>, importance: Arg) -> Result<()> {
+        let sizes = [self.channels, self.count, self.of_channel()].map(Arg::from);
+        let args = [&[partial.into(), importance][..], &sizes].concat();
+        let grid = Grid::warps(self.channels);
+        launch(
+            &CHANNELS,
+            "channel_importance",
+            partial.device(),
+            grid,
+            &args,
+        )
+    }
+
+    /// Calls `f` with the sums of `dy`'s chunks, or of its magnitudes.
+    pub(super) fn sums(
+        &self,
+        dy: Slice<f32>,
+        magnitudes: bool,
+        f: impl FnOnce(Slice<f64>) -> Result<()>,
+    ) -> Result<()> {
+        // An f64 a chunk.
+        with_workspace(dy.device(), 2 * self.total(), |workspace| {
+            let partial = workspace.doubles();
+            let memory = [dy.into(), (&partial).into()];
+            let args = [&memory[..], &self.args(), &[magnitudes.into()]].concat();
+            self.launch(&CHANNELS, "channel_sums", dy.device(), &args)?;
+            f(partial.shared())
+        })
+    }
+
+    /// db += the sums of dY's channels, in the elements `kept`, if not in all.
+    pub(super) fn bias(&self, dy: Slice<f32>, kept: Option<Slice<u32>>, db: Arg) -> Result<()> {
+        let slots = kept.map_or(self.channels, |kept| kept.len());
+        self.sums(dy, false, |partial| {
+            let memory = [partial.into(), kept.into(), db];
+            let args = [&memory[..], &[slots, self.of_channel()].map(Arg::from)].concat();
+            let grid = Grid::warps(slots);
+            launch(&CHANNELS, "channel_bias", dy.device(), grid, &args)
+        })
+    }
+}
