@@ -22,6 +22,9 @@ pub struct RunArgs {
     /// Minutes from one checkpoint within an epoch to the next; 0 for none
     #[arg(long, default_value = "10", value_parser = minutes)]
     pub save_every: Duration,
+    /// Keep the checkpoints of so many of the last epochs, as epoch-0001.safetensors and so on
+    #[arg(long, default_value_t = 0)]
+    pub keep_last: u64,
 }
 
 impl RunArgs {
@@ -31,6 +34,7 @@ impl RunArgs {
             overwrite: self.overwrite,
             resume: self.resume.clone(),
             save_every: (self.save_every > Duration::ZERO).then_some(self.save_every),
+            keep_last: self.keep_last,
         }
     }
 }

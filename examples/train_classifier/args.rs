@@ -472,6 +472,7 @@ impl Args {
             device: self.device,
             lr: self.lr,
             optimization: self.optimization.clone(),
+            class_weights: None,
             lr_schedule: self.lr_schedule,
             seed: self.seed,
             dropout: self.dropout,

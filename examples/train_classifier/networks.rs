@@ -140,6 +140,8 @@ pub struct Settings {
     pub device: Device,
     pub lr: f64,
     pub optimization: Optimization,
+    /// What the images of each class count, if not the same.
+    pub class_weights: Option<Vec<f64>>,
     pub lr_schedule: LrSchedule,
     /// Of the initialisation and of dropout.
     pub seed: u64,
@@ -259,7 +261,10 @@ where
     settings.apply(&mut model);
     model.set_dropout(settings.dropout, settings.seed)?;
     model.set_synchronized(settings.sync_batch_norm);
-    let trainer = settings.optimization.trainer(model, settings.lr)?;
+    let mut trainer = settings.optimization.trainer(model, settings.lr)?;
+    if let Some(weights) = &settings.class_weights {
+        trainer = trainer.with_class_weights(weights.clone())?;
+    }
     let trainer = trainer
         .with_schedule(settings.plan.clone())?
         .with_communicator(&settings.ranks)?
@@ -331,7 +336,6 @@ pub fn network(
     model: Model,
     settings: &Settings,
 ) -> ssprop::Result<Box<dyn Network>> {
-    check(images.task(), model)?;
     #[cfg(not(test))]
     if let Images::Folder { size, classes } = images {
         return match classes {

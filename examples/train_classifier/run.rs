@@ -11,7 +11,7 @@ use ssprop::train::{ConfusionMatrix, Evaluation};
 
 use crate::args::Args;
 use crate::data;
-use crate::networks::{network, Images, Model, Network, Settings};
+use crate::networks::{self, network, Images, Model, Network, Settings};
 use crate::optimization::Optimization;
 
 /// What came out.
@@ -33,9 +33,13 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let (mut settings, model) = (args.settings()?, args.model()?);
     settings.ranks = ranks.clone();
     let images = args.images()?;
+    networks::check(images.task(), model)?;
+    let (splits, normalization) = data::read(args)?;
+    if settings.optimization.balance_classes {
+        settings.class_weights = Some(splits.train.balancing_weights());
+    }
     let mut net = network(images, model, &settings)?;
     let net = net.as_mut();
-    let (splits, normalization) = data::read(args)?;
     let network = format!("{:?}", args.model).to_lowercase();
     let base = format!("runs/{}-{network}", args.task);
     let loader = |data| loader(args, &normalization, data);

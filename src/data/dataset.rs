@@ -590,6 +590,24 @@ impl ImageDataset {
         counts
     }
 
+    /// What an image of each class has to count for all classes to count the same: images / (classes of images x
+    /// images of the class), and 0 for a class without images.
+    pub fn balancing_weights(&self) -> Vec<f64> {
+        let counts = self.class_counts();
+        let (images, present) = (
+            self.len() as f64,
+            counts.iter().filter(|&&n| n > 0).count() as f64,
+        );
+        let weight = |&n: &usize| {
+            if n > 0 {
+                images / (present * n as f64)
+            } else {
+                0.0
+            }
+        };
+        counts.iter().map(weight).collect()
+    }
+
     /// The images at `indices`, in that order; an index can come more than once.
     ///
     /// # Errors

@@ -1,12 +1,12 @@
-//! A run's checkpoints: the newest, the one before, and the best.
+//! A run's checkpoints: the newest, the one before, the best, and those of the last epochs.
 
 use std::fmt::Arguments;
 use std::path::{Path, PathBuf};
 
 use dfdx::nn::TensorCollection;
 
-use super::history;
 use super::record::Record;
+use super::{epochs, history};
 use super::{say, RunConfig};
 use crate::backend::Backend;
 use crate::checkpoint::{write_file, Metadata};
@@ -79,7 +79,7 @@ pub fn save<T: Resumable + ?Sized>(
 ) -> Result<()> {
     let newest = folder.join(NEWEST);
     if newest.exists() {
-        keep_previous(&newest, &folder.join(PREVIOUS))?;
+        second_name(&newest, &folder.join(PREVIOUS))?;
     }
     let mut metadata: Metadata = config
         .all()
@@ -89,10 +89,10 @@ pub fn save<T: Resumable + ?Sized>(
     training.save(&newest, &metadata)
 }
 
-/// Gives the newest checkpoint a second name, so that at every moment one of both is whole.
-fn keep_previous(newest: &Path, previous: &Path) -> Result<()> {
-    let link = previous.with_extension("link");
-    let failed = |err| Error::io(previous, "keep the checkpoint before", err);
+/// Gives a checkpoint a second name, by which it stays when the first becomes another's.
+fn second_name(newest: &Path, name: &Path) -> Result<()> {
+    let link = name.with_extension("link");
+    let failed = |err| Error::io(name, "keep a checkpoint", err);
     match std::fs::remove_file(&link) {
         Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(failed(err)),
         _ => {}
@@ -100,7 +100,7 @@ fn keep_previous(newest: &Path, previous: &Path) -> Result<()> {
     // Some file systems have no second names.
     std::fs::hard_link(newest, &link)
         .or_else(|_| std::fs::copy(newest, &link).map(drop))
-        .and_then(|()| std::fs::rename(&link, previous))
+        .and_then(|()| std::fs::rename(&link, name))
         .map_err(failed)
 }
 
@@ -184,5 +184,22 @@ pub(super) fn bring_best(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes the newest checkpoint the best one.
 pub(super) fn keep_best(folder: &Path) -> Result<()> {
-    keep_previous(&folder.join(NEWEST), &folder.join(BEST))
+    second_name(&folder.join(NEWEST), &folder.join(BEST))
+}
+
+/// Keeps the newest checkpoint as that of an epoch, and of such only those of the last `count` epochs: later ones are
+/// of a run that was replaced, or gone back from.
+pub(super) fn keep_epoch(folder: &Path, epoch: u64, count: u64) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    second_name(&folder.join(NEWEST), &folder.join(epochs::file(epoch)))?;
+    for old in epochs::in_folder(folder)? {
+        if old > epoch || old + count <= epoch {
+            let path = folder.join(epochs::file(old));
+            std::fs::remove_file(&path)
+                .map_err(|err| Error::io(&path, "remove an old checkpoint", err))?;
+        }
+    }
+    Ok(())
 }

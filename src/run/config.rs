@@ -18,6 +18,8 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
     /// The time from one checkpoint within an epoch to the next; `None` for none.
     pub save_every: Option<Duration>,
+    /// Of how many of the last epochs the checkpoints are kept, each as a file of its own: `epoch-0007.safetensors`.
+    pub keep_last: u64,
 }
 
 /// What a run is: its title, and the values that decide its outcome.

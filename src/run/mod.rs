@@ -41,6 +41,7 @@
 //! | `checkpoint.safetensors` | all that training goes on from, also from within an epoch |
 //! | `checkpoint.previous.safetensors` | the one before, for the case that the other is damaged |
 //! | `best.safetensors` | that of the [best](RunConfig::keep_best_by) epoch, from which a run may be [stopped early](RunConfig::stop_after) |
+//! | `epoch-0007.safetensors` and so on | those of the [last](RunOptions::keep_last) epochs, if asked for |
 //! | `metrics.csv`, `metrics.jsonl` | a [`Record`] an epoch |
 //! | `events.out.tfevents...` | the same for TensorBoard |
 //! | `curves.svg` | loss, accuracy and time by epoch |
@@ -55,6 +56,7 @@ mod config;
 mod confusion;
 mod curves;
 mod energy;
+mod epochs;
 mod folder;
 mod history;
 mod progress;

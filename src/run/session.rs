@@ -240,10 +240,14 @@ impl Run {
         self.progress.say("saving");
         self.write_results()?;
         self.save(training)?;
-        if is_best {
-            let keep = || checkpoints::keep_best(self.folder());
-            self.communicator.on_first(keep)?;
-        }
+        let (epoch, last) = (training.epoch(), self.options.keep_last);
+        self.communicator.on_first(|| {
+            checkpoints::keep_epoch(self.folder(), epoch, last)?;
+            match is_best {
+                true => checkpoints::keep_best(self.folder()),
+                false => Ok(()),
+            }
+        })?;
         self.end_if_interrupted(training)
     }
 

@@ -244,6 +244,7 @@ fn options(out: &Path, resume: Option<&Path>) -> RunOptions {
         out: Some(out.to_owned()),
         resume: resume.map(Path::to_owned),
         save_every: Some(Duration::ZERO),
+        keep_last: 2,
         overwrite: false,
     }
 }
@@ -266,6 +267,10 @@ fn a_run_leaves_its_files_and_goes_on_from_them() {
     let heads = within.iter().map(|(a, b)| (&a[..5], &b[..5]));
     let expected = [("1 0 7", "0 2 7"), ("2 0 7", "1 2 7"), ("3 0 7", "2 2 7")];
     assert_eq!(heads.collect::<Vec<_>>(), expected);
+    // Those of the last two epochs, by which a run goes on too.
+    let kept = |epoch| std::fs::read_to_string(out.join(epochs::file(epoch))).ok();
+    let heads = [1, 2, 3].map(|epoch| kept(epoch).map(|text| text[..5].to_owned()));
+    assert_eq!(heads, [None, Some("2 0 7".into()), Some("3 0 7".into())]);
     // The first of the two best.
     assert!(read("best.safetensors").starts_with("2 0 7"));
     assert_eq!(read("metrics.csv").lines().count(), 4);
@@ -281,6 +286,17 @@ fn a_run_leaves_its_files_and_goes_on_from_them() {
     count(&mut counter, options(&out, Some(&out)), 7, |_| {}).unwrap();
     assert_eq!(counter.epoch, 3);
     assert_eq!(read("metrics.csv").lines().count(), 4);
+
+    let mut counter = new();
+    let second = out.join(epochs::file(2));
+    count(
+        &mut counter,
+        options(&folder.path().join("again"), Some(&second)),
+        7,
+        |_| {},
+    )
+    .unwrap();
+    assert_eq!(counter.epoch, 3);
 
     // Of another run, into another folder, and where there is none.
     let err = count(&mut new(), options(&out, Some(&damaged)), 8, |_| {}).unwrap_err();

@@ -7,7 +7,7 @@ use dfdx::tensor::{Gradients, NoneTape, Trace};
 
 use super::classifier::{ImageClassifier, Images, Logits};
 use super::objective::{LossTensor, Objective, Place};
-use super::smoothing;
+use super::targets::Targets;
 use crate::backend::Backend;
 use crate::bridge::upload;
 use crate::data::Batch;
@@ -21,8 +21,7 @@ pub(super) struct Classification<
     const W: usize,
     const CLASSES: usize,
 > {
-    /// Of the labels, in 0..=1.
-    pub(super) smoothing: f64,
+    pub(super) targets: Targets,
 }
 
 /// The tensors of a batch, and whether its images have several labels.
@@ -48,12 +47,18 @@ where
 
     fn input(&mut self, dev: &D, batch: &Batch, _: Place) -> Result<Self::Input> {
         let mut target = batch.targets(dev)?;
-        if self.smoothing > 0.0 {
+        if !self.targets.are_plain() {
             if batch.is_multi_label() {
-                let range = "0 for a multi-label data set";
-                return Err(Error::parameter("label_smoothing", self.smoothing, range));
+                let Targets { smoothing, weights } = &self.targets;
+                let range = "left out for a multi-label data set";
+                return Err(match weights {
+                    Some(weights) => {
+                        Error::parameter("class_weights", format_args!("{weights:?}"), range)
+                    }
+                    None => Error::parameter("label_smoothing", smoothing, range),
+                });
             }
-            let values = smoothing::targets(batch.labels(), CLASSES, self.smoothing);
+            let values = self.targets.of(batch.labels(), CLASSES)?;
             target = upload(dev, (batch.len(), Const), &values)?;
         }
         Ok(Labelled {

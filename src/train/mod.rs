@@ -44,8 +44,8 @@ mod objective;
 mod options;
 mod report;
 mod saved;
-mod smoothing;
 mod step;
+mod targets;
 mod trainer;
 mod unfinished;
 

@@ -2,7 +2,8 @@
 
 use dfdx::nn::TensorCollection;
 
-use super::{smoothing, Trainer};
+use super::targets::{checked_smoothing, checked_weights};
+use super::Trainer;
 use crate::backend::Backend;
 use crate::distributed::{check_same_weights, Communicator, GradientExchange};
 use crate::error::{Error, Result};
@@ -98,7 +99,20 @@ where
     /// # Errors
     /// [`Error::Parameter`] unless `smoothing` is in 0..=1; in training, for a multi-label data set.
     pub fn with_label_smoothing(mut self, smoothing: f64) -> Result<Self> {
-        self.label_smoothing = smoothing::checked(smoothing)?;
+        self.targets.smoothing = checked_smoothing(smoothing)?;
+        Ok(self)
+    }
+
+    /// The same with images that count by their class, in the training of classifiers: the loss of a batch is the mean
+    /// of its images' weighted by `weights`, a number for each class (`weight` of PyTorch's `CrossEntropyLoss`).
+    /// [`ImageDataset::balancing_weights`](crate::data::ImageDataset::balancing_weights) has all classes count the same.
+    /// [`evaluate`](Self::evaluate)'s loss is without it. In a distributed training the mean is each rank's own.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a weight that is negative or not finite, and if none is more than 0; in training, for a
+    /// multi-label data set, and [`Error::Shape`] for another number of classes.
+    pub fn with_class_weights(mut self, weights: Vec<f64>) -> Result<Self> {
+        self.targets.weights = Some(checked_weights(weights)?);
         Ok(self)
     }
 

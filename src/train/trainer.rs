@@ -15,6 +15,7 @@ use super::evaluate::{evaluate, evaluate_by_class, Evaluation};
 use super::objective::{Metrics, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
 use super::step::{lap, Step, Updated};
+use super::targets::Targets;
 use crate::backend::Backend;
 use crate::data::BatchLoader;
 use crate::distributed::{average_statistics, check_same_weights, Communicator, GradientExchange};
@@ -56,7 +57,7 @@ pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     /// The learning rate at first, and its factor.
     pub(super) lr_schedule: Option<(f64, LrSchedule)>,
     pub(super) clip: Clip,
-    pub(super) label_smoothing: f64,
+    pub(super) targets: Targets,
     /// The batches whose gradients are added for one step of the optimizer.
     pub(super) accumulation: usize,
     pub(super) ema: Option<Ema<M>>,
@@ -101,7 +102,10 @@ where
             schedule: None,
             lr_schedule: None,
             clip: Clip::default(),
-            label_smoothing: 0.0,
+            targets: Targets {
+                smoothing: 0.0,
+                weights: None,
+            },
             accumulation: 1,
             ema: None,
             pending: None,
@@ -179,7 +183,7 @@ where
         M: ImageClassifier<C, H, W, CLASSES, D>,
     {
         let mut objective = Classification::<C, H, W, CLASSES> {
-            smoothing: self.label_smoothing,
+            targets: self.targets.clone(),
         };
         self.train_part_on(&mut objective, dev, loader, observer)
     }

@@ -195,6 +195,11 @@ fn bad_values_are_errors_that_name_them() {
     }
     let err = message(trainer(1).with_label_smoothing(1.2));
     assert_eq!(err, "label_smoothing = 1.2: must be in 0..=1");
+    let err = message(trainer(1).with_class_weights(vec![1.0, -2.0]));
+    assert!(
+        err.starts_with("class_weights = -2: must be finite"),
+        "{err}"
+    );
     let err = message(trainer(1).with_accumulation(0));
     assert_eq!(err, "accumulation = 0: must be at least 1");
     let err = message(trainer(1).with_ema(1.0));
@@ -343,6 +348,41 @@ fn large_parameters_are_updated_alike_in_every_block_by_any_number_of_threads() 
     };
     let one = run(1);
     assert!(one == run(2) && one == run(4));
+}
+
+/// What counts is learnt, and nothing else.
+#[test]
+fn classes_count_by_their_weights() {
+    let dev = Cpu::default();
+    let data = stripes(40);
+    let counts = data.take(3).class_counts();
+    let weights = data.take(3).balancing_weights();
+    let shares: Vec<_> = counts
+        .iter()
+        .zip(&weights)
+        .map(|(&n, w)| n as f64 * w)
+        .collect();
+    assert_eq!(shares, [1.5, 1.5]);
+    for counting in [0, 1] {
+        let mut weights = vec![0.0; 2];
+        weights[counting] = 3.0;
+        let mut trainer = Trainer::new(model(1), AdamConfig::adam())
+            .and_then(|t| t.with_class_weights(weights))
+            .unwrap();
+        for _ in 0..5 {
+            trainer
+                .train_epoch::<1, 8, 8, 2>(&dev, &loader(), &mut ())
+                .unwrap();
+        }
+        let found = trainer.evaluate_by_class::<1, 8, 8, 2>(&dev, &loader());
+        let (_, matrix) = found.unwrap();
+        let predicted = matrix.count(0, counting) + matrix.count(1, counting);
+        assert_eq!(predicted, 40, "{matrix:?}");
+        let mut three = trainer.with_class_weights(vec![1.0; 3]).unwrap();
+        let err = three.train_epoch::<1, 8, 8, 2>(&dev, &loader(), &mut ());
+        let err = err.unwrap_err().to_string();
+        assert!(err.contains("class weights: expected 2, found 3"), "{err}");
+    }
 }
 
 #[test]
