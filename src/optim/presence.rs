@@ -29,7 +29,7 @@ pub(super) fn zeros<E, D: Storage<E>>(dev: &D, len: usize) -> Result<D::Vec> {
 }
 
 /// Finds the parameters without a gradient.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Presence<E: Dtype, D: Storage<E>> {
     /// An empty buffer for each parameter seen so far.
     empty: Gradients<E, D>,
@@ -39,6 +39,18 @@ pub(super) struct Presence<E: Dtype, D: Storage<E>> {
     token: Option<Tensor<Rank0, E, D>>,
     /// Whether a parameter has been included since the last look.
     is_new: bool,
+}
+
+impl<E: Dtype, D: Storage<E>> Clone for Presence<E, D> {
+    /// With a token of its own: it may come to watch other parameters.
+    fn clone(&self) -> Self {
+        Self {
+            empty: self.empty.clone(),
+            carrier: self.carrier.clone(),
+            token: None,
+            is_new: true,
+        }
+    }
 }
 
 impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
@@ -59,9 +71,10 @@ impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
             *buffer = zeros::<E, D>(dev, 0)?;
             self.is_new = true;
         }
-        if self.carrier.is_none() {
-            self.carrier = Some(dev.try_zeros().map_err(Error::device)?);
-            self.token = Some(dev.try_zeros().map_err(Error::device)?);
+        for own in [&mut self.carrier, &mut self.token] {
+            if own.is_none() {
+                *own = Some(dev.try_zeros().map_err(Error::device)?);
+            }
         }
         Ok(())
     }

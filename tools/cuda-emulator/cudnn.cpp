@@ -28,18 +28,29 @@ int found(int room, int *count, Algorithm *to) {
     return 0;
 }
 
-// Calls f(x, w, y) with the places of all that meet.
+// The outputs whose tap `k` meets one of `size` inputs: from the first to before the last.
+struct Range { int begin, end; };
+Range range(const Convolution &c, int k, int size, int outputs) {
+    const int shift = k * c.dilation - c.padding; // of output 0
+    const int begin = shift >= 0 ? 0 : (-shift + c.stride - 1) / c.stride;
+    const int end = shift >= size ? 0 : (size - 1 - shift) / c.stride + 1;
+    return {begin, end < outputs ? end : outputs};
+}
+
+// Calls f(x, w, y) with the places of all that meet, along a row of outputs in the innermost loop.
 template <typename F> void each(const Tensor &x, const Tensor &w, const Tensor &y, const Convolution &c, F f) {
     const int group_in = w.size[1], group_out = y.size[1] / c.groups;
     for (int n = 0; n < y.size[0]; n++) for (int k = 0; k < y.size[1]; k++) for (int i = 0; i < group_in; i++)
-        for (int oy = 0; oy < y.size[2]; oy++) for (int ox = 0; ox < y.size[3]; ox++)
-            for (int ky = 0; ky < w.size[2]; ky++) for (int kx = 0; kx < w.size[3]; kx++) {
-                const int iy = oy * c.stride - c.padding + ky * c.dilation, ix = ox * c.stride - c.padding + kx * c.dilation;
-                if (iy < 0 || ix < 0 || iy >= x.size[2] || ix >= x.size[3]) continue;
-                f(((n * x.size[1] + k / group_out * group_in + i) * x.size[2] + iy) * x.size[3] + ix,
-                  ((k * group_in + i) * w.size[2] + ky) * w.size[3] + kx,
-                  ((n * y.size[1] + k) * y.size[2] + oy) * y.size[3] + ox);
+        for (int ky = 0; ky < w.size[2]; ky++) for (int kx = 0; kx < w.size[3]; kx++) {
+            const Range rows = range(c, ky, x.size[2], y.size[2]), columns = range(c, kx, x.size[3], y.size[3]);
+            const int at_w = ((k * group_in + i) * w.size[2] + ky) * w.size[3] + kx;
+            for (int oy = rows.begin; oy < rows.end; oy++) {
+                const int iy = oy * c.stride - c.padding + ky * c.dilation, ix = kx * c.dilation - c.padding;
+                const int at_x = ((n * x.size[1] + k / group_out * group_in + i) * x.size[2] + iy) * x.size[3] + ix;
+                const int at_y = ((n * y.size[1] + k) * y.size[2] + oy) * y.size[3];
+                for (int ox = columns.begin; ox < columns.end; ox++) f(at_x + ox * c.stride, at_w, at_y + ox);
             }
+        }
 }
 
 int count(const Tensor &t) { return t.size[0] * t.size[1] * t.size[2] * t.size[3]; }

@@ -152,7 +152,8 @@ int cuDriverGetVersion(int *version) { *version = (int)setting("EMU_DRIVER", 130
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return ordinal == 0 ? 0 : 101; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
-    *value = attribute == 75 ? 9 : 1; // compute capability 9; memory pools: yes
+    const char *capability = getenv("EMU_CAPABILITY");
+    *value = attribute != 75 ? 1 : capability ? atoi(capability) : 9; // memory pools: yes
     return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) { return handle(context); }

@@ -186,7 +186,7 @@ extern "C" __global__ void conv3x3_add_rows(const float *partial, const unsigned
 }
 
 // filters (inputs / 16, 9, 16, outputs), as conv3x3_images reads them: of weight (outputs, inputs, 3, 3) forward; for dX
-// of weight (channels, outputs, 3, 3), of which the `count` rows `kept` (or all) are the inputs, turned by half.
+// of weight (channels, outputs, 3, 3), of which the rows `kept` (or all) are the inputs, turned by half.
 // Further inputs and outputs are zeros; n elements.
 extern "C" __global__ void conv3x3_filters(const float *weight, const unsigned *kept, float *filters, unsigned n,
                                            unsigned inputs, unsigned outputs, unsigned outputs_rounded, int backward) {

@@ -24,14 +24,18 @@ static __device__ inline void mma(float (&d)[4], const unsigned (&a)[4], const u
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
-    const unsigned all = 0xffffffffu, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    // What each lane of each warp has, for the others to read.
+    static thread_local unsigned lefts[32][32][4], rights[32][32][2];
+    const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; i++) lefts[warp][lane][i] = a[i];
+    for (int i = 0; i < 2; i++) rights[warp][lane][i] = b[i];
+    __syncwarp();
     for (unsigned k = 0; k < 8; k++) {
         const unsigned half = k / 4, from = k % 4;
-        const float top = __uint_as_float(__shfl_sync(all, a[2 * half], g * 4 + from));
-        const float bottom = __uint_as_float(__shfl_sync(all, a[2 * half + 1], g * 4 + from));
-        const float left = __uint_as_float(__shfl_sync(all, b[half], 2 * t * 4 + from));
-        const float right = __uint_as_float(__shfl_sync(all, b[half], (2 * t + 1) * 4 + from));
-        d[0] += top * left, d[1] += top * right, d[2] += bottom * left, d[3] += bottom * right;
+        const auto left = [&](unsigned i) { return __uint_as_float(lefts[warp][g * 4 + from][2 * half + i]); };
+        const auto right = [&](unsigned n) { return __uint_as_float(rights[warp][(2 * t + n) * 4 + from][half]); };
+        for (unsigned i = 0; i < 4; i++) d[i] += left(i / 2) * right(i % 2);
     }
+    __syncwarp(); // the next product overwrites them
 #endif
 }

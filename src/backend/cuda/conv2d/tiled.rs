@@ -91,8 +91,10 @@ fn tiles_of(device: i32, shape: &Conv2DShape, faster: bool) -> Result<Option<Til
     if !known || !(faster || cfg!(not(feature = "cudnn"))) {
         return Ok(None);
     }
-    let tiles = Tiles::new(shape.batch(), shape.input());
-    Ok(tiles.filter(|_| has_tf32(device).unwrap_or(false)))
+    match has_tf32(device)? {
+        true => Ok(Tiles::new(shape.batch(), shape.input())),
+        false => Ok(None),
+    }
 }
 
 /// y (B, outputs, H, W) (+)= conv(x (B, inputs, H, W), filters) + bias, whose filters are made of `weight`: of its rows
