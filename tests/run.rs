@@ -41,6 +41,7 @@ fn child(folder: &Path) -> ssprop::Result<()> {
         out: Some(folder.to_owned()),
         resume: begun.then(|| folder.to_owned()),
         save_every: Some(Duration::from_millis(5)),
+        keep_last: 0,
         overwrite: true,
     };
     let config = RunConfig::new("a test")

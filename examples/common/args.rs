@@ -22,7 +22,7 @@ pub struct RunArgs {
     /// Minutes from one checkpoint within an epoch to the next; 0 for none
     #[arg(long, default_value = "10", value_parser = minutes)]
     pub save_every: Duration,
-    /// Keep the checkpoints of so many of the last epochs, as epoch-0001.safetensors and so on
+    /// Keep the checkpoints of so many of the last epochs, as epoch-0001.safetensors and so on, and no others
     #[arg(long, default_value_t = 0)]
     pub keep_last: u64,
 }

@@ -46,6 +46,9 @@ pub struct Args {
     /// Dropout after each batch norm (the paper's Table 6 has 0.2 and 0.4)
     #[arg(long, default_value = "0", value_parser = dropout)]
     pub dropout: f64,
+    /// Have all classes count the same in the loss, however many images they have
+    #[arg(long)]
+    pub balance_classes: bool,
     /// Have batch norms normalise by the images of all ranks (of mpirun)
     #[arg(long)]
     pub sync_batch_norm: bool,

@@ -113,7 +113,7 @@ impl Images {
         }
     }
 
-    fn task(self) -> Task {
+    pub fn task(self) -> Task {
         match self {
             Self::Task(task) => task,
             Self::Folder { .. } => Task::Folder,

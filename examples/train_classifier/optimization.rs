@@ -45,9 +45,6 @@ pub struct Optimization {
     /// Share of the labels that all classes get alike [default: 0]
     #[arg(long)]
     pub label_smoothing: Option<f64>,
-    /// Have all classes count the same, however many images they have
-    #[arg(long)]
-    pub balance_classes: bool,
     /// Decay of a moving average of the weights, which is then what is validated and tested, 0.999 say
     /// [default: none]
     #[arg(long)]

@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let images = args.images()?;
     networks::check(images.task(), model)?;
     let (splits, normalization) = data::read(args)?;
-    if settings.optimization.balance_classes {
+    if args.balance_classes {
         settings.class_weights = Some(splits.train.balancing_weights());
     }
     let mut net = network(images, model, &settings)?;
@@ -191,6 +191,9 @@ fn config(
     // Runs of before have no such values.
     if settings.optimization != Optimization::default() {
         config = config.changeable("optimization", format!("{:?}", settings.optimization));
+    }
+    if args.balance_classes {
+        config = config.fixed("balance-classes", true);
     }
     match args.patience {
         Some(patience) => config.stop_after(patience as u64),

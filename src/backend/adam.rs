@@ -32,6 +32,9 @@ pub trait AdamKernel<E: Dtype>: Views<E> {
         g: ViewMut<'_, E, Self>,
     ) -> Result<Option<f64>>;
 
+    /// Begins a step: updates that wait are forgotten.
+    fn adam_begin() {}
+
     /// Ends a step: a device may have waited with updates, to do many at once.
     ///
     /// # Errors

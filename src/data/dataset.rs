@@ -591,7 +591,7 @@ impl ImageDataset {
     }
 
     /// What an image of each class has to count for all classes to count the same: images / (classes of images x
-    /// images of the class), and 0 for a class without images.
+    /// images of the class), and 0 for a class without images. Of no use for multi-label data, which is trained without.
     pub fn balancing_weights(&self) -> Vec<f64> {
         let counts = self.class_counts();
         let (images, present) = (

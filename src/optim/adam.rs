@@ -149,6 +149,10 @@ impl UpdateRule for AdamConfig {
         D::adam_update(&step, w, D::buffer_mut(m), D::buffer_mut(v), g)
     }
 
+    fn begin<E: Dtype, D: Backend<E>>() {
+        D::adam_begin();
+    }
+
     fn finish<E: Dtype, D: Backend<E>>() -> Result<()> {
         D::adam_finish()
     }

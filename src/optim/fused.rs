@@ -158,10 +158,15 @@ impl<R: UpdateRule, M: TensorCollection<E, D>, E: Dtype, D: Backend<E>> FusedOpt
         self.unused.clear();
         // The ids of the model's tensors may have changed since the last step.
         watch(model, &mut self.presence)?;
-        let was_complete = self.presence.is_complete(grads)?;
+        if self.presence.has_changed() {
+            watch(model, &mut self.presence)?;
+            self.presence.settle();
+        }
+        let was_complete = self.presence.has_token(grads)?;
         if !was_complete {
             self.presence.mark(grads)?;
         }
+        R::begin::<E, D>();
         let mut walk = Walk {
             rule: self.rule,
             groups: &self.groups,
@@ -307,6 +312,8 @@ impl<R: UpdateRule, E: Dtype, D: Backend<E>> Walk<'_, R, E, D> {
         }
         if treatment.frozen {
             if self.zero_grad {
+                // What waits may be of the same gradient, by another name.
+                R::finish::<E, D>()?;
                 *grad = zeros::<E, D>(&dev, len)?;
             }
             return Ok(());

@@ -7,8 +7,8 @@
 //! but map entries moves.
 //!
 //! On CUDA even empty buffers cost calls of the driver. `Gradients` that have been found to hold all, and keep all,
-//! get a token: an empty entry of their own. As long as they have it, and the parameters are the same, nothing is
-//! absent.
+//! get a token: an empty entry of their own. As long as they have it, nothing is absent. Other parameters have another
+//! token.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ pub(super) struct Presence<E: Dtype, D: Storage<E>> {
     carrier: Option<Tensor<Rank0, E, D>>,
     /// Whose gradient is the token, if that is empty.
     token: Option<Tensor<Rank0, E, D>>,
-    /// Whether a parameter has been included since the last look.
+    /// Whether a parameter has been included that was not before.
     is_new: bool,
 }
 
@@ -48,7 +48,7 @@ impl<E: Dtype, D: Storage<E>> Clone for Presence<E, D> {
             empty: self.empty.clone(),
             carrier: self.carrier.clone(),
             token: None,
-            is_new: true,
+            is_new: false,
         }
     }
 }
@@ -79,13 +79,23 @@ impl<E: Dtype, D: Device<E> + Views<E>> Presence<E, D> {
         Ok(())
     }
 
-    /// Whether `grads` are known to hold a gradient for every watched parameter. If not, [`mark`](Self::mark) finds out.
-    pub(super) fn is_complete(&mut self, grads: &mut Gradients<E, D>) -> Result<bool> {
+    /// Whether a parameter has been included that was not before: then all have to be, again.
+    pub(super) fn has_changed(&mut self) -> bool {
         let is_new = std::mem::take(&mut self.is_new);
-        Ok(self.has_token(grads)? && !is_new)
+        if is_new {
+            // Those of before may not come again, and no token holds for the new ones.
+            (self.empty, self.token) = (Gradients::leaky(), None);
+        }
+        is_new
     }
 
-    fn has_token(&self, grads: &mut Gradients<E, D>) -> Result<bool> {
+    /// All have been included.
+    pub(super) fn settle(&mut self) {
+        self.is_new = false;
+    }
+
+    /// Whether `grads` are known to hold a gradient for every watched parameter. If not, [`mark`](Self::mark) finds out.
+    pub(super) fn has_token(&self, grads: &mut Gradients<E, D>) -> Result<bool> {
         let Some(token) = &self.token else {
             return Ok(false);
         };
@@ -179,25 +189,38 @@ mod tests {
         let a: Tensor<Rank1<3>, f32, _> = dev.ones();
         let b: Tensor<Rank1<4>, f32, _> = dev.ones();
         let mut presence = Presence::new();
-        presence.watch(&a).unwrap();
+        let watch = |presence: &mut Presence<f32, Cpu>, params: &[&dyn AnyTensor<f32, Cpu>]| {
+            let all = |p: &mut Presence<_, _>| params.iter().try_for_each(|&param| p.watch(param));
+            all(presence).unwrap();
+            let changed = presence.has_changed();
+            all(presence).unwrap();
+            presence.settle();
+            changed
+        };
+        assert!(watch(&mut presence, &[&a]) && !watch(&mut presence, &[&a]));
         let backward = |grads| a.clone().traced(grads).square().sum().backward();
         for mut grads in [Gradients::leaky(), a.alloc_grads()] {
-            assert!(!presence.is_complete(&mut grads).unwrap());
+            assert!(!presence.has_token(&mut grads).unwrap());
             presence.set_token(&mut grads, true).unwrap();
             grads = backward(grads);
-            assert!(presence.is_complete(&mut grads).unwrap());
+            assert!(presence.has_token(&mut grads).unwrap());
             assert_eq!(grads.get(&a).array(), [2.0; 3]);
             // Others, made in the same way, do not have it.
             let mut others = backward(Gradients::leaky());
-            assert!(!presence.is_complete(&mut others).unwrap());
+            assert!(!presence.has_token(&mut others).unwrap());
             presence.set_token(&mut grads, false).unwrap();
-            assert!(!presence.is_complete(&mut grads).unwrap());
+            assert!(!presence.has_token(&mut grads).unwrap());
         }
 
-        let mut grads = a.alloc_grads();
-        presence.set_token(&mut grads, true).unwrap();
-        presence.watch(&b).unwrap();
-        assert!(!presence.is_complete(&mut grads).unwrap(), "b is new");
+        // Nor do any, for other parameters, or for those of before again.
+        let (mut one, mut other) = (a.alloc_grads(), a.alloc_grads());
+        presence.set_token(&mut one, true).unwrap();
+        presence.set_token(&mut other, true).unwrap();
+        for params in [&[&a as &dyn AnyTensor<f32, Cpu>, &b][..], &[&b], &[&a]] {
+            watch(&mut presence, params);
+            assert!(!presence.has_token(&mut one).unwrap());
+            assert!(!presence.has_token(&mut other).unwrap());
+        }
     }
 
     #[test]

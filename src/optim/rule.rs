@@ -40,6 +40,9 @@ pub trait UpdateRule: Copy + Debug {
         g: ViewMut<'_, E, D>,
     ) -> Result<Option<f64>>;
 
+    /// Begins a step's updates: those that a step has left which did not come to its end are forgotten.
+    fn begin<E: Dtype, D: Backend<E>>() {}
+
     /// Ends a step's updates: a device may have waited with them, to do many at once. Until then weights, buffers
     /// and gradients stay where they are.
     ///

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dfdx::nn::TensorCollection;
 
+use super::folder::{folder_of_checkpoint, is_same};
 use super::record::Record;
 use super::{epochs, history};
 use super::{say, RunConfig};
@@ -174,12 +175,37 @@ fn files(path: &Path) -> (PathBuf, Option<PathBuf>) {
     (file, previous)
 }
 
-/// Copies the best checkpoint so far, which lies beside the one that is resumed.
-pub(super) fn bring_best(from: &Path, to: &Path) -> Result<()> {
-    let (from, to) = (from.join(BEST), to.join(BEST));
-    let best =
-        std::fs::read(&from).map_err(|err| Error::io(&from, "read the best checkpoint", err))?;
-    write_file(to, &best)
+/// Copies the best checkpoint so far to a run's folder. It lies beside the one that is resumed; if that is not the
+/// newest, best.safetensors may be of an epoch after it, and it is taken from the kept ones.
+pub(super) fn bring_best(
+    resumed: &Path,
+    to: &Path,
+    best_epoch: u64,
+    say: &dyn Fn(Arguments<'_>),
+) -> Result<()> {
+    let from = folder_of_checkpoint(resumed);
+    let is_newest = [NEWEST, PREVIOUS]
+        .map(Some)
+        .contains(&resumed.file_name().and_then(|n| n.to_str()));
+    let kept = from.join(epochs::file(best_epoch));
+    let best = match !is_newest && kept.exists() {
+        true => kept,
+        false => {
+            if !is_newest {
+                say(format_args!(
+                    "There is no {}: {BEST} may be of an epoch after the one that is gone back to.",
+                    kept.display()
+                ));
+            }
+            if is_same(&from, to) {
+                return Ok(());
+            }
+            from.join(BEST)
+        }
+    };
+    let bytes =
+        std::fs::read(&best).map_err(|err| Error::io(&best, "read the best checkpoint", err))?;
+    write_file(to.join(BEST), &bytes)
 }
 
 /// Makes the newest checkpoint the best one.
@@ -195,10 +221,8 @@ pub(super) fn keep_epoch(folder: &Path, epoch: u64, count: u64) -> Result<()> {
     }
     second_name(&folder.join(NEWEST), &folder.join(epochs::file(epoch)))?;
     for old in epochs::in_folder(folder)? {
-        if old > epoch || old + count <= epoch {
-            let path = folder.join(epochs::file(old));
-            std::fs::remove_file(&path)
-                .map_err(|err| Error::io(&path, "remove an old checkpoint", err))?;
+        if old > epoch || epoch - old >= count {
+            epochs::remove(folder, old)?;
         }
     }
     Ok(())

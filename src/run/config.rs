@@ -19,6 +19,7 @@ pub struct RunOptions {
     /// The time from one checkpoint within an epoch to the next; `None` for none.
     pub save_every: Option<Duration>,
     /// Of how many of the last epochs the checkpoints are kept, each as a file of its own: `epoch-0007.safetensors`.
+    /// Older ones are removed, and later ones, if the run has gone back to an earlier epoch.
     pub keep_last: u64,
 }
 

@@ -12,6 +12,19 @@ pub(super) fn file(epoch: u64) -> String {
     format!("{BEGIN}{epoch:04}{END}")
 }
 
+/// Removes those of a run that is replaced.
+pub(super) fn remove_all(folder: &Path) -> Result<()> {
+    in_folder(folder)?
+        .into_iter()
+        .try_for_each(|epoch| remove(folder, epoch))
+}
+
+/// Removes that of an epoch.
+pub(super) fn remove(folder: &Path, epoch: u64) -> Result<()> {
+    let path = folder.join(file(epoch));
+    std::fs::remove_file(&path).map_err(|err| Error::io(&path, "remove an old checkpoint", err))
+}
+
 /// The epochs that have one in a folder.
 pub(super) fn in_folder(folder: &Path) -> Result<Vec<u64>> {
     let failed = |err| Error::io(folder, "list the checkpoints of epochs", err);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::config::RunOptions;
+use super::epochs;
 use crate::checkpoint::remove_remains;
 use crate::error::{Error, Result};
 
@@ -26,7 +27,11 @@ impl Claim {
     /// [`Error::Format`] if the folder has the results of another run and may not replace them, or is in
     /// use by a run that is going on; [`Error::Io`] if nothing can be written there.
     pub fn new(base: &Path, options: &RunOptions, results: &[&str]) -> Result<Self> {
-        let is_used = |folder: &Path| results.iter().any(|name| folder.join(name).exists());
+        let has_epochs =
+            |folder: &Path| epochs::in_folder(folder).is_ok_and(|epochs| !epochs.is_empty());
+        let is_used = |folder: &Path| {
+            results.iter().any(|name| folder.join(name).exists()) || has_epochs(folder)
+        };
         let resumed = options.resume.as_deref().map(folder_of_checkpoint);
         let folder = match (&options.out, resumed) {
             (Some(out), resumed) => {

@@ -9,7 +9,7 @@ use super::checkpoints::{self, Resumable, BEST, NEWEST, PREVIOUS};
 use super::energy::Energy;
 use super::folder::{folder_of_checkpoint, is_same, Claim};
 use super::record::Record;
-use super::{curves, history, results, say, signals, tensorboard};
+use super::{curves, epochs, history, results, say, signals, tensorboard};
 use super::{Progress, RunConfig, RunOptions};
 use crate::checkpoint::{write_file, Metadata};
 use crate::distributed::Communicator;
@@ -68,6 +68,10 @@ impl Run {
                 let claim = Claim::new(base.as_ref(), &options, &RESULTS)?;
                 say(format_args!("Results go to {}.", claim.path().display()));
                 remove_events(claim.path())?;
+                let resumed = options.resume.as_deref().map(folder_of_checkpoint);
+                if resumed.is_none_or(|resumed| !is_same(&resumed, claim.path())) {
+                    epochs::remove_all(claim.path())?;
+                }
                 write_file(
                     claim.path().join("config.json"),
                     describe(&config).as_bytes(),
@@ -148,11 +152,9 @@ impl Run {
         })?;
         self.records = records;
         self.tell_file(&file)?;
-        let from = folder_of_checkpoint(&path);
-        if self.config.best.is_some() && !self.records.is_empty() && !is_same(&from, self.folder())
-        {
-            let bring = || checkpoints::bring_best(&from, self.folder());
-            ranks.on_first(bring)?;
+        if let (Some(best), false) = (self.best_epoch()?, self.records.is_empty()) {
+            let say = &|line: Arguments<'_>| say(line);
+            ranks.on_first(|| checkpoints::bring_best(&file, self.folder(), best, say))?;
         }
         Ok(true)
     }
@@ -242,11 +244,10 @@ impl Run {
         self.save(training)?;
         let (epoch, last) = (training.epoch(), self.options.keep_last);
         self.communicator.on_first(|| {
-            checkpoints::keep_epoch(self.folder(), epoch, last)?;
-            match is_best {
-                true => checkpoints::keep_best(self.folder()),
-                false => Ok(()),
+            if is_best {
+                checkpoints::keep_best(self.folder())?;
             }
+            checkpoints::keep_epoch(self.folder(), epoch, last)
         })?;
         self.end_if_interrupted(training)
     }
@@ -263,6 +264,20 @@ impl Run {
             is_best = values.is_better(value) || i == 0;
         }
         Ok(Some((values, is_best)))
+    }
+
+    /// The best of the epochs so far, counted from 1.
+    fn best_epoch(&self) -> Result<Option<u64>> {
+        let Some((mut values, best)) = self.config.follow()?.zip(self.config.best) else {
+            return Ok(None);
+        };
+        let mut found = 1;
+        for (epoch, record) in (1..).zip(&self.records) {
+            if values.is_better(record.get(best.name).unwrap_or(f64::NAN)) {
+                found = epoch;
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Whether no epoch was the best for as long as the run's patience lasts; says so.

@@ -287,6 +287,8 @@ fn a_run_leaves_its_files_and_goes_on_from_them() {
     assert_eq!(counter.epoch, 3);
     assert_eq!(read("metrics.csv").lines().count(), 4);
 
+    // The best so far is of that epoch, whatever has become of the run since.
+    write_file(out.join("best.safetensors"), b"of a later epoch").unwrap();
     let mut counter = new();
     let second = out.join(epochs::file(2));
     count(
@@ -297,6 +299,9 @@ fn a_run_leaves_its_files_and_goes_on_from_them() {
     )
     .unwrap();
     assert_eq!(counter.epoch, 3);
+    let best = std::fs::read_to_string(folder.path().join("again/best.safetensors")).unwrap();
+    assert!(best.starts_with("2 0 7"), "{best}");
+    std::fs::copy(&second, out.join("best.safetensors")).unwrap();
 
     // Of another run, into another folder, and where there is none.
     let err = count(&mut new(), options(&out, Some(&damaged)), 8, |_| {}).unwrap_err();

@@ -207,7 +207,8 @@ impl Conv2DShape {
 }
 
 /// The gradient of a convolution's output, whole or shrunk to its kept channels: (B, n, H_out,
-/// W_out), where n is C_out or how many channels are kept. `K` is where the device has these.
+/// W_out), where n is C_out or how many channels are kept; on CUDA zeros may follow as further channels. `K` is where the
+/// device has the kept ones.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptGrad<V, K> {
     /// The elements.

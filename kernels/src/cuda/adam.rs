@@ -73,7 +73,8 @@ thread_local! {
     static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
 }
 
-/// Adds a step by `kernel` to those that [`launch_adam`] launches. The tensors have to stay until then.
+/// Adds a step by `kernel` to those that [`launch_adam`] launches. The addresses have to be those of `len` elements each,
+/// which stay until then: neither the compiler nor the driver can tell.
 ///
 /// # Errors
 /// Those of a launch, if there are too many, or other ones.
@@ -88,6 +89,10 @@ pub fn add_adam(
             && pending.device == device
             && pending.steps.common == *common
             && (pending.steps.count as usize) < TENSORS
+            // One tensor by two names: one step after the other.
+            && pending.steps.tensors[..pending.steps.count as usize].iter().all(|other| {
+                other.addresses.iter().all(|at| !tensor.addresses.contains(at))
+            })
     };
     if !PENDING.with_borrow(|pending| pending.as_ref().is_none_or(fits)) {
         launch_adam()?;
@@ -112,6 +117,11 @@ pub fn add_adam(
         pending.blocks += (tensor.len as usize).div_ceil(CHUNK);
     });
     Ok(())
+}
+
+/// Forgets the steps that have been added on this thread: those of an update that ended by a panic.
+pub fn forget_adam() {
+    PENDING.take();
 }
 
 /// Launches the steps that have been added on this thread.

@@ -124,7 +124,7 @@ impl<'a, E> SliceMut<'a, E> {
 }
 
 impl<V> KeptGrad<V, Slice<'_, u32>> {
-    /// How many of the `c_out` channels are there.
+    /// How many of the `c_out` channels are kept. Of a convolution's gradient memory may have further ones, zeros.
     pub fn channels(&self, c_out: usize) -> usize {
         self.kept.map_or(c_out, |kept| kept.len())
     }

@@ -15,11 +15,11 @@ mod memory;
 mod tf32;
 mod upload;
 
-pub use adam::{add_adam, launch_adam, AdamCommon, AdamTensor};
+pub use adam::{add_adam, forget_adam, launch_adam, AdamCommon, AdamTensor};
 pub use blas::{multiply, Matrix, Product};
 pub use context::{free_workspaces, has_tf32};
 #[cfg(feature = "cudnn")]
-pub use cudnn::{check_cudnn, use_cudnn, Pass, Planned};
+pub use cudnn::{check_cudnn, use_cudnn, uses_cudnn, Pass, Planned};
 pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};

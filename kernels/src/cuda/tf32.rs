@@ -31,7 +31,8 @@ impl Tf32 {
     }
 }
 
-/// Sets where this thread uses TF32 from now on; at first in convolutions. (CUDA tensors stay on their thread.)
+/// Sets where this thread uses TF32 from now on; on every thread at first in convolutions. (CUDA tensors stay on their
+/// thread.)
 pub fn use_tf32(tf32: Tf32) {
     TF32.set(tf32);
 }

@@ -5,7 +5,8 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use crate::backend::AdamKernel;
 use crate::bridge::cuda::calls::{
-    add_adam, launch, launch_adam, AdamCommon, AdamTensor, Arg, Grid, Slice, SliceMut, ADAM,
+    add_adam, forget_adam, launch, launch_adam, AdamCommon, AdamTensor, Arg, Grid, Slice, SliceMut,
+    ADAM,
 };
 use crate::error::{Error, Result};
 use crate::kernels::args::adam::AdamStep;
@@ -21,6 +22,10 @@ macro_rules! on_cuda {
                 g: SliceMut<'_, $E>,
             ) -> Result<Option<f64>> {
                 update(step, w, m, v, g).map(|()| None)
+            }
+
+            fn adam_begin() {
+                forget_adam();
             }
 
             fn adam_finish() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Convolutions on CUDA: by cuDNN with the feature `cudnn`, else by unfolding; and what chooses channels.
+//! Convolutions on CUDA, by the first of three ways that suits the shape, and what chooses channels.
 
 #[cfg(feature = "cudnn")]
 mod cudnn;

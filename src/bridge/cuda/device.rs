@@ -9,7 +9,7 @@ use dfdx::tensor::{Cuda, TensorFromVec};
 use super::address::{device_of, place};
 use super::pools::keep_freed_tensors;
 #[cfg(feature = "cudnn")]
-use crate::bridge::cuda::calls::check_cudnn;
+use crate::bridge::cuda::calls::{check_cudnn, uses_cudnn};
 use crate::bridge::cuda::calls::{check_driver, download, Slice};
 use crate::error::{Error, Result};
 
@@ -36,7 +36,9 @@ pub fn cuda_device(seed: u64) -> Result<Cuda> {
         return Err(missing(&"the driver knows of none"));
     }
     #[cfg(feature = "cudnn")]
-    check_cudnn()?;
+    if uses_cudnn() {
+        check_cudnn()?;
+    }
     let dev = Cuda::try_seed_from_u64(seed).map_err(Error::device)?;
     start(&dev)?;
     keep_freed_tensors(&dev)?;

@@ -142,9 +142,17 @@ impl Library {
         loaded.as_ref().map_err(|why| {
             Error::device(format_args!(
                 "cuDNN 9 was not found ({FILE}: {why}): install it (pip's nvidia-cudnn-cu13, for one) and put \
-                 its folder into LD_LIBRARY_PATH, or build without the feature `cudnn`"
+                 its folder into LD_LIBRARY_PATH, or build without the feature `cudnn`, or call `use_cudnn(false)` first"
             ))
         })
+    }
+
+    /// Whether cuDNN can do what it was asked for: not, if it calls that a bad parameter or not supported.
+    pub(super) fn supports(&self, what: &str, status: Status) -> Result<bool> {
+        match status {
+            2000..4000 => Ok(false),
+            _ => self.check(what, status).map(|()| true),
+        }
     }
 
     /// A status as a result.

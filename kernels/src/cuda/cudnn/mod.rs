@@ -83,9 +83,14 @@ thread_local! {
     static IS_USED: Cell<bool> = const { Cell::new(true) };
 }
 
-/// Sets whether this thread's convolutions may be cuDNN's; at first they may.
+/// Sets whether this thread's convolutions may be cuDNN's; on every thread they may at first.
 pub fn use_cudnn(on: bool) {
     IS_USED.set(on);
+}
+
+/// Whether this thread's convolutions may be cuDNN's.
+pub fn uses_cudnn() -> bool {
+    IS_USED.get()
 }
 
 /// That cuDNN can be loaded.
@@ -110,7 +115,7 @@ impl Planned {
     /// # Errors
     /// [`Error::Device`] if cuDNN fails or is missing.
     pub fn new(device: i32, shape: &Conv2DShape, pass: Pass) -> Result<Option<Self>> {
-        if !IS_USED.get() {
+        if !uses_cudnn() {
             return Ok(None);
         }
         let key = Key {

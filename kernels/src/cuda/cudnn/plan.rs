@@ -77,19 +77,22 @@ impl Plan {
             c_int::try_from(size)
                 .map_err(|_| Error::parameter("size of a convolution", size, "less than 2^31"))
         };
-        let tensor = |sizes: [usize; 4], is_filter: bool| -> Result<Descriptor> {
+        let mut supported = true;
+        let mut tensor = |sizes: [usize; 4], is_filter: bool| -> Result<Descriptor> {
             let [a, b, c, d] = sizes;
             let [a, b, c, d] = [int(a)?, int(b)?, int(c)?, int(d)?];
             if is_filter {
                 let made = Descriptor::new(lib, lib.create_filter, lib.destroy_filter)?;
                 // SAFETY: the descriptor has just been made, here and below.
                 let set = unsafe { (lib.set_filter)(made.object, FLOAT, NCHW, a, b, c, d) };
-                lib.check("filter", set).map(|()| made)
+                supported &= lib.supports("filter", set)?;
+                Ok(made)
             } else {
                 let made = Descriptor::new(lib, lib.create_tensor, lib.destroy_tensor)?;
                 // SAFETY: see above.
                 let set = unsafe { (lib.set_tensor)(made.object, NCHW, FLOAT, a, b, c, d) };
-                lib.check("tensor", set).map(|()| made)
+                supported &= lib.supports("tensor", set)?;
+                Ok(made)
             }
         };
         let op = shape.op();
@@ -109,8 +112,10 @@ impl Plan {
                 CROSS_CORRELATION,
                 FLOAT,
             );
-            lib.check("convolution", set)?;
-            lib.check("groups", (lib.set_groups)(at, int(op.groups)?))?;
+            let groups = (lib.set_groups)(at, int(op.groups)?);
+            if !(lib.supports("convolution", set)? && lib.supports("groups", groups)?) {
+                return Ok(None);
+            }
             let math = if tf32 { DEFAULT_MATH } else { FMA_MATH };
             lib.check("math", (lib.set_math)(at, math))?;
         }
@@ -137,6 +142,9 @@ impl Plan {
         };
         let [a, b, c] = sizes;
         let tensors = [tensor(a.0, a.1)?, tensor(b.0, b.1)?, tensor(c.0, c.1)?];
+        if !supported {
+            return Ok(None);
+        }
         let mut found = [Algorithm::default(); ALGORITHMS];
         let mut count = 0;
         // SAFETY: all descriptors are set; there is room for as many algorithms as are asked for.
@@ -145,7 +153,7 @@ impl Plan {
             let room = ALGORITHMS as c_int;
             find(handle, a, b, at, c, room, &mut count, found.as_mut_ptr())
         };
-        if status != 0 {
+        if !lib.supports(name, status)? {
             return Ok(None);
         }
         let found = &found[..(count as usize).min(ALGORITHMS)];

@@ -18,6 +18,11 @@ fn planned(
     pass: Pass,
 ) -> Result<Option<Planned>> {
     let all = channels == shape.c_out();
+    // What has more elements goes in parts.
+    let elements = |sizes: [usize; 4]| sizes.iter().product::<usize>();
+    if elements(shape.x()).max(elements(shape.y(shape.c_out()))) > i32::MAX as usize {
+        return Ok(None);
+    }
     if shape.batch() == 0 || channels == 0 || !(all || shape.op().groups == 1) {
         return Ok(None);
     }

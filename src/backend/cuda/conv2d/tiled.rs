@@ -2,6 +2,8 @@
 //! says whether they suit the shape; if not, nothing is done.
 
 use super::Gradient;
+#[cfg(feature = "cudnn")]
+use crate::bridge::cuda::calls::uses_cudnn;
 use crate::bridge::cuda::calls::{
     has_tf32, launch, tf32, with_workspace, Arg, Grid, Slice, SliceMut, CONV3X3,
 };
@@ -88,6 +90,9 @@ fn tiles_of(device: i32, shape: &Conv2DShape, faster: bool) -> Result<Option<Til
     let op = shape.op();
     let window = [op.kernel, op.stride, op.padding, op.dilation, op.groups];
     let known = window == [3, 1, 1, 1, 1] && shape.batch() > 0 && tf32().in_convolutions();
+    #[cfg(feature = "cudnn")]
+    let faster = faster || !uses_cudnn();
+    // Without cuDNN the other way is always slower.
     if !known || !(faster || cfg!(not(feature = "cudnn"))) {
         return Ok(None);
     }
