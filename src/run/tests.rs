@@ -250,6 +250,25 @@ fn options(out: &Path, resume: Option<&Path>) -> RunOptions {
 }
 
 #[test]
+fn as_many_epochs_are_kept_as_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = |count, upto| {
+        for epoch in 1..=upto {
+            write_file(folder.path().join(checkpoints::NEWEST), b"x").unwrap();
+            checkpoints::keep_epoch(folder.path(), epoch, count).unwrap();
+        }
+        let mut kept = epochs::in_folder(folder.path()).unwrap();
+        kept.sort_unstable();
+        kept
+    };
+    std::fs::write(folder.path().join("epoch-1.safetensors"), "a user's own").unwrap();
+    assert_eq!(kept(u64::MAX, 4), [1, 2, 3, 4]);
+    // Later ones are of a run that was gone back from.
+    assert_eq!(kept(2, 3), [2, 3]);
+    assert!(folder.path().join("epoch-1.safetensors").exists());
+}
+
+#[test]
 fn a_run_leaves_its_files_and_goes_on_from_them() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

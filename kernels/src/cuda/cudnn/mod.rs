@@ -41,7 +41,7 @@ struct Key {
 
 /// What a thread keeps for a device: a handle and plans.
 pub(super) struct Cudnn {
-    library: &'static Library,
+    functions: &'static Library,
     handle: Object,
     plans: RefCell<HashMap<Key, Option<Rc<Plan>>>>,
 }
@@ -49,12 +49,12 @@ pub(super) struct Cudnn {
 impl Cudnn {
     /// For the device whose context is the thread's.
     pub(super) fn new() -> Result<Self> {
-        let library = Library::get()?;
+        let functions = Library::get()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the handle is written to.
-        library.check("handle", unsafe { (library.create)(&mut handle) })?;
+        functions.check("handle", unsafe { (functions.create)(&mut handle) })?;
         Ok(Self {
-            library,
+            functions,
             handle,
             plans: RefCell::default(),
         })
@@ -65,7 +65,7 @@ impl Cudnn {
             return Ok(plan.clone());
         }
         let plan =
-            Plan::new(self.library, self.handle, &key.shape, key.pass, key.tf32)?.map(Rc::new);
+            Plan::new(self.functions, self.handle, &key.shape, key.pass, key.tf32)?.map(Rc::new);
         self.plans.borrow_mut().insert(key, plan.clone());
         Ok(plan)
     }
@@ -75,7 +75,7 @@ impl Drop for Cudnn {
     fn drop(&mut self) {
         // The plans' descriptors do not need the handle.
         // SAFETY: it was made by this library, and nobody else has it.
-        let _ = unsafe { (self.library.destroy)(self.handle) };
+        let _ = unsafe { (self.functions.destroy)(self.handle) };
     }
 }
 
@@ -184,6 +184,6 @@ impl Planned {
                 to.shared().address as *mut c_void,
             )
         };
-        self.cudnn.library.check(plan.name, status)
+        self.cudnn.functions.check(plan.name, status)
     }
 }
