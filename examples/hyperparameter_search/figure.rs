@@ -1,12 +1,15 @@
 //! Two grids as one SVG: a cell's colour and number are its accuracy.
 
-use ssprop::run::internals::{document, text, INK};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use ssprop::run::plot::{bold, font, svg as picture, Area, Drawn, INK};
 
-const CELL: [f64; 2] = [78.0, 44.0];
-const LEFT: f64 = 84.0;
-const TOP: f64 = 112.0;
-const GAP: f64 = 84.0;
-const NOTHING: &str = "#e5e7eb";
+const CELL: [i32; 2] = [78, 44];
+const LEFT: i32 = 84;
+const TOP: i32 = 112;
+const GAP: i32 = 84;
+const NOTHING: RGBColor = RGBColor(0xe5, 0xe7, 0xeb);
+const BEST: RGBColor = RGBColor(0xd9, 0x73, 0x0d);
 
 /// Accuracies (NaN: none) by row and column.
 pub struct Grid {
@@ -23,17 +26,14 @@ const SCALE: [[f64; 3]; 4] = [
 ];
 
 /// The colour at `share` of the scale, and that of words on it.
-fn colours(share: f64) -> (String, &'static str) {
+fn colours(share: f64) -> (RGBColor, RGBColor) {
     let place = share.clamp(0.0, 1.0) * (SCALE.len() - 1) as f64;
     let i = (place as usize).min(SCALE.len() - 2);
     let part = place - i as f64;
     let [r, g, b] = [0, 1, 2].map(|c| SCALE[i][c] + part * (SCALE[i + 1][c] - SCALE[i][c]));
     let dark = 0.3 * r + 0.59 * g + 0.11 * b < 150.0;
-    let ink = if dark { "#fff" } else { INK };
-    (
-        format!("#{:02x}{:02x}{:02x}", r as u8, g as u8, b as u8),
-        ink,
-    )
+    let ink = if dark { WHITE } else { INK };
+    (RGBColor(r as u8, g as u8, b as u8), ink)
 }
 
 /// The ends of the scale, the same for all grids.
@@ -49,6 +49,74 @@ fn ends(grids: &[Grid]) -> [f64; 2] {
     }
 }
 
+/// A place of words: at their left end, in their middle or at their right end.
+fn at(place: HPos) -> Pos {
+    Pos::new(place, VPos::Center)
+}
+
+/// A grid from `x0` on.
+fn draw(root: &Area<'_>, x0: i32, grid: &Grid, labels: [&[String]; 2], ends: [f64; 2]) -> Drawn {
+    let [rows, columns] = labels;
+    let corner =
+        |row: usize, column: usize| (x0 + CELL[0] * column as i32, TOP + CELL[1] * row as i32);
+    let middle = |row: usize, column: usize| {
+        let (x, y) = corner(row, column);
+        (x + CELL[0] / 2, y + CELL[1] / 2)
+    };
+    let words = |words: &str, place, style| root.draw(&Text::new(words.to_owned(), place, style));
+    words(&grid.title, (x0, TOP - 24), bold(14.0))?;
+    let all = grid.rows.iter().flatten().copied();
+    let best = all
+        .filter(|v| v.is_finite())
+        .fold(f64::NEG_INFINITY, f64::max);
+    let mut frames = Vec::new();
+    for (i, row) in grid.rows.iter().enumerate() {
+        for (j, &value) in row.iter().enumerate() {
+            let (fill, ink, number) = match value.is_finite() {
+                true => {
+                    let (fill, ink) = colours((value - ends[0]) / (ends[1] - ends[0]));
+                    (fill, ink, format!("{:.1}", 100.0 * value))
+                }
+                false => (NOTHING, INK, "-".to_owned()),
+            };
+            let corners = [corner(i, j), corner(i + 1, j + 1)];
+            root.draw(&Rectangle::new(corners, fill.filled()))?;
+            root.draw(&Rectangle::new(corners, WHITE))?;
+            let style = font(13.0).color(&ink).pos(at(HPos::Center));
+            root.draw(&Text::new(number, middle(i, j), style))?;
+            if value == best {
+                frames.push(corners);
+            }
+        }
+    }
+    for [(left, top), (right, bottom)] in frames {
+        // A path: the backend draws rectangles' edges one pixel wide.
+        let [left, top, right, bottom] = [left + 2, top + 2, right - 2, bottom - 2];
+        let corners = [(left, top), (right, top), (right, bottom), (left, bottom)];
+        let frame = corners.iter().chain(&corners[..2]).copied();
+        root.draw(&PathElement::new(
+            frame.collect::<Vec<_>>(),
+            BEST.stroke_width(3),
+        ))?;
+    }
+    for (i, label) in rows.iter().enumerate() {
+        let y = middle(i, 0).1;
+        words(label, (x0 - 8, y), font(12.0).pos(at(HPos::Right)))?;
+    }
+    let (right, bottom) = corner(rows.len(), columns.len());
+    let centred = font(12.0).pos(at(HPos::Center));
+    for (j, label) in columns.iter().enumerate() {
+        words(label, (middle(0, j).0, bottom + 14), centred.clone())?;
+    }
+    words(
+        "learning rate",
+        ((x0 + right) / 2, bottom + 36),
+        centred.clone(),
+    )?;
+    let turned = centred.transform(FontTransform::Rotate270);
+    words("convolutions", (x0 - 38, (TOP + bottom) / 2), turned)
+}
+
 /// The figure. `rows` and `columns` label the cells of every grid.
 pub fn svg(
     title: &str,
@@ -57,91 +125,35 @@ pub fn svg(
     columns: &[String],
     grids: &[Grid],
 ) -> String {
-    let bold = "font-weight=\"600\"";
-    let [low, high] = ends(grids);
-    let share = |value: f64| (value - low) / (high - low);
-    let size = [CELL[0] * columns.len() as f64, CELL[1] * rows.len() as f64];
-    let mut svg = String::new();
-    svg += &text(24.0, 30.0, "start", 17.0, bold, title);
-    for (i, line) in subtitle.lines().enumerate() {
-        let y = 50.0 + 16.0 * i as f64;
-        svg += &text(24.0, y, "start", 12.0, "", line);
-    }
-    for (n, grid) in grids.iter().enumerate() {
-        let x0 = LEFT + n as f64 * (size[0] + GAP);
-        svg += &text(x0, TOP - 12.0, "start", 14.0, bold, &grid.title);
-        let all = grid.rows.iter().flatten().copied();
-        let best = all
-            .filter(|v| v.is_finite())
-            .fold(f64::NEG_INFINITY, f64::max);
-        let mut frames = String::new();
-        for (i, row) in grid.rows.iter().enumerate() {
-            let y = TOP + CELL[1] * i as f64;
-            for (j, &value) in row.iter().enumerate() {
-                let x = x0 + CELL[0] * j as f64;
-                let (fill, ink, words) = match value.is_finite() {
-                    true => {
-                        let (fill, ink) = colours(share(value));
-                        (fill, ink, format!("{:.1}", 100.0 * value))
-                    }
-                    false => (NOTHING.to_owned(), INK, "-".to_owned()),
-                };
-                let [w, h] = CELL;
-                svg += &format!(
-                    "<rect x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" fill=\"{fill}\" stroke=\"#fff\"/>\n"
-                );
-                let fill = format!("fill=\"{ink}\"");
-                svg += &text(
-                    x + w / 2.0,
-                    y + h / 2.0 + 4.5,
-                    "middle",
-                    13.0,
-                    &fill,
-                    &words,
-                );
-                if value == best {
-                    frames += &format!(
-                        "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#d9730d\" stroke-width=\"3\"/>\n",
-                        x + 1.5, y + 1.5, w - 3.0, h - 3.0
-                    );
-                }
-            }
+    let ends = ends(grids);
+    let [width, height] = [CELL[0] * columns.len() as i32, CELL[1] * rows.len() as i32];
+    let scale = LEFT + grids.len() as i32 * (width + GAP) - GAP + 28;
+    let size = [(scale + 74).max(680), TOP + height + 60].map(|side| side as u32);
+    picture(size, |root| {
+        root.draw(&Text::new(title.to_owned(), (24, 14), bold(17.0)))?;
+        for (i, line) in subtitle.lines().enumerate() {
+            root.draw(&Text::new(
+                line.to_owned(),
+                (24, 40 + 16 * i as i32),
+                font(12.0),
+            ))?;
         }
-        svg += &frames;
-        for (i, label) in rows.iter().enumerate() {
-            let y = TOP + CELL[1] * (i as f64 + 0.5) + 4.0;
-            svg += &text(x0 - 8.0, y, "end", 12.0, "", label);
+        for (n, grid) in grids.iter().enumerate() {
+            let x0 = LEFT + n as i32 * (width + GAP);
+            draw(root, x0, grid, [rows, columns], ends)?;
         }
-        for (j, label) in columns.iter().enumerate() {
-            let x = x0 + CELL[0] * (j as f64 + 0.5);
-            svg += &text(x, TOP + size[1] + 18.0, "middle", 12.0, "", label);
+        for y in 0..height {
+            let (fill, _) = colours(1.0 - (f64::from(y) + 0.5) / f64::from(height));
+            let corners = [(scale, TOP + y), (scale + 14, TOP + y + 1)];
+            root.draw(&Rectangle::new(corners, fill.filled()))?;
         }
-        let (x, y) = (x0 + size[0] / 2.0, TOP + size[1] + 40.0);
-        svg += &text(x, y, "middle", 12.0, "", "learning rate");
-        let (x, y) = (x0 - 34.0, TOP + size[1] / 2.0);
-        let turned = format!("transform=\"rotate(-90 {x:.1} {y:.1})\"");
-        svg += &text(x, y, "middle", 12.0, &turned, "convolutions");
-    }
-
-    let grids_end = LEFT + grids.len() as f64 * (size[0] + GAP) - GAP;
-    let x = grids_end + 28.0;
-    const STEPS: usize = 40;
-    let height = size[1] / STEPS as f64;
-    for i in 0..STEPS {
-        let (fill, _) = colours(1.0 - (i as f64 + 0.5) / STEPS as f64);
-        // A little longer, against seams.
-        svg += &format!(
-            "<rect x=\"{x}\" y=\"{:.2}\" width=\"14\" height=\"{:.2}\" fill=\"{fill}\"/>\n",
-            TOP + height * i as f64,
-            height + if i + 1 < STEPS { 0.5 } else { 0.0 },
-        );
-    }
-    for (value, y) in [(high, TOP + 10.0), (low, TOP + size[1])] {
-        let label = format!("{:.1}%", 100.0 * value);
-        svg += &text(x + 20.0, y, "start", 11.0, "", &label);
-    }
-    let width = (x + 74.0).max(680.0);
-    document(width, TOP + size[1] + 60.0, &svg)
+        for (value, y) in [(ends[1], TOP + 6), (ends[0], TOP + height - 6)] {
+            let label = format!("{:.1}%", 100.0 * value);
+            let style = font(11.0).pos(at(HPos::Left));
+            root.draw(&Text::new(label, (scale + 20, y), style))?;
+        }
+        Ok(())
+    })
 }
 
 #[cfg(test)]
@@ -161,14 +173,15 @@ mod tests {
     #[test]
     fn every_cell_and_label_is_drawn() {
         let svg = drawn([[0.5, 0.625], [f64::NAN, 0.7]]);
-        for label in [">50.0<", ">62.5<", ">70.0<", ">-<", ">11<", ">0.01<"] {
-            assert_eq!(svg.matches(label).count(), 2, "{label}");
+        for label in ["50.0", "62.5", "70.0", "-", "11", "0.01"] {
+            let label = format!(">\n{label}\n<");
+            assert_eq!(svg.matches(&label).count(), 2, "{label}");
         }
-        assert!(svg.contains("dense &amp; so on") && svg.contains(">sparse<"));
-        assert_eq!(svg.matches(NOTHING).count(), 2);
+        assert!(svg.contains("dense &amp; so on") && svg.contains(">\nsparse\n<"));
+        assert_eq!(svg.matches("#E5E7EB").count(), 2);
         // The best of each grid is framed.
         assert_eq!(svg.matches("stroke-width=\"3\"").count(), 2);
-        assert!(svg.contains(">70.0%<") && svg.contains(">50.0%<"));
+        assert!(svg.contains(">\n70.0%\n<") && svg.contains(">\n50.0%\n<"));
     }
 
     #[test]
@@ -181,8 +194,8 @@ mod tests {
 
     #[test]
     fn colours_go_from_light_to_dark() {
-        assert_eq!(colours(0.0), ("#f7f4de".into(), INK));
-        assert_eq!(colours(1.0), ("#1c326e".into(), "#fff"));
+        assert_eq!(colours(0.0), (RGBColor(0xf7, 0xf4, 0xde), INK));
+        assert_eq!(colours(1.0), (RGBColor(0x1c, 0x32, 0x6e), WHITE));
         assert_eq!(colours(2.0), colours(1.0));
     }
 }

@@ -363,16 +363,17 @@ mod tests {
 
         let drawn = draw(&depths, &lrs, &searches, "s");
         for (words, times) in [
-            (">60.0<", 1),
-            (">70.0<", 1),
-            (">25.0<", 2),
-            (">12.5<", 2),
-            (">-<", 2),
-            (">0.001<", 2),
-            (">Dense<", 1),
-            (">ssProp<", 1),
+            ("60.0", 1),
+            ("70.0", 1),
+            ("25.0", 2),
+            ("12.5", 2),
+            ("-", 2),
+            ("0.001", 2),
+            ("Dense", 1),
+            ("ssProp", 1),
         ] {
-            assert_eq!(drawn.matches(words).count(), times, "{words}");
+            let words = format!(">\n{words}\n<");
+            assert_eq!(drawn.matches(&words).count(), times, "{words}");
         }
     }
 

@@ -1,16 +1,24 @@
 //! The four panels as one SVG.
 
 use common::statistics::Summary;
-use ssprop::run::internals::{document, step, text, GRID, INK};
+use plotters::prelude::*;
+use ssprop::run::plot::{bold, font, mark, step, svg as picture, Area, Axis, Drawn, GRID, INK};
 
-const COLOURS: [&str; 4] = ["#2a6fa8", "#d9730d", "#4c8c4a", "#8a4f9e"];
-const DENSE: &str = "#6b7280";
-const BAND: &str = "#eef0f3";
+const COLOURS: [RGBColor; 4] = [
+    RGBColor(0x2a, 0x6f, 0xa8),
+    RGBColor(0xd9, 0x73, 0x0d),
+    RGBColor(0x4c, 0x8c, 0x4a),
+    RGBColor(0x8a, 0x4f, 0x9e),
+];
+const DENSE: RGBColor = RGBColor(0x6b, 0x72, 0x80);
+const BAND: RGBColor = RGBColor(0xee, 0xf0, 0xf3);
 
-const PANEL: [f64; 2] = [350.0, 220.0];
-const LEFT: f64 = 72.0;
-const GAP: [f64; 2] = [78.0, 118.0];
-const TOP: f64 = 112.0;
+/// A panel with its labels, and the place of the first one.
+const PANEL: [i32; 2] = [428, 338];
+const FIRST: [i32; 2] = [24, 74];
+/// Room beside a panel's plot for the labels of y, and above it for title and legend.
+const LEFT: i32 = 48;
+const ABOVE: i32 = 42;
 
 /// What is drawn of a panel.
 pub struct Panel {
@@ -25,44 +33,6 @@ pub struct Panel {
 pub struct Series {
     pub name: &'static str,
     pub points: Vec<(f64, Summary)>,
-}
-
-struct Axes {
-    x0: f64,
-    y0: f64,
-    x: [f64; 2],
-    y: [f64; 2],
-}
-
-impl Axes {
-    fn x(&self, value: f64) -> f64 {
-        self.x0 + PANEL[0] * (value - self.x[0]) / (self.x[1] - self.x[0])
-    }
-
-    fn y(&self, value: f64) -> f64 {
-        let share = (value - self.y[0]) / (self.y[1] - self.y[0]);
-        self.y0 + PANEL[1] * (1.0 - share.clamp(0.0, 1.0))
-    }
-}
-
-fn mark(series: usize, x: f64, y: f64) -> String {
-    let colour = COLOURS[series % COLOURS.len()];
-    match series % 4 {
-        0 => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{colour}\" stroke=\"#fff\"/>\n"),
-        1 => format!(
-            "<path d=\"M{x:.1} {:.1}l5.5 5.5l-5.5 5.5l-5.5 -5.5z\" fill=\"{colour}\" stroke=\"#fff\"/>\n",
-            y - 5.5
-        ),
-        3 => format!(
-            "<path d=\"M{x:.1} {:.1}l5.5 9h-11z\" fill=\"{colour}\" stroke=\"#fff\"/>\n",
-            y - 5.5
-        ),
-        _ => format!(
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"8\" height=\"8\" fill=\"{colour}\" stroke=\"#fff\"/>\n",
-            x - 4.0,
-            y - 4.0
-        ),
-    }
 }
 
 /// The ends of the y axis, in percent, the same in all panels so that they can be compared.
@@ -89,7 +59,20 @@ fn ends(panels: &[Panel], dense: &Summary) -> [f64; 2] {
     [bottom.max(0.0), top.min(100.0)]
 }
 
-fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64; 2]) {
+fn draw(root: &Area<'_>, place: i32, panel: &Panel, dense: &Summary, y: [f64; 2]) -> Drawn {
+    let (x0, y0) = (
+        FIRST[0] + place % 2 * PANEL[0],
+        FIRST[1] + place / 2 * PANEL[1],
+    );
+    let left = x0 + LEFT;
+    root.draw(&Text::new(panel.title.clone(), (left, y0), bold(14.0)))?;
+    let mut x = left;
+    for (i, series) in panel.series.iter().enumerate() {
+        mark(root, (x + 5, y0 + 27), i, COLOURS[i % COLOURS.len()])?;
+        root.draw(&Text::new(series.name, (x + 15, y0 + 21), font(12.0)))?;
+        x += 34 + (6.4 * series.name.len() as f64) as i32;
+    }
+
     let xs = panel.ticks.iter().map(|t| t.0);
     let (first, last) = xs.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| {
         (a.min(x), b.max(x))
@@ -98,112 +81,101 @@ fn draw(svg: &mut String, place: usize, panel: &Panel, dense: &Summary, y: [f64;
         true => (last - first) * 0.5 / panel.ticks.len().max(4) as f64,
         false => 0.5,
     };
-    let axes = Axes {
-        x0: LEFT + (place % 2) as f64 * (PANEL[0] + GAP[0]),
-        y0: TOP + (place / 2) as f64 * (PANEL[1] + GAP[1]),
-        x: [first - margin, last + margin],
-        y,
+    let x_axis = Axis {
+        ends: [first - margin, last + margin],
+        labels: panel.ticks.iter().map(|t| t.0).collect(),
     };
-    let (x0, x1, y0) = (axes.x0, axes.x0 + PANEL[0], axes.y0);
-    let y1 = y0 + PANEL[1];
-    let bold = "font-weight=\"600\"";
-    *svg += &text(x0, y0 - 34.0, "start", 14.0, bold, &panel.title);
+    let label = |x: &f64| {
+        let mut ticks = panel.ticks.iter();
+        ticks
+            .find(|t| t.0 == *x)
+            .map_or(String::new(), |t| t.1.clone())
+    };
+    let (y_axis, decimals) = Axis::round(y[0], y[1]);
+    let size = [PANEL[0] - 30, PANEL[1] - ABOVE - 24].map(|side| side as u32);
+    let area = root.clone().shrink((x0, y0 + ABOVE), (size[0], size[1]));
+    let mut chart = ChartBuilder::on(&area)
+        .x_label_area_size(44)
+        .y_label_area_size(LEFT)
+        .build_cartesian_2d(x_axis.clone(), y_axis)?;
 
-    let mut x = x0;
-    for (i, series) in panel.series.iter().enumerate() {
-        *svg += &mark(i, x + 5.0, y0 - 16.0);
-        *svg += &text(x + 15.0, y0 - 12.0, "start", 12.0, "", series.name);
-        x += 34.0 + 6.4 * series.name.len() as f64;
-    }
-
+    let ends = x_axis.ends;
+    let line = |y: f64| [(ends[0], y), (ends[1], y)];
     if dense.mean.is_finite() {
-        let (top, bottom) = (
-            axes.y(100.0 * (dense.mean + dense.std)),
-            axes.y(100.0 * (dense.mean - dense.std)),
-        );
-        *svg += &format!(
-            "<rect x=\"{x0}\" y=\"{top:.1}\" width=\"{}\" height=\"{:.1}\" fill=\"{BAND}\"/>\n",
-            PANEL[0],
-            bottom - top
-        );
+        let [low, high] = [dense.mean - dense.std, dense.mean + dense.std].map(|v| 100.0 * v);
+        let corners = [(ends[0], low), (ends[1], high)];
+        chart.draw_series([Rectangle::new(corners, BAND.filled())])?;
     }
-    let tick = step(y[1] - y[0]);
-    let digits = (-tick.log10().floor()).max(0.0) as usize;
-    for i in 0..=((y[1] - y[0]) / tick + 1e-6) as usize {
-        let value = y[0] + i as f64 * tick;
-        let at = axes.y(value);
-        *svg += &format!("<path d=\"M{x0} {at:.1}H{x1}\" stroke=\"{GRID}\"/>\n");
-        let label = format!("{value:.digits$}%");
-        *svg += &text(x0 - 8.0, at + 4.0, "end", 11.0, "", &label);
-    }
-    for (value, label) in &panel.ticks {
-        let at = axes.x(*value);
-        *svg += &format!("<path d=\"M{at:.1} {y1}v4\" stroke=\"{INK}\"/>\n");
-        *svg += &text(at, y1 + 17.0, "middle", 11.0, "", label);
-    }
-    let middle = (x0 + x1) / 2.0;
-    *svg += &text(middle, y1 + 35.0, "middle", 12.0, "", panel.axis);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .bold_line_style(GRID)
+        .axis_style(INK)
+        .set_all_tick_mark_size(3)
+        .label_style(font(11.0))
+        .axis_desc_style(font(12.0))
+        .x_desc(panel.axis)
+        .x_label_formatter(&label)
+        .y_label_formatter(&|y| format!("{y:.decimals$}%"))
+        .draw()?;
     if dense.mean.is_finite() {
-        let at = axes.y(100.0 * dense.mean);
-        *svg += &format!(
-            "<path d=\"M{x0} {at:.1}H{x1}\" stroke=\"{DENSE}\" stroke-width=\"1.5\" stroke-dasharray=\"5 4\"/>\n"
-        );
+        let mean = line(100.0 * dense.mean);
+        chart.draw_series(DashedLineSeries::new(mean, 5, 4, DENSE.stroke_width(1)))?;
     }
 
     for (i, series) in panel.series.iter().enumerate() {
         // Beside each other, so that no error bar hides another.
-        let aside = 6.0 * (i as f64 - (panel.series.len() - 1) as f64 / 2.0);
+        let aside = 6 * i as i32 - 3 * (panel.series.len() as i32 - 1);
         let colour = COLOURS[i % COLOURS.len()];
-        let points: Vec<(f64, Summary)> = series
-            .points
-            .iter()
-            .filter(|p| p.1.mean.is_finite())
-            .map(|p| (axes.x(p.0) + aside, p.1))
-            .collect();
-        let place = |p: &(f64, Summary)| format!("{:.1},{:.1}", p.0, axes.y(100.0 * p.1.mean));
-        let path: Vec<String> = points.iter().map(place).collect();
-        *svg += &format!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
-            path.join(" ")
-        );
-        for (x, s) in points {
-            let [top, at, bottom] =
-                [s.mean + s.std, s.mean, s.mean - s.std].map(|v| axes.y(100.0 * v));
+        let place = |x: f64, share: f64| {
+            let (x, y) = chart.backend_coord(&(x, 100.0 * share));
+            (x + aside, y)
+        };
+        let finite = series.points.iter().filter(|p| p.1.mean.is_finite());
+        let line = finite.clone().map(|(x, s)| place(*x, s.mean));
+        root.draw(&PathElement::new(
+            line.collect::<Vec<_>>(),
+            colour.stroke_width(2),
+        ))?;
+        for (x, s) in finite {
+            let [top, at, bottom] = [s.mean + s.std, s.mean, s.mean - s.std].map(|v| place(*x, v));
             if s.std > 0.0 {
-                *svg += &format!(
-                    "<path d=\"M{:.1} {top:.1}h6m-3 0V{bottom:.1}m-3 0h6\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n",
-                    x - 3.0
-                );
+                let across = |(x, y): (i32, i32)| vec![(x - 3, y), (x + 4, y)];
+                for path in [across(top), vec![top, bottom], across(bottom)] {
+                    root.draw(&PathElement::new(path, colour))?;
+                }
             }
-            *svg += &mark(i, x, at);
+            mark(root, at, i, colour)?;
         }
     }
-    *svg += &format!("<path d=\"M{x0} {y0}V{y1}H{x1}\" fill=\"none\" stroke=\"{INK}\"/>\n");
+    Ok(())
 }
 
 /// The figure: `dense` is drawn in every panel.
 pub fn svg(title: &str, subtitle: &str, panels: &[Panel], dense: &Summary) -> String {
-    let rows = panels.len().div_ceil(2) as f64;
-    let width = LEFT + 2.0 * PANEL[0] + GAP[0] + 24.0;
-    let height = TOP + rows * (PANEL[1] + GAP[1]) - 30.0;
-    let mut svg = String::new();
-    svg += &text(LEFT, 30.0, "start", 17.0, "font-weight=\"600\"", title);
-    svg += &text(LEFT, 50.0, "start", 12.0, "", subtitle);
+    let rows = panels.len().div_ceil(2) as i32;
+    let [width, height] = [2 * PANEL[0] + 50, FIRST[1] + rows * PANEL[1] + 26];
     let y = ends(panels, dense);
-    for (place, panel) in panels.iter().enumerate() {
-        draw(&mut svg, place, panel, dense, y);
-    }
-    let y = height - 16.0;
-    svg += &format!(
-        "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"26\" height=\"14\" fill=\"{BAND}\"/>\n\
-         <path d=\"M{LEFT} {:.1}h26\" stroke=\"{DENSE}\" stroke-width=\"1.5\" stroke-dasharray=\"5 4\"/>\n",
-        y - 11.0,
-        y - 4.0
-    );
-    let words =
-        "dense; bars and band are one standard deviation over the seeds, of short periods over these";
-    svg += &text(LEFT + 34.0, y, "start", 12.0, "", words);
-    document(width, height, &svg)
+    picture([width as u32, height as u32], |root| {
+        let left = FIRST[0] + LEFT;
+        root.draw(&Text::new(title.to_owned(), (left, 14), bold(17.0)))?;
+        root.draw(&Text::new(subtitle.to_owned(), (left, 40), font(12.0)))?;
+        for (place, panel) in panels.iter().enumerate() {
+            draw(root, place as i32, panel, dense, y)?;
+        }
+        let y = height - 22;
+        root.draw(&Rectangle::new(
+            [(left, y - 7), (left + 26, y + 7)],
+            BAND.filled(),
+        ))?;
+        for dash in [0, 9, 18] {
+            let ends = vec![(left + dash, y), (left + dash + 5, y)];
+            root.draw(&PathElement::new(ends, DENSE))?;
+        }
+        let words =
+            "dense; bars and band are one standard deviation over the seeds, of short periods over these";
+        root.draw(&Text::new(words, (left + 34, y - 6), font(12.0)))
+    })
 }
 
 #[cfg(test)]
@@ -233,15 +205,24 @@ mod tests {
     fn every_series_point_and_label_is_drawn() {
         let dense = Summary::of(&[0.8, 0.82]);
         let drawn = svg("T", "s", &[panel(&[0.7, 0.6]), panel(&[0.5])], &dense);
-        for label in ["first way", "none at all", ">50%<", ">80%<", "drop rate"] {
-            assert_eq!(drawn.matches(label).count() % 2, 0, "{label}");
-            assert!(drawn.contains(label), "{label}");
+        for label in ["first way", "none at all", "50%", "80%", "drop rate"] {
+            let label = format!(">\n{label}\n<");
+            // Once a panel; the shares on its y axis too.
+            let found = drawn.matches(&label).count();
+            assert_eq!(found, if label.contains('%') { 4 } else { 2 }, "{label}");
         }
         assert!(drawn.contains("a &lt; b &amp; c"));
+        let count = |what: &str, colour: &str| {
+            let lines = drawn.lines();
+            lines
+                .filter(|line| line.contains(what) && line.contains(colour))
+                .count()
+        };
         // Three points and two legends; the series without results has legends only.
-        assert_eq!(drawn.matches("<circle").count(), 3 + 2);
-        assert_eq!(drawn.matches("l5.5 5.5").count(), 2);
-        assert_eq!(drawn.matches("h6m-3 0V").count(), 3);
+        assert_eq!(count("<circle", "fill=\"#2A6FA8\""), 3 + 2);
+        assert_eq!(count("<polygon", "fill=\"#D9730D\""), 2);
+        // Each error bar is three lines, and each series one through its points.
+        assert_eq!(count("<polyline", "stroke=\"#2A6FA8\""), 3 * 3 + 2);
         assert!(!drawn.contains("NaN") && !drawn.contains("inf"));
     }
 
@@ -252,7 +233,7 @@ mod tests {
         all.ticks.truncate(1);
         let drawn = svg("T", "s", &[all], &none);
         assert!(drawn.ends_with("</svg>\n") && !drawn.contains("NaN"));
-        assert!(drawn.contains(">100%<") && drawn.contains(">0%<"));
+        assert!(drawn.contains(">\n100%\n<") && drawn.contains(">\n0%\n<"));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A confusion matrix as a picture.
 
-use super::svg::{document, text, GRID, INK};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::plot::{bold, font, svg, GRID, INK};
 use crate::train::ConfusionMatrix;
 
 /// Width and height of the cells together; without room for names.
@@ -37,59 +40,55 @@ pub fn confusion_svg(matrix: &ConfusionMatrix, names: &[String], title: &str) ->
         .map(|class| name(class).chars().count())
         .max();
     let size = (0.6 * cell).clamp(6.0, 13.0);
-    let room = 40.0 + 0.6 * size * longest.unwrap_or(0) as f64;
-    let (left, top) = (room, 60.0);
-    let mut body = text(left, 26.0, "start", 15.0, "font-weight=\"bold\"", title);
-    body += &text(
-        left,
-        46.0,
-        "start",
-        12.0,
-        "",
-        "rows: what it is; columns: what it was taken for",
-    );
-    body += &format!(
-        "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{GRID}\"/>\n"
-    );
-    for label in 0..classes {
-        let all: u64 = (0..matrix.classes())
-            .map(|other| matrix.count(label, other))
-            .sum();
-        let y = top + label as f64 * cell;
-        for predicted in 0..classes {
-            let count = matrix.count(label, predicted);
-            if count == 0 {
-                continue;
+    let room = 40 + (0.6 * size * longest.unwrap_or(0) as f64) as i32;
+    let place = |at: f64| (at * cell).round() as i32;
+    let side = SIDE as i32;
+    let (left, top) = (room, 60);
+    let in_the_middle = Pos::new(HPos::Center, VPos::Center);
+    svg(
+        [(left + side + 20) as u32, (top + side + room) as u32],
+        |area| {
+            area.draw(&Text::new(title.to_owned(), (left, 14), bold(15.0)))?;
+            let key = "rows: what it is; columns: what it was taken for";
+            area.draw(&Text::new(key, (left, 36), font(12.0)))?;
+            area.draw(&Rectangle::new(
+                [(left, top), (left + side, top + side)],
+                GRID,
+            ))?;
+            for label in 0..classes {
+                let all: u64 = (0..matrix.classes())
+                    .map(|other| matrix.count(label, other))
+                    .sum();
+                for predicted in 0..classes {
+                    let count = matrix.count(label, predicted);
+                    if count == 0 {
+                        continue;
+                    }
+                    let share = count as f64 / all as f64;
+                    let corner =
+                        |x: usize, y: usize| (left + place(x as f64), top + place(y as f64));
+                    let corners = [corner(predicted, label), corner(predicted + 1, label + 1)];
+                    let [r, g, b] = FULL.map(|full| (255.0 + share * (full - 255.0)).round() as u8);
+                    area.draw(&Rectangle::new(corners, RGBColor(r, g, b).filled()))?;
+                    if classes <= COUNTED {
+                        let middle = [predicted, label].map(|class| place(class as f64 + 0.5));
+                        let ink = if share > 0.5 { WHITE } else { INK };
+                        let style = font(size).color(&ink).pos(in_the_middle);
+                        let middle = (left + middle[0], top + middle[1]);
+                        area.draw(&Text::new(count.to_string(), middle, style))?;
+                    }
+                }
             }
-            let share = count as f64 / all as f64;
-            let x = left + predicted as f64 * cell;
-            let [r, g, b] = FULL.map(|full| (255.0 + share * (full - 255.0)).round());
-            body += &format!(
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell:.2}\" height=\"{cell:.2}\" fill=\"rgb({r},{g},{b})\"/>\n"
-            );
-            if classes <= COUNTED {
-                let ink = if share > 0.5 { "#fff" } else { INK };
-                let (x, y) = (x + cell / 2.0, y + cell / 2.0 + size / 3.0);
-                let fill = format!("fill=\"{ink}\"");
-                body += &text(x, y, "middle", size, &fill, &count.to_string());
+            let style = font(size).pos(Pos::new(HPos::Right, VPos::Center));
+            for class in 0..shown(NAMED) {
+                let at = place(class as f64 + 0.5);
+                area.draw(&Text::new(name(class), (left - 6, top + at), style.clone()))?;
+                let turned = style.clone().transform(FontTransform::Rotate270);
+                area.draw(&Text::new(name(class), (left + at, top + side + 6), turned))?;
             }
-        }
-    }
-    for class in 0..shown(NAMED) {
-        let at = (class as f64 + 0.5) * cell;
-        body += &text(
-            left - 6.0,
-            top + at + size / 3.0,
-            "end",
-            size,
-            "",
-            &name(class),
-        );
-        let (x, y) = (left + at + size / 3.0, top + SIDE + 6.0);
-        let turned = format!("transform=\"rotate(-90 {x:.1} {y:.1})\"");
-        body += &text(x, y, "end", size, &turned, &name(class));
-    }
-    document(left + SIDE + 20.0, top + SIDE + room, &body)
+            Ok(())
+        },
+    )
 }
 
 #[cfg(test)]
@@ -106,10 +105,13 @@ mod tests {
         let svg = confusion_svg(&found, &names, "Title");
         // A cell for each count above 0, beside the background and the frame.
         assert_eq!(svg.matches("<rect").count(), 5);
-        for shade in ["rgb(31,78,140)", "rgb(87,122,169)", "rgb(199,211,226)"] {
+        for shade in ["#1F4E8C", "#577AA9", "#C7D3E2"] {
             assert_eq!(svg.matches(shade).count(), 1, "{shade} of {svg}");
         }
-        assert!(svg.contains("&lt;b") && svg.contains(">3</text>"), "{svg}");
+        assert!(
+            svg.contains("&lt;b") && svg.contains(">\n3\n</text>"),
+            "{svg}"
+        );
     }
 
     #[test]

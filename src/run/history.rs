@@ -34,33 +34,36 @@ pub(super) fn to_csv(records: &[Record]) -> String {
             }
         }
     }
-    let mut csv = names.join(",") + "\n";
-    for record in records {
-        let cell = |name: &&str| record.get(name).map_or(String::new(), |v| v.to_string());
-        csv += &(names.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
+    let mut csv = csv::Writer::from_writer(Vec::new());
+    let cell = |record: &Record, name| record.get(name).map_or(String::new(), |v| v.to_string());
+    let lines = records
+        .iter()
+        .map(|record| names.iter().map(|name| cell(record, name)).collect());
+    for line in std::iter::once(names.iter().map(ToString::to_string).collect()).chain(lines) {
+        let line: Vec<String> = line;
+        csv.write_record(line)
+            .expect("lines of one length, into memory");
     }
-    csv
+    let csv = csv.into_inner().expect("memory");
+    String::from_utf8(csv).expect("names are text")
 }
 
 /// What [`to_csv`] wrote, or a version of before with other columns; `None` for anything else.
 pub(super) fn from_csv(csv: &str) -> Option<Vec<Record>> {
-    let mut lines = csv.lines();
-    let names: Vec<&str> = match lines.next()? {
-        "" => Vec::new(),
-        header => header.split(',').collect(),
-    };
-    let record = |line: &str| {
-        let cells: Vec<&str> = line.split(',').collect();
-        if cells.len() != names.len() {
-            return None;
-        }
-        let filled = names.iter().zip(cells).filter(|(_, cell)| !cell.is_empty());
-        let values = filled.map(|(name, cell)| Some((name.to_string(), cell.parse().ok()?)));
+    if csv.is_empty() {
+        return None;
+    }
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let names = reader.headers().ok()?.clone();
+    let record = |line: csv::Result<csv::StringRecord>| {
+        let line = line.ok()?;
+        let filled = names.iter().zip(&line).filter(|(_, cell)| !cell.is_empty());
+        let values = filled.map(|(name, cell)| Some((name.to_owned(), cell.parse().ok()?)));
         let record = Record(values.collect::<Option<_>>()?);
         record.get("epoch")?;
         Some(record)
     };
-    lines.map(record).collect()
+    reader.records().map(record).collect()
 }
 
 /// A JSON object a line; numbers that are not finite are null.

@@ -59,12 +59,13 @@ mod energy;
 mod epochs;
 mod folder;
 mod history;
+#[doc(hidden)]
+pub mod plot;
 mod progress;
 mod record;
 mod results;
 mod session;
 mod signals;
-mod svg;
 mod tensorboard;
 #[cfg(test)]
 mod tests;
@@ -89,7 +90,6 @@ pub use session::Run;
 #[doc(hidden)]
 pub mod internals {
     pub use super::checkpoints::{resume, save};
-    pub use super::svg::{document, step, text, GRID, INK};
 }
 
 /// Prints a line, unless this process is another than the first of those that `mpirun` has started. A
