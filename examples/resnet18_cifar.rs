@@ -15,7 +15,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::args::{self, RunArgs, Schedule};
 use common::device::Device;
-use common::profile::Profile;
 use common::{on_device, say};
 use ssprop::data::{self, BatchLoader, ImageDataset, ImageShape, Normalization};
 use ssprop::distributed::Communicator;
@@ -69,9 +68,6 @@ struct Args {
     threads: Option<usize>,
     #[command(flatten)]
     run: RunArgs,
-    /// Print at the end where the time of a training step went, operation by operation
-    #[arg(long)]
-    profile: bool,
 }
 
 fn main() -> ExitCode {
@@ -88,18 +84,11 @@ where
 {
     let ranks = Communicator::from_environment()?;
     let (name, whole_train, whole_test) = read_data(args.data.as_deref())?;
-    let limit = |set: &ImageDataset, wanted: Option<usize>, bundled| {
-        let all = if args.data.is_none() {
-            bundled
-        } else {
-            set.len()
-        };
-        set.take_balanced(wanted.unwrap_or(all))
-    };
-    let (train, test) = (
-        limit(&whole_train, args.train_limit, 3000),
-        limit(&whole_test, args.test_limit, 1000),
-    );
+    // Of the bundled images as many as are trained on in minutes.
+    let limits = args.data.is_none().then_some([3000, 1000]);
+    let [train_limit, test_limit] = limits.unwrap_or([whole_train.len(), whole_test.len()]);
+    let train = whole_train.take_balanced(args.train_limit.unwrap_or(train_limit));
+    let test = whole_test.take_balanced(args.test_limit.unwrap_or(test_limit));
     let norm = Normalization::of(&train)?;
     let loader = |data| {
         BatchLoader::new(data, args.batch_size)?
@@ -116,10 +105,10 @@ where
         Trainer::new(ResNet18::<10>::build_on_device(dev), config)?
             .with_schedule(args.schedule.with(args.drop_rate))?
             .with_communicator(&ranks)?;
+    let images = [train.len(), test.len()];
     let title = format!(
         "ResNet-18 on {name}: {} training images, tested on {}",
-        train.len(),
-        test.len(),
+        images[0], images[1]
     );
     let config = RunConfig::new(title)
         .fixed("model", "ResNet-18")
@@ -143,14 +132,9 @@ where
         whole_test.len(),
         args.batch_size,
     );
-    let mut profile = Profile::default();
-    if args.profile {
-        ssprop::profile::start();
-    }
     while let Some(epoch) = run.train(&mut trainer, args.epochs as u64, |trainer, observer| {
         trainer.train_part::<3, 32, 32, 10>(dev, &train_loader, observer)
     })? {
-        profile.add(&epoch, &ssprop::profile::stop());
         let found = trainer.evaluate::<3, 32, 32, 10>(dev, &test_loader)?;
         let measured = [
             ("test_images", found.images as f64),
@@ -158,18 +142,12 @@ where
             ("test_accuracy", found.accuracy()),
         ];
         run.record(&trainer, &epoch, &measured)?;
-        if args.profile {
-            ssprop::profile::start();
-        }
     }
 
     say!("\n{}", run.finish()?);
     let cost = ModelCost::of::<Net<D>>([3, 32, 32])?;
     let dense = |images| cost.per_epoch(images, args.batch_size, DropRate::DENSE);
     say!("{}", run.savings(dense));
-    if args.profile {
-        say!("{}", profile.table());
-    }
     say!("{}", run.written());
     Ok(())
 }
@@ -187,42 +165,4 @@ fn read_data(path: Option<&Path>) -> ssprop::Result<(&'static str, ImageDataset,
             ("Fashion-MNIST", train, test)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flags_out_of_range_name_the_value_and_the_range() {
-        for (flag, value, range) in [
-            ("--drop-rate", "1.2", "at least 0 and less than 1"),
-            ("--drop-rate", "x", "must be a number"),
-            ("--batch-size", "0", "at least 1"),
-            ("--epochs", "0", "at least 1"),
-            ("--threads", "0", "in 1..=1024"),
-            ("--lr", "-1", "greater than 0"),
-            ("--lr", "nan", "greater than 0"),
-            ("--schedule", "zigzag", "bar, dense, constant"),
-            ("--device", "tpu", "cpu, cuda"),
-            ("--seed", "-1", "--seed"),
-            ("--save-every", "-1", "number of minutes"),
-        ] {
-            let arg = format!("{flag}={value}");
-            let err = Args::try_parse_from(["resnet18_cifar", &arg]).unwrap_err();
-            let text = err.to_string();
-            assert!(text.contains(value) && text.contains(range), "{text}");
-            assert!(text.contains(flag), "{text}");
-            assert_eq!(err.exit_code(), 2);
-        }
-    }
-
-    #[test]
-    fn schedules() {
-        let sparse = DropRate::new(0.8).unwrap();
-        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.with(sparse).drop_rate(epoch, 0).rate());
-        assert_eq!(rates(Schedule::Bar), [0.0, 0.8, 0.0]);
-        assert_eq!(rates(Schedule::Dense), [0.0; 3]);
-        assert_eq!(rates(Schedule::Constant), [0.8; 3]);
-    }
 }

@@ -41,8 +41,9 @@ fn child(folder: &Path) -> ssprop::Result<()> {
         out: Some(folder.to_owned()),
         resume: begun.then(|| folder.to_owned()),
         save_every: Some(Duration::from_millis(5)),
-        keep_last: 0,
         overwrite: true,
+        profile: true,
+        ..RunOptions::default()
     };
     let config = RunConfig::new("a test")
         .fixed("seed", 4)
@@ -84,6 +85,20 @@ fn start(folder: &Path, stdout: Stdio) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+#[test]
+fn a_run_tells_where_its_time_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = start(folder.path(), Stdio::piped()).wait_with_output();
+    let printed = String::from_utf8(output.unwrap().stdout).unwrap();
+    for line in [
+        "| sparse step | ms | share |",
+        "| convolution, dX |",
+        "| in all |",
+    ] {
+        assert!(printed.contains(line), "{printed}");
+    }
 }
 
 fn signal(child: &Child, name: &str) {

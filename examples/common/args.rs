@@ -25,6 +25,9 @@ pub struct RunArgs {
     /// Keep the checkpoints of so many of the last epochs, as epoch-0001.safetensors and so on, and no others
     #[arg(long, default_value_t = 0)]
     pub keep_last: u64,
+    /// Print at the end where the time of a training step went, operation by operation
+    #[arg(long)]
+    pub profile: bool,
 }
 
 impl RunArgs {
@@ -35,6 +38,7 @@ impl RunArgs {
             resume: self.resume.clone(),
             save_every: (self.save_every > Duration::ZERO).then_some(self.save_every),
             keep_last: self.keep_last,
+            profile: self.profile,
         }
     }
 }
@@ -95,4 +99,61 @@ pub fn lr(text: &str) -> Result<f64, String> {
 pub fn drop_rate(text: &str) -> Result<DropRate, String> {
     let rate = text.parse().map_err(|_| "must be a number".to_string())?;
     DropRate::new(rate).map_err(|_| "must be at least 0 and less than 1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Device;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Args {
+        #[arg(long, value_parser = count)]
+        epochs: Option<usize>,
+        #[arg(long, value_parser = lr)]
+        lr: Option<f64>,
+        #[arg(long, value_parser = drop_rate)]
+        drop_rate: Option<DropRate>,
+        #[arg(long, value_enum)]
+        schedule: Option<Schedule>,
+        #[arg(long, value_enum)]
+        device: Option<Device>,
+        #[arg(long, value_parser = threads)]
+        threads: Option<usize>,
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    #[test]
+    fn flags_out_of_range_name_the_value_and_the_range() {
+        for (flag, value, range) in [
+            ("--drop-rate", "1.2", "at least 0 and less than 1"),
+            ("--drop-rate", "x", "must be a number"),
+            ("--epochs", "0", "at least 1"),
+            ("--threads", "0", "in 1..=1024"),
+            ("--lr", "-1", "greater than 0"),
+            ("--lr", "nan", "greater than 0"),
+            ("--schedule", "zigzag", "bar, dense, constant"),
+            ("--device", "tpu", "cpu, cuda"),
+            ("--keep-last", "-1", "--keep-last"),
+            ("--save-every", "-1", "number of minutes"),
+        ] {
+            let arg = format!("{flag}={value}");
+            let err = Args::try_parse_from(["x", &arg]).unwrap_err();
+            let text = err.to_string();
+            assert!(text.contains(value) && text.contains(range), "{text}");
+            assert!(text.contains(flag), "{text}");
+            assert_eq!(err.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn schedules() {
+        let sparse = DropRate::new(0.8).unwrap();
+        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.with(sparse).drop_rate(epoch, 0).rate());
+        assert_eq!(rates(Schedule::Bar), [0.0, 0.8, 0.0]);
+        assert_eq!(rates(Schedule::Dense), [0.0; 3]);
+        assert_eq!(rates(Schedule::Constant), [0.8; 3]);
+    }
 }

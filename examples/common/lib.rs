@@ -5,7 +5,6 @@ pub mod ddpm;
 pub mod device;
 pub mod grid;
 pub mod paper;
-pub mod profile;
 pub mod progress;
 pub mod small;
 pub mod statistics;

@@ -21,6 +21,9 @@ pub struct RunOptions {
     /// Of how many of the last epochs the checkpoints are kept, each as a file of its own: `epoch-0007.safetensors`.
     /// Older ones are removed, and later ones, if the run has gone back to an earlier epoch.
     pub keep_last: u64,
+    /// Whether [`Run::finish`](super::Run::finish) also tells where the time of a training step went, operation by
+    /// operation: [`profile`](crate::profile) is switched on while epochs are trained.
+    pub profile: bool,
 }
 
 /// What a run is: its title, and the values that decide its outcome.

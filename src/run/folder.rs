@@ -168,7 +168,7 @@ mod tests {
             overwrite,
             resume: resume.map(Path::to_owned),
             save_every: None,
-            keep_last: 0,
+            ..RunOptions::default()
         };
         let claim = |options| Claim::new(Path::new("unused"), &options, &["metrics.csv"]);
         let message = |options| claim(options).unwrap_err().to_string();

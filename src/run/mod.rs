@@ -61,6 +61,7 @@ mod folder;
 mod history;
 #[doc(hidden)]
 pub mod plot;
+mod profile;
 mod progress;
 mod record;
 mod results;

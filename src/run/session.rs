@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use super::checkpoints::{self, Resumable, BEST, NEWEST, PREVIOUS};
 use super::energy::Energy;
 use super::folder::{folder_of_checkpoint, is_same, Claim};
+use super::profile::Profile;
 use super::record::Record;
 use super::{curves, epochs, history, results, say, signals, tensorboard};
 use super::{Progress, RunConfig, RunOptions};
@@ -33,6 +34,7 @@ pub struct Run {
     records: Vec<Record>,
     progress: Progress,
     energy: Energy,
+    profile: Profile,
     _listener: signals::Listener,
     start: Instant,
     last_save: Instant,
@@ -103,6 +105,7 @@ impl Run {
             options,
             records: Vec::new(),
             energy: Energy::new(),
+            profile: Profile::default(),
             _listener: signals::Listener::new(),
             start: now,
             last_save: now,
@@ -203,6 +206,23 @@ impl Run {
         if training.epoch() >= epochs || self.communicator.broadcast(over)? == [1] {
             return Ok(None);
         }
+        if !self.options.profile {
+            return self.train_in_parts(training, &mut part);
+        }
+        crate::profile::start();
+        let report = self.train_in_parts(training, &mut part);
+        let spent = crate::profile::stop();
+        if let Ok(Some(report)) = &report {
+            self.profile.add(report, &spent);
+        }
+        report
+    }
+
+    fn train_in_parts<T: Resumable + ?Sized>(
+        &mut self,
+        training: &mut T,
+        part: &mut impl FnMut(&mut T, &mut dyn Observer) -> Result<Option<EpochReport>>,
+    ) -> Result<Option<EpochReport>> {
         loop {
             let due = self.options.save_every.map(|every| self.last_save + every);
             let mut watch = Watch {
@@ -296,14 +316,14 @@ impl Run {
     }
 
     /// The end: writes metrics and curves once more (those of a run that was resumed at its end too), and
-    /// returns the table of the epochs.
+    /// returns the table of the epochs, with those of [`RunOptions::profile`] below it.
     ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be written.
     pub fn finish(&self) -> Result<String> {
         self.progress.finish();
         self.write_results()?;
-        Ok(results::table(&self.records))
+        Ok(results::table(&self.records) + &self.profile.table())
     }
 
     /// What sparse epochs saved. `dense` gives the backward FLOPs of a dense epoch of so many images

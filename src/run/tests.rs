@@ -245,7 +245,7 @@ fn options(out: &Path, resume: Option<&Path>) -> RunOptions {
         resume: resume.map(Path::to_owned),
         save_every: Some(Duration::ZERO),
         keep_last: 2,
-        overwrite: false,
+        ..RunOptions::default()
     }
 }
 

@@ -103,8 +103,8 @@ fn train(rank: &Communicator, out: &Path) -> Result<()> {
         out: Some(out.to_owned()),
         resume: rank.any(there)?.then(|| out.to_owned()),
         save_every: Some(Duration::ZERO),
-        keep_last: 0,
         overwrite: true,
+        ..RunOptions::default()
     };
     let mut run = Run::start_on(rank, "unused", options, RunConfig::new("ranks"))?;
     run.resume(&mut trainer)?;

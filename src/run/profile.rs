@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use ssprop::profile::Spent;
-use ssprop::train::EpochReport;
+use crate::profile::Spent;
+use crate::train::EpochReport;
 
 /// Seconds by operation, over epochs of one kind.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Kind {
     steps: usize,
     seconds: f64,
     operations: BTreeMap<&'static str, f64>,
 }
 
-/// The time of dense epochs and of sparse ones.
-#[derive(Default)]
-pub struct Profile {
+/// The time of dense epochs and of sparse ones, since the run was started or resumed.
+#[derive(Debug, Default)]
+pub(super) struct Profile {
     kinds: [Kind; 2],
 }
 
 impl Profile {
     /// Adds an epoch's.
-    pub fn add(&mut self, report: &EpochReport, spent: &[Spent]) {
+    pub(super) fn add(&mut self, report: &EpochReport, spent: &[Spent]) {
         let kind = &mut self.kinds[usize::from(!report.drop_rate.is_dense())];
         kind.steps += report.batches;
         kind.seconds += report.seconds.total();
@@ -32,7 +32,7 @@ impl Profile {
     }
 
     /// A table in Markdown: milliseconds a step and shares, the most expensive first.
-    pub fn table(&self) -> String {
+    pub(super) fn table(&self) -> String {
         let mut out = String::new();
         for (kind, name) in self.kinds.iter().zip(["dense", "sparse"]) {
             if kind.steps == 0 {
@@ -57,8 +57,8 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ssprop::sparsity::DropRate;
-    use ssprop::train::Seconds;
+    use crate::sparsity::DropRate;
+    use crate::train::Seconds;
     use std::time::Duration;
 
     #[test]
