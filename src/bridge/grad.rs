@@ -114,6 +114,8 @@ pub enum GradTarget<E: Dtype, D: Pooling<E>> {
     Slot(GradSlot<E, D>),
     /// To dfdx's `Gradients`.
     Dfdx(Find<E, D>),
+    /// Nowhere: nobody [needs](super::unneeded) it.
+    Nowhere,
 }
 
 impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
@@ -121,6 +123,11 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
     pub fn of<S: Shape, T>(tensor: &Tensor<S, E, D, T>) -> Self {
         let ghost = tensor.ghost();
         Self::Dfdx(Box::new(move |grads| grads.get_or_alloc_mut(&ghost)))
+    }
+
+    /// Whether the gradient is for anything.
+    pub fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Nowhere)
     }
 
     /// Whether nobody has put a gradient, and the first that is put goes as it is.
@@ -135,7 +142,7 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
     pub fn importance_room(&self, dev: &D, channels: usize) -> Result<Option<D::Importance>> {
         match self {
             Self::Slot(slot) if slot.0.wants_importance => dev.take_importance(channels).map(Some),
-            Self::Slot(_) | Self::Dfdx(_) => Ok(None),
+            Self::Slot(_) | Self::Dfdx(_) | Self::Nowhere => Ok(None),
         }
     }
 
@@ -146,7 +153,7 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         }
     }
 
-    /// Has `write` add `len` elements to the gradient, or overwrite it.
+    /// Has `write` add `len` elements to the gradient, or overwrite it, if it is wanted.
     ///
     /// # Errors
     /// Those of `write`; the device's if memory runs out.
@@ -163,6 +170,7 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
                 return write(gradient, Fill::Add).map_err(D::device_error);
             }
             Self::Slot(slot) => slot,
+            Self::Nowhere => return Ok(()),
         };
         let (mut gradient, fill) = match slot.take() {
             Some(gradient) => (gradient, Fill::Add),
@@ -188,6 +196,7 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         match self {
             Self::Slot(slot) => slot.add(gradient),
             Self::Dfdx(find) => D::accumulate(D::buffer_mut(find(grads)?), gradient.view()),
+            Self::Nowhere => Ok(()),
         }
         .map_err(D::device_error)
     }
@@ -198,6 +207,7 @@ impl<E: Dtype, D: Pooling<E>> std::fmt::Debug for GradTarget<E, D> {
         match self {
             Self::Slot(slot) => f.debug_tuple("Slot").field(slot).finish(),
             Self::Dfdx(_) => f.write_str("Dfdx"),
+            Self::Nowhere => f.write_str("Nowhere"),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::device_error::DeviceError;
 use super::grad::{Accumulate, GradSlot, GradTarget};
 use super::pool::Pooling;
 use super::pooled_tensor::PooledTensor;
+use super::unneeded;
 use crate::error::{carried, Result};
 
 /// A tensor and the way of its gradient: in a slot, or if it is one of dfdx's through `Gradients`.
@@ -20,11 +21,21 @@ use crate::error::{carried, Result};
 #[derive(Debug)]
 pub struct Hidden<S: Shape, E: Dtype, D: Pooling<E>, T = NoneTape> {
     tensor: PooledTensor<S, E, D>,
-    /// `None` for one of dfdx's.
-    slot: Option<GradSlot<E, D>>,
+    origin: Origin<E, D>,
     /// Whether what is made of it stays hidden, and so can be the pool's.
     inside: bool,
     tape: T,
+}
+
+/// What made a hidden tensor, and so where its gradient goes.
+#[derive(Clone, Debug)]
+enum Origin<E: Dtype, D: Pooling<E>> {
+    /// dfdx, or whoever called the network.
+    Dfdx,
+    /// An operation of this crate.
+    Operation(GradSlot<E, D>),
+    /// Operations on what needs no gradient.
+    Unneeded,
 }
 
 /// What a backward hook returns.
@@ -68,30 +79,38 @@ where
     }
 
     /// An operation's output `y`, with its backward `hook` on the tape, which gets the output's
-    /// gradient. It is not called if there is none.
+    /// gradient. It is not called if there is none. `is_wanted` tells whether the gradient of an input or of a
+    /// parameter is: otherwise nothing is recorded, and the operations after this one give no gradient to it.
     pub fn recorded(
         y: PooledTensor<S, E, D>,
         tape: T,
+        is_wanted: bool,
         hook: impl FnOnce(Buffer<E, D>, &mut Gradients<E, D>) -> Hooked<D> + 'static,
     ) -> Self {
-        Self::recorded_with(y, tape, GradSlot::new(false), hook)
+        Self::recorded_with(y, tape, is_wanted, GradSlot::new(false), hook)
     }
 
     /// [`recorded`](Self::recorded) with a slot that the hook knows too.
     pub fn recorded_with(
         y: PooledTensor<S, E, D>,
         mut tape: T,
+        is_wanted: bool,
         slot: GradSlot<E, D>,
         hook: impl FnOnce(Buffer<E, D>, &mut Gradients<E, D>) -> Hooked<D> + 'static,
     ) -> Self {
-        let gradient = slot.clone();
-        tape.add_backward_op(move |grads| match gradient.take() {
-            Some(dy) => hook(dy, grads),
-            None => Ok(()),
-        });
+        let origin = match is_wanted {
+            true => Origin::Operation(slot.clone()),
+            false => Origin::Unneeded,
+        };
+        if is_wanted {
+            tape.add_backward_op(move |grads| match slot.take() {
+                Some(dy) => hook(dy, grads),
+                None => Ok(()),
+            });
+        }
         Self {
             tensor: y,
-            slot: Some(slot),
+            origin,
             inside: true,
             tape,
         }
@@ -118,14 +137,19 @@ where
         carried::forget();
         let tape = tape.merge(self.tape);
         let inside = self.inside;
-        let (tensor, grad, tape) = match self.slot {
+        let (tensor, grad, tape) = match self.origin {
             // An operation's output is contiguous.
-            Some(slot) => (self.tensor, GradTarget::Slot(slot), tape),
-            None => {
+            Origin::Operation(slot) => (self.tensor, GradTarget::Slot(slot), tape),
+            Origin::Unneeded => (self.tensor, GradTarget::Nowhere, tape),
+            Origin::Dfdx => {
                 // On the tape: the gradient of a copy is passed on.
                 let tensor = self.tensor.into_tensor()?;
+                let is_unneeded = unneeded::contains(&tensor);
                 let (tensor, tape) = contiguous(&tensor, tape)?;
-                let grad = GradTarget::of(&tensor);
+                let grad = match is_unneeded {
+                    true => GradTarget::Nowhere,
+                    false => GradTarget::of(&tensor),
+                };
                 (PooledTensor::from_dfdx(tensor), grad, tape)
             }
         };
@@ -144,7 +168,10 @@ where
     pub fn into_tensor(self) -> Result<Tensor<S, E, D, T>> {
         let mut tape = self.tape;
         let tensor = self.tensor.into_tensor()?;
-        if let (Some(slot), true) = (self.slot, T::OWNS_TAPE) {
+        if matches!(self.origin, Origin::Unneeded) {
+            unneeded::add(&tensor);
+        }
+        if let (Origin::Operation(slot), true) = (self.origin, T::OWNS_TAPE) {
             let (dev, ghost) = (tensor.device().clone(), tensor.ghost());
             tape.add_backward_op(move |grads| {
                 // Nobody needs it afterwards: an empty one stays, and the memory is free early.
@@ -162,7 +189,7 @@ where
     pub fn with_empty_tape(&self) -> Self {
         Self {
             tensor: self.tensor.clone(),
-            slot: self.slot.clone(),
+            origin: self.origin.clone(),
             inside: self.inside,
             tape: T::default(),
         }
@@ -189,7 +216,7 @@ where
         let (tensor, tape) = tensor.split_tape();
         Self {
             tensor: PooledTensor::from_dfdx(tensor),
-            slot: None,
+            origin: Origin::Dfdx,
             inside: false,
             tape,
         }

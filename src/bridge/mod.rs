@@ -25,6 +25,7 @@ pub mod pooled_tensor;
 pub mod ranking;
 pub mod storage;
 pub mod tensors;
+pub mod unneeded;
 pub mod upload;
 pub mod view;
 

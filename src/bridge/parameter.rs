@@ -8,13 +8,15 @@ use super::device_error::DeviceError;
 use super::exchange;
 use super::grad::Find;
 use super::host::HostAccess;
+use super::unneeded;
 use super::view::ViewMut;
 use crate::error::Result;
 
 /// The way to a parameter's gradient in dfdx's `Gradients`. Other ranks of a distributed training are told
 /// once it is written.
 pub struct Parameter<E: Dtype, D: HostAccess<E>> {
-    find: Find<E, D>,
+    /// `None` if nobody needs it.
+    find: Option<Find<E, D>>,
 }
 
 impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
@@ -24,14 +26,22 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if it is not contiguous.
     pub fn of<S: Shape, T: Tape<E, D>>(op: &'static str, tensor: &Tensor<S, E, D>) -> Result<Self> {
+        if unneeded::contains(tensor) {
+            return Ok(Self { find: None });
+        }
         // Without a tape no hook is going to write.
         if let Some(exchange) = exchange::current().filter(|_| T::OWNS_TAPE) {
             exchange.used(D::address(D::view(op, tensor)?));
         }
         let ghost = tensor.ghost();
         Ok(Self {
-            find: Box::new(move |grads| grads.get_or_alloc_mut(&ghost)),
+            find: Some(Box::new(move |grads| grads.get_or_alloc_mut(&ghost))),
         })
+    }
+
+    /// Whether its gradient is wanted.
+    pub fn is_trained(&self) -> bool {
+        self.find.is_some()
     }
 
     /// [`of`](Self::of) a layer's weight and bias, if they are trained.
@@ -47,10 +57,10 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
         let weight = are_trained.then(|| Self::of::<_, T>(op, weight));
         let bias = bias.filter(|_| are_trained);
         let bias = bias.map(|bias| Self::of::<_, T>(op, bias));
-        Ok([weight.transpose()?, bias.transpose()?])
+        Ok([weight.transpose()?, bias.transpose()?].map(|of| of.filter(Self::is_trained)))
     }
 
-    /// Has `write` add to the gradient, in these `rows` of its first dimension or in all.
+    /// Has `write` add to the gradient, if it is wanted, in these `rows` of its first dimension or in all.
     ///
     /// # Errors
     /// Those of `write`; the device's if memory runs out.
@@ -60,7 +70,10 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
         rows: Option<&[usize]>,
         write: impl FnOnce(ViewMut<'_, E, D>) -> Result<()>,
     ) -> Result<(), D::Err> {
-        let gradient = (self.find)(grads)?;
+        let Some(find) = &self.find else {
+            return Ok(());
+        };
+        let gradient = find(grads)?;
         write(D::buffer_mut(gradient)).map_err(D::device_error)?;
         let Some(exchange) = exchange::current() else {
             return Ok(());

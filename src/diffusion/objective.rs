@@ -11,7 +11,7 @@ use super::noise::{fill_normal, Draw};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
-use crate::bridge::upload;
+use crate::bridge::{unneeded, upload};
 use crate::data::{Batch, BatchLoader, ImageShape};
 use crate::error::{Error, Result};
 use crate::ops::distance::try_distance;
@@ -91,6 +91,7 @@ where
         input: Self::Input,
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>> {
+        unneeded::add(&input.x_t);
         let x = (input.x_t.traced(grads), input.t);
         let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
         check_output(output.shape(), input.target.shape())?;

@@ -22,6 +22,15 @@ pub enum LayerCost {
         /// Output features.
         outputs: usize,
     },
+    /// A convolution that is not trained: dX alone.
+    FrozenConv2D(Conv2DShape),
+    /// A linear layer that is not trained: dX alone.
+    FrozenLinear {
+        /// Input features.
+        inputs: usize,
+        /// Output features.
+        outputs: usize,
+    },
     /// A batch norm of images of this size.
     BatchNorm2D(ImageSize),
     /// A dropout layer on images of this size.
@@ -53,6 +62,24 @@ impl LayerCost {
                 drop_rate,
             ),
             &Self::Linear { inputs, outputs } => flops::linear(batch, inputs, outputs, drop_rate),
+            // dX is half of a dense pass's products, or of what is left of them; the ranking is the same.
+            &Self::FrozenConv2D(conv) => {
+                let m = batch * conv.output_pixels();
+                let ranking = if drop_rate.is_dense() {
+                    0.0
+                } else {
+                    flops::importance(m, conv.c_out())
+                };
+                (Self::Conv2D(conv).flops(batch, drop_rate) + ranking) / 2.0
+            }
+            &Self::FrozenLinear { inputs, outputs } => {
+                let ranking = if drop_rate.is_dense() {
+                    0.0
+                } else {
+                    flops::importance(batch, outputs)
+                };
+                (Self::Linear { inputs, outputs }.flops(batch, drop_rate) + ranking) / 2.0
+            }
             &Self::BatchNorm2D([c, h, w]) => flops::batch_norm2d(batch * h * w, c),
             &Self::Dropout([c, h, w]) => flops::dropout(batch * h * w, c),
         }
@@ -118,6 +145,46 @@ impl ModelCost {
             layers.push((path.to_string(), layer));
         })?;
         Ok(Self { layers })
+    }
+
+    /// The same where the layers whose paths are frozen are not trained: those in front of the first that is trained,
+    /// in the order of the network's layers, cost nothing, the others the gradient of their input.
+    ///
+    /// ```
+    /// use ssprop::models::modules;
+    /// use ssprop::nn::ModelCost;
+    /// use ssprop::prelude::*;
+    ///
+    /// let cost = ModelCost::of::<modules::ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
+    /// let last = cost.clone().with_frozen(|path| !path.starts_with("layer4"));
+    /// assert!(last.layers.iter().all(|(path, _)| path.starts_with("layer4")));
+    /// let first = cost.clone().with_frozen(|path| path.starts_with("layer4"));
+    /// let [dense, frozen, trained] = [&cost, &first, &last].map(|c| c.per_iteration(1, DropRate::DENSE));
+    /// assert!(frozen > dense - trained && frozen < dense);
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    pub fn with_frozen(mut self, is_frozen: impl Fn(&str) -> bool) -> Self {
+        let has_parameters = |layer: &LayerCost| !matches!(layer, LayerCost::Dropout(_));
+        let trained =
+            |(path, layer): &(String, LayerCost)| has_parameters(layer) && !is_frozen(path);
+        let first = self
+            .layers
+            .iter()
+            .position(trained)
+            .unwrap_or(self.layers.len());
+        self.layers.drain(..first);
+        for (path, layer) in &mut self.layers {
+            match *layer {
+                LayerCost::Conv2D(conv) if is_frozen(path) => {
+                    *layer = LayerCost::FrozenConv2D(conv)
+                }
+                LayerCost::Linear { inputs, outputs } if is_frozen(path) => {
+                    *layer = LayerCost::FrozenLinear { inputs, outputs };
+                }
+                _ => {}
+            }
+        }
+        self
     }
 
     /// The same with a dropout layer, `PATH.dropout`, after every batch norm whose path is `after`.

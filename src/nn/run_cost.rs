@@ -93,8 +93,8 @@ impl ModelCost {
         };
         for (path, layer) in &self.layers {
             let schedule = match layer {
-                LayerCost::Conv2D(_) | LayerCost::Linear { .. } => schedules.next(),
-                _ => None,
+                LayerCost::BatchNorm2D(_) | LayerCost::Dropout(_) => None,
+                _ => schedules.next(),
             };
             let dense = layer_run(layer, &Schedule::DENSE, size);
             let cost = FlopsCost {
@@ -110,10 +110,11 @@ impl ModelCost {
     /// The layers whose backward pass can be sparse.
     fn sparse_layers(&self) -> impl Iterator<Item = LayerInfo<'_>> {
         let sparse = self.layers.iter().filter_map(|(path, layer)| match layer {
-            LayerCost::Conv2D(conv) => {
+            LayerCost::Conv2D(conv) | LayerCost::FrozenConv2D(conv) => {
                 Some((path, conv.c_in(), conv.c_out(), Some(conv.op().kernel)))
             }
-            &LayerCost::Linear { inputs, outputs } => Some((path, inputs, outputs, None)),
+            &LayerCost::Linear { inputs, outputs }
+            | &LayerCost::FrozenLinear { inputs, outputs } => Some((path, inputs, outputs, None)),
             _ => None,
         });
         let infos = sparse.enumerate();

@@ -110,7 +110,7 @@ impl ModelSummary {
 impl LayerSummary {
     fn counted(path: &str, cost: &LayerCost, drop_rate: DropRate) -> Self {
         let (kind, output, products) = match cost {
-            LayerCost::Conv2D(conv) => {
+            LayerCost::Conv2D(conv) | LayerCost::FrozenConv2D(conv) => {
                 let (op, [h, w]) = (conv.op(), conv.output());
                 let mut kind = format!("conv {}x{}", op.kernel, op.kernel);
                 for (name, value, usual) in [
@@ -125,7 +125,8 @@ impl LayerSummary {
                 let products = h * w * conv.c_out() * conv.filter_len();
                 (kind, [conv.c_out(), h, w], products)
             }
-            &LayerCost::Linear { inputs, outputs } => {
+            &LayerCost::Linear { inputs, outputs }
+            | &LayerCost::FrozenLinear { inputs, outputs } => {
                 ("linear".to_owned(), [outputs, 1, 1], inputs * outputs)
             }
             &LayerCost::BatchNorm2D(size) => ("batch norm".to_owned(), size, 0),

@@ -56,7 +56,8 @@ where
     })?;
     let dev = a.tensor.device().clone();
     let terms = [a.grad, b.grad];
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+    let is_wanted = terms.iter().any(GradTarget::is_wanted);
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         timed("sum, backward", || give_to_both(&dev, grads, terms, dy))
     }))
 }

@@ -5,7 +5,7 @@ use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::{Merge, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::Hidden;
+use crate::bridge::{GradTarget, Hidden};
 use crate::error::{Error, Result};
 use crate::ops::add::give_to_both;
 use crate::profile::timed;
@@ -57,13 +57,19 @@ where
     })?;
     let (dev, kept) = (a.tensor.device().clone(), y.clone());
     let terms = [a.grad, b.grad];
-    Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
-        timed("sum and ReLU, backward", || {
-            let y = kept.view().map_err(D::device_error)?;
-            D::add_relu_backward(y, dy.view_mut()).map_err(D::device_error)?;
-            give_to_both(&dev, grads, terms, dy)
-        })
-    }))
+    let is_wanted = terms.iter().any(GradTarget::is_wanted);
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        is_wanted,
+        move |mut dy, grads| {
+            timed("sum and ReLU, backward", || {
+                let y = kept.view().map_err(D::device_error)?;
+                D::add_relu_backward(y, dy.view_mut()).map_err(D::device_error)?;
+                give_to_both(&dev, grads, terms, dy)
+            })
+        },
+    ))
 }
 
 #[cfg(test)]

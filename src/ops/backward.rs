@@ -24,8 +24,8 @@ pub struct Backward {
     pub drop_rate: DropRate,
     /// Whether dX is computed. A network's first layer has no use for it.
     pub input_gradient: bool,
-    /// Whether dW and db are computed. A frozen layer has no use for them; a
-    /// [`Trainer`](crate::train::Trainer) sets this for each layer that is, and for each that is not.
+    /// Whether dW and db are computed. (A [`Trainer`](crate::train::Trainer) leaves out those of frozen
+    /// parameters by itself.)
     pub weight_gradient: bool,
     /// How those that are kept are chosen.
     pub selection: Selection,

@@ -8,7 +8,9 @@ use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
 use crate::bridge::exchange::{self, Exchange};
-use crate::bridge::{contiguous, Buffer, Fill, Hidden, Input, Parameter, PooledTensor, ViewMut};
+use crate::bridge::{
+    contiguous, Buffer, Fill, GradTarget, Hidden, Input, Parameter, PooledTensor, ViewMut,
+};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
 use crate::kernels::args::batch_norm::Statistics;
@@ -222,55 +224,68 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         Parameter::of::<_, T>(OP, &weight)?,
         Parameter::of::<_, T>(OP, &bias)?,
     );
-    Ok(Hidden::recorded(y, tape, move |mut dy, grads| {
-        let (x, dx_to) = (x.tensor, x.grad);
-        let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
-        let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
-        let mut importance = dx_to
-            .importance_room(&dev, dims.channels)
-            .map_err(D::device_error)?;
-        let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
-            let saved = kernel::Saved {
-                x: x.view()?,
-                y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
-                weight: D::view(OP, &weight)?,
-                bias: D::view(OP, &bias)?,
-                mean: mean.view()?,
-                inv_std: inv_std.view()?,
-            };
-            let params = [dweight.view_mut(), dbias.view_mut()];
-            let (dy, importance) = (dy.view_mut(), importance.as_mut().map(D::importance_mut));
-            timed("batch norm, backward", || {
-                with_ranks(&ranks, |ranks| {
-                    D::batch_norm2d_backward(
-                        &op, statistics, dims, saved, dy, dx, importance, params, ranks,
-                    )
+    let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
+    let feeds_back = x.grad.is_wanted() || residual.as_ref().is_some_and(GradTarget::is_wanted);
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        is_trained || feeds_back,
+        move |mut dy, grads| {
+            let (x, dx_to) = (x.tensor, x.grad);
+            let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
+            let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
+            let mut importance = dx_to
+                .importance_room(&dev, dims.channels)
+                .map_err(D::device_error)?;
+            let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
+                let saved = kernel::Saved {
+                    x: x.view()?,
+                    y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
+                    weight: D::view(OP, &weight)?,
+                    bias: D::view(OP, &bias)?,
+                    mean: mean.view()?,
+                    inv_std: inv_std.view()?,
+                };
+                let params = [dweight.view_mut(), dbias.view_mut()];
+                let (dy, importance) = (dy.view_mut(), importance.as_mut().map(D::importance_mut));
+                timed("batch norm, backward", || {
+                    with_ranks(&ranks, |ranks| {
+                        D::batch_norm2d_backward(
+                            &op, statistics, dims, saved, dy, dx, importance, params, ranks,
+                        )
+                    })
                 })
-            })
-        };
-        if residual.is_none() && dx_to.is_empty_slot() {
-            // Nobody needs dy any more, nor has anybody put a part of dx.
-            backward(&mut dy, None).map_err(D::device_error)?;
-            dx_to.add(grads, dy)?;
-            if let Some(importance) = importance {
-                dx_to.put_importance(importance);
+            };
+            if residual.is_none() && (dx_to.is_empty_slot() || !dx_to.is_wanted()) {
+                // Nobody needs dy any more, nor has anybody put a part of dx.
+                backward(&mut dy, None).map_err(D::device_error)?;
+                dx_to.add(grads, dy)?;
+                if let Some(importance) = importance {
+                    dx_to.put_importance(importance);
+                }
+            } else {
+                if !dx_to.is_wanted() {
+                    // The kernel writes it along with the rest.
+                    let mut dx = take(shape.num_elements())?;
+                    let dx = Some((dx.view_mut(), Fill::Overwrite));
+                    backward(&mut dy, dx).map_err(D::device_error)?;
+                }
+                dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+                    backward(&mut dy, Some((dx, fill)))
+                })?;
+                // Before the residual's part, which may be for the same tensor.
+                if let Some(importance) = importance {
+                    dx_to.put_importance(importance);
+                }
+                // dy is the residual's gradient now.
+                if let Some(residual) = residual {
+                    residual.add(grads, dy)?;
+                }
             }
-        } else {
-            dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
-                backward(&mut dy, Some((dx, fill)))
-            })?;
-            // Before the residual's part, which may be for the same tensor.
-            if let Some(importance) = importance {
-                dx_to.put_importance(importance);
-            }
-            // dy is the residual's gradient now.
-            if let Some(residual) = residual {
-                residual.add(grads, dy)?;
-            }
-        }
-        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
-        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
-    }))
+            dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
+            dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
+        },
+    ))
 }
 
 fn check<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>>(

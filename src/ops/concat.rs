@@ -5,7 +5,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::Hidden;
+use crate::bridge::{GradTarget, Hidden};
 use crate::error::{Error, Result};
 use crate::kernels::args::concat::Part;
 use crate::profile::timed;
@@ -95,7 +95,8 @@ where
         b.tensor.shape().num_elements(),
     ];
     let inputs = [a.grad, b.grad];
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+    let is_wanted = inputs.iter().any(GradTarget::is_wanted);
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         for ((part, len), dx_to) in parts.iter().zip(lens).zip(inputs) {
             dx_to.write(&dev, grads, len, |dx, fill| {
                 timed("concatenation, backward", || {

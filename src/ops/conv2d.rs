@@ -288,42 +288,47 @@ where
     let importance = slot.clone();
     let trained = setup.weight_gradient;
     let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
-    Ok(Hidden::recorded_with(y, tape, slot, move |dy, grads| {
-        if !setup.weight_gradient && !setup.input_gradient {
-            return Ok(());
-        }
-        let known = importance.take_importance();
-        let dy = timed("convolution, choice of channels", || {
-            (setup.select)(&dev, dy, known)
-        })
-        .map_err(D::device_error)?;
-        // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
-        // db: the sum of dY over batch and pixels -> (C_out)
-        if let Some(db_to) = db_to {
-            timed("convolution, db", || {
-                db_to.write(grads, dy.rows(), |db| {
-                    D::conv2d_backward_bias(&shape, dy.view(), db)
-                })
-            })?;
-        }
-        // dW: (B, C_in, H, W) * (B, n, H_out, W_out) -> n rows of (C_out, C_in / groups, K, K)
-        if let Some(dw_to) = dw_to {
-            timed("convolution, dW", || {
-                dw_to.write(grads, dy.rows(), |dw| {
-                    D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
-                })
-            })?;
-        }
-        if !setup.input_gradient {
-            return Ok(());
-        }
-        // dX: (B, n, H_out, W_out) * n rows of (C_out, C_in / groups, K, K) -> (B, C_in, H, W)
-        let len = shape.x().iter().product();
-        x.grad.write(&dev, grads, len, |dx, fill| {
-            timed("convolution, dX", || {
-                let weight = D::view(OP, &weight)?;
-                D::conv2d_backward_input(&shape, weight, dy.view_for_input(), dx, fill)
+    let feeds_back = setup.input_gradient && x.grad.is_wanted();
+    let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
+    Ok(Hidden::recorded_with(
+        y,
+        tape,
+        is_wanted,
+        slot,
+        move |dy, grads| {
+            let known = importance.take_importance();
+            let dy = timed("convolution, choice of channels", || {
+                (setup.select)(&dev, dy, known)
             })
-        })
-    }))
+            .map_err(D::device_error)?;
+            // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
+            // db: the sum of dY over batch and pixels -> (C_out)
+            if let Some(db_to) = db_to {
+                timed("convolution, db", || {
+                    db_to.write(grads, dy.rows(), |db| {
+                        D::conv2d_backward_bias(&shape, dy.view(), db)
+                    })
+                })?;
+            }
+            // dW: (B, C_in, H, W) * (B, n, H_out, W_out) -> n rows of (C_out, C_in / groups, K, K)
+            if let Some(dw_to) = dw_to {
+                timed("convolution, dW", || {
+                    dw_to.write(grads, dy.rows(), |dw| {
+                        D::conv2d_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
+                    })
+                })?;
+            }
+            if !feeds_back {
+                return Ok(());
+            }
+            // dX: (B, n, H_out, W_out) * n rows of (C_out, C_in / groups, K, K) -> (B, C_in, H, W)
+            let len = shape.x().iter().product();
+            x.grad.write(&dev, grads, len, |dx, fill| {
+                timed("convolution, dX", || {
+                    let weight = D::view(OP, &weight)?;
+                    D::conv2d_backward_input(&shape, weight, dy.view_for_input(), dx, fill)
+                })
+            })
+        },
+    ))
 }

@@ -47,7 +47,7 @@ pub fn try_cross_entropy<B: Dim, C: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         let (x, target) = (x.tensor.view()?, target.tensor.view()?);
         D::cross_entropy_forward(classes, x, target, y.view_mut()?)
     })?;
-    let y = Hidden::recorded(y, tape, move |dy, grads| {
+    let y = Hidden::recorded(y, tape, x.grad.is_wanted(), move |dy, grads| {
         let (x, dx_to, target) = (x.tensor, x.grad, target.tensor);
         let len = x.shape().0.size() * classes;
         dx_to.write(x.device(), grads, len, |dx, fill| {

@@ -45,7 +45,7 @@ pub fn try_distance<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
         let (x, target) = (x.tensor.view()?, target.tensor.view()?);
         D::distance_forward(distance, x, target, y.view_mut()?)
     })?;
-    let y = Hidden::recorded(y, tape, move |dy, grads| {
+    let y = Hidden::recorded(y, tape, x.grad.is_wanted(), move |dy, grads| {
         let (x, dx_to, target) = (x.tensor, x.grad, target.tensor);
         dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
             timed("loss, backward", || {

@@ -99,7 +99,9 @@ pub(crate) fn linear_hidden<
 
     let trained = backward.weight_gradient;
     let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
+    let feeds_back = backward.input_gradient && x.grad.is_wanted();
+    let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
             .map_err(D::device_error)?;
         if let Some(count) = count {
@@ -120,7 +122,7 @@ pub(crate) fn linear_hidden<
                     D::linear_backward_weight(&shape, x.tensor.view()?, dy.view(), dw)
                 })?;
             }
-            if !backward.input_gradient {
+            if !feeds_back {
                 return Ok(());
             }
             x.grad.write(&dev, grads, shape.batch * I, |dx, fill| {

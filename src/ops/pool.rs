@@ -110,14 +110,19 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
-        let Some(argmax) = argmax else { return Ok(()) };
-        dx_to.write(&dev, grads, len, |dx, fill| {
-            timed("pool, backward", || {
-                D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        dx_to.is_wanted(),
+        move |dy, grads| {
+            let Some(argmax) = argmax else { return Ok(()) };
+            dx_to.write(&dev, grads, len, |dx, fill| {
+                timed("pool, backward", || {
+                    D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
+                })
             })
-        })
-    }))
+        },
+    ))
 }
 
 /// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
@@ -178,13 +183,18 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
-            timed("pool, backward", || {
-                D::avg_pool2d_backward(&op, dy.view(), dx, fill)
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        dx_to.is_wanted(),
+        move |dy, grads| {
+            dx_to.write(&dev, grads, len, |dx, fill| {
+                timed("pool, backward", || {
+                    D::avg_pool2d_backward(&op, dy.view(), dx, fill)
+                })
             })
-        })
-    }))
+        },
+    ))
 }
 
 /// The average of each channel's whole image: (B, C, H, W) -> (B, C).
@@ -240,13 +250,18 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
-            timed("pool, backward", || {
-                D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        dx_to.is_wanted(),
+        move |dy, grads| {
+            dx_to.write(&dev, grads, len, |dx, fill| {
+                timed("pool, backward", || {
+                    D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
+                })
             })
-        })
-    }))
+        },
+    ))
 }
 
 #[cfg(test)]

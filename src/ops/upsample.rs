@@ -87,13 +87,18 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(y, tape, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
-            timed("upsampling, backward", || {
-                D::upsample_nearest2d_backward(size[1], dy.view(), dx, fill)
+    Ok(Hidden::recorded(
+        y,
+        tape,
+        dx_to.is_wanted(),
+        move |dy, grads| {
+            dx_to.write(&dev, grads, len, |dx, fill| {
+                timed("upsampling, backward", || {
+                    D::upsample_nearest2d_backward(size[1], dy.view(), dx, fill)
+                })
             })
-        })
-    }))
+        },
+    ))
 }
 
 #[cfg(test)]

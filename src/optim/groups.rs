@@ -17,11 +17,11 @@ use crate::error::{Error, Result};
 /// `layer1.0.conv1.weight`, `layer1`, `layer*.0.conv1`, `**.bn1` (`*` stands for any characters of one
 /// part, `**` for any number of parts).
 ///
-/// A frozen parameter is not updated and not decayed, and its gradient is no part of the norm. Where both
-/// weight and bias of a sparse layer are frozen, the [`Trainer`](crate::train::Trainer) leaves their
-/// gradients out of its backward pass (its reports count their FLOPs all the same; the gradients of
-/// activations are computed as far down as ever). A frozen batch norm's running statistics still follow the batches,
-/// as in PyTorch.
+/// A frozen parameter is not updated and not decayed, and its gradient is no part of the norm. The
+/// [`Trainer`](crate::train::Trainer) leaves it out of the backward pass, and below the first layer that is trained
+/// the gradients of activations too, as far as the layers are this crate's (dfdx's own compute theirs). Its reports
+/// count FLOPs [accordingly](crate::nn::ModelCost::with_frozen). A frozen batch norm's running statistics still follow
+/// the batches, as in PyTorch.
 ///
 /// ```
 /// use ssprop::optim::ParameterGroups;

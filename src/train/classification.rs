@@ -9,7 +9,7 @@ use super::classifier::{ImageClassifier, Images, Logits};
 use super::objective::{LossTensor, Objective, Place};
 use super::targets::Targets;
 use crate::backend::Backend;
-use crate::bridge::upload;
+use crate::bridge::{unneeded, upload};
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::ops::cross_entropy::try_cross_entropy;
@@ -74,6 +74,7 @@ where
         input: Self::Input,
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>> {
+        unneeded::add(&input.x);
         let logits =
             ModuleMut::try_forward_mut(model, input.x.traced(grads)).map_err(Into::into)?;
         match input.multi_label {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use dfdx::nn::{TensorCollection, ZeroGrads};
+use dfdx::optim::UnusedTensors;
 use dfdx::tensor::Gradients;
 use dfdx::tensor_ops::{Backward, TryMul};
 
@@ -10,6 +11,8 @@ use super::objective::{Objective, Place};
 use super::report::Seconds;
 use super::Trainer;
 use crate::backend::Backend;
+use crate::bridge::tensors::{for_each_part, Part};
+use crate::bridge::unneeded::Step as Pass;
 use crate::checkpoint::check_finite;
 use crate::data::Batch;
 use crate::error::{Error, Result};
@@ -83,7 +86,9 @@ where
             }
             None => None,
         };
+        let pass = Pass::begin(self.frozen_parameters()?);
         let loss = objective.loss(&mut self.model, input, grads)?;
+        drop(pass);
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
         seconds.forward = lap();
         if !value.is_finite() {
@@ -118,6 +123,20 @@ where
             seconds,
             update,
         })
+    }
+
+    /// What is not trained.
+    fn frozen_parameters(&self) -> Result<UnusedTensors> {
+        let mut frozen = UnusedTensors::default();
+        for_each_part(&self.model, &mut |name, part| {
+            if let Part::Weight(tensor) = part {
+                if self.optimizer.is_frozen(&name) {
+                    tensor.add_to_unused(&mut frozen);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(frozen)
     }
 
     /// The optimizer's step on the mean of the gradients that were added, which are zeros afterwards.

@@ -257,14 +257,15 @@ where
                 dropped.insert(layer.path.to_owned());
             }
         });
-        self.skip_frozen();
         if self.accumulated > 0 {
             // Left by an epoch that ended with an error.
             (self.grads, self.accumulated) = (None, 0);
         }
         let image = loader.shape();
         let size = [image.channels, image.height, image.width];
-        let cost = ModelCost::of::<M>(size)?.with_dropout(|path| dropped.contains(path));
+        let cost = ModelCost::of::<M>(size)?
+            .with_dropout(|path| dropped.contains(path))
+            .with_frozen(|path| self.optimizer.is_frozen(path));
         let varies = self
             .schedule
             .as_ref()
@@ -374,17 +375,6 @@ where
             Some(plan) => plan.apply(&mut self.model, self.epoch, iteration),
             None => Ok(()),
         }
-    }
-
-    /// Leaves out the gradients that no step would use.
-    fn skip_frozen(&mut self)
-    where
-        M: VisitSparse,
-    {
-        let optimizer = &self.optimizer;
-        self.model.visit_sparse(&mut |layer| {
-            layer.backward.weight_gradient = !optimizer.is_frozen(layer.path);
-        });
     }
 
     /// [`evaluate`]s the [averaged model](Self::averaged_model). Ranks share the images out, and all have the

@@ -5,6 +5,7 @@ mod classifier;
 mod diffusion;
 mod diffusion_training;
 mod foreign_weights;
+mod frozen;
 mod optim;
 mod pytorch_optimizers;
 mod stripes;

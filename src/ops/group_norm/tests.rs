@@ -253,6 +253,7 @@ fn a_hidden_gradient_is_written_or_added_to_and_ranked() {
             let x = Hidden::recorded_with(
                 PooledTensor::from_dfdx(case.x.clone()),
                 OwnedTape::<f64, Cpu>::default(),
+                true,
                 slot.clone(),
                 move |dx, _| {
                     out.borrow_mut().extend_from_slice(dx.view());
