@@ -49,6 +49,10 @@ pub struct Args {
     /// Have all classes count the same in the loss, however many images they have
     #[arg(long)]
     pub balance_classes: bool,
+    /// Mix each image, and its label, with another one of its batch, in shares of Beta(ALPHA, ALPHA): mixup, 0.2 say
+    /// [default: none]
+    #[arg(long, value_name = "ALPHA")]
+    pub mixup: Option<f64>,
     /// Have batch norms normalise by the images of all ranks (of mpirun)
     #[arg(long)]
     pub sync_batch_norm: bool,
@@ -476,6 +480,7 @@ impl Args {
             lr: self.lr,
             optimization: self.optimization.clone(),
             class_weights: None,
+            mixup: self.mixup,
             lr_schedule: self.lr_schedule,
             seed: self.seed,
             dropout: self.dropout,

@@ -142,6 +142,8 @@ pub struct Settings {
     pub optimization: Optimization,
     /// What the images of each class count, if not the same.
     pub class_weights: Option<Vec<f64>>,
+    /// The parameter of mixup's distribution, if images are mixed.
+    pub mixup: Option<f64>,
     pub lr_schedule: LrSchedule,
     /// Of the initialisation and of dropout.
     pub seed: u64,
@@ -264,6 +266,9 @@ where
     let mut trainer = settings.optimization.trainer(model, settings.lr)?;
     if let Some(weights) = &settings.class_weights {
         trainer = trainer.with_class_weights(weights.clone())?;
+    }
+    if let Some(alpha) = settings.mixup {
+        trainer = trainer.with_mixup(alpha, settings.seed)?;
     }
     let trainer = trainer
         .with_schedule(settings.plan.clone())?

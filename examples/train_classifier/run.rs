@@ -195,6 +195,9 @@ fn config(
     if args.balance_classes {
         config = config.fixed("balance-classes", true);
     }
+    if let Some(alpha) = args.mixup {
+        config = config.fixed("mixup", alpha);
+    }
     match args.patience {
         Some(patience) => config.stop_after(patience as u64),
         None => config,

@@ -414,6 +414,7 @@ fn a_run_with_every_option_is_resumed_to_the_bit() {
         "--lr-factor=layer1=0.5",
         "--clip-norm=1",
         "--label-smoothing=0.1",
+        "--mixup=0.4",
         "--ema=0.9",
         "--accumulate=2",
         "--patience=3",
@@ -421,6 +422,8 @@ fn a_run_with_every_option_is_resumed_to_the_bit() {
     // A path that the network has not.
     let err = train(&whole, &[&flags[..], &["--freeze=stem"]].concat()).unwrap_err();
     assert!(err.to_string().contains("`stem`"), "{err}");
+    let err = train(&whole, &["--mixup=-1"]).unwrap_err().to_string();
+    assert!(err.starts_with("mixup = -1: must be"), "{err}");
     let with =
         |more: &[&str], out: &std::path::Path| train(out, &[&flags[..], more].concat()).unwrap();
     let expected = with(&["--epochs=2"], &whole);

@@ -6,11 +6,12 @@ use dfdx::shapes::Const;
 use dfdx::tensor::{Gradients, NoneTape, Trace};
 
 use super::classifier::{ImageClassifier, Images, Logits};
+use super::mixup::{mixed, Mixup};
 use super::objective::{LossTensor, Objective, Place};
 use super::targets::Targets;
 use crate::backend::Backend;
 use crate::bridge::{unneeded, upload};
-use crate::data::Batch;
+use crate::data::{Batch, ImageShape};
 use crate::error::{Error, Result};
 use crate::ops::cross_entropy::try_cross_entropy;
 
@@ -22,6 +23,7 @@ pub(super) struct Classification<
     const CLASSES: usize,
 > {
     pub(super) targets: Targets,
+    pub(super) mixup: Option<Mixup>,
 }
 
 /// The tensors of a batch, and whether its images have several labels.
@@ -45,7 +47,7 @@ where
 {
     type Input = Labelled<C, H, W, CLASSES, D>;
 
-    fn input(&mut self, dev: &D, batch: &Batch, _: Place) -> Result<Self::Input> {
+    fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input> {
         let mut target = batch.targets(dev)?;
         if !self.targets.are_plain() {
             if batch.is_multi_label() {
@@ -58,11 +60,32 @@ where
                     None => Error::parameter("label_smoothing", smoothing, range),
                 });
             }
-            let values = self.targets.of(batch.labels(), CLASSES)?;
+        }
+        let weight = self.mixup.map(|mixup| mixup.weight(place));
+        if weight.is_some() || !self.targets.are_plain() {
+            let mut values = match batch.is_multi_label() {
+                true => batch
+                    .attributes()
+                    .iter()
+                    .map(|&has| f32::from(has))
+                    .collect(),
+                false => self.targets.of(batch.labels(), CLASSES)?,
+            };
+            if let Some(weight) = weight {
+                values = mixed(&values, CLASSES, weight);
+            }
             target = upload(dev, (batch.len(), Const), &values)?;
         }
+        let x = match weight {
+            Some(weight) => {
+                batch.check_shape("Batch::image_tensor", ImageShape::new(C, H, W))?;
+                let images = mixed(batch.images(), C * H * W, weight);
+                upload(dev, (batch.len(), Const, Const, Const), &images)?
+            }
+            None => batch.image_tensor(dev)?,
+        };
         Ok(Labelled {
-            x: batch.image_tensor(dev)?,
+            x,
             target,
             multi_label: batch.is_multi_label(),
         })

@@ -40,6 +40,7 @@ mod confusion;
 mod drop_rates;
 mod early_stopping;
 mod evaluate;
+mod mixup;
 mod objective;
 mod options;
 mod report;

@@ -2,6 +2,7 @@
 
 use dfdx::nn::TensorCollection;
 
+use super::mixup::Mixup;
 use super::targets::{checked_smoothing, checked_weights};
 use super::Trainer;
 use crate::backend::Backend;
@@ -113,6 +114,18 @@ where
     /// multi-label data set, and [`Error::Shape`] for another number of classes.
     pub fn with_class_weights(mut self, weights: Vec<f64>) -> Result<Self> {
         self.targets.weights = Some(checked_weights(weights)?);
+        Ok(self)
+    }
+
+    /// The same with images of which each is mixed with another one of its batch, and so are their targets, in the
+    /// training of classifiers (mixup, [arXiv 1710.09412](https://arxiv.org/abs/1710.09412)): w of the one and 1 - w
+    /// of the other, w drawn for each batch from Beta(`alpha`, `alpha`), 0.2 say. The loss is then w of the one
+    /// label's and 1 - w of the other's. In a distributed training each rank mixes its own share of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `alpha` is finite and greater than 0.
+    pub fn with_mixup(mut self, alpha: f64, seed: u64) -> Result<Self> {
+        self.mixup = Some(Mixup::new(alpha, seed)?);
         Ok(self)
     }
 

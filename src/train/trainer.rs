@@ -12,6 +12,7 @@ use super::classifier::ImageClassifier;
 use super::confusion::ConfusionMatrix;
 use super::drop_rates::{larger, DropRates};
 use super::evaluate::{evaluate, evaluate_by_class, Evaluation};
+use super::mixup::Mixup;
 use super::objective::{Metrics, Objective, Place};
 use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
 use super::step::{lap, Step, Updated};
@@ -58,6 +59,7 @@ pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     pub(super) lr_schedule: Option<(f64, LrSchedule)>,
     pub(super) clip: Clip,
     pub(super) targets: Targets,
+    pub(super) mixup: Option<Mixup>,
     /// The batches whose gradients are added for one step of the optimizer.
     pub(super) accumulation: usize,
     pub(super) ema: Option<Ema<M>>,
@@ -102,6 +104,7 @@ where
             schedule: None,
             lr_schedule: None,
             clip: Clip::default(),
+            mixup: None,
             targets: Targets {
                 smoothing: 0.0,
                 weights: None,
@@ -184,6 +187,7 @@ where
     {
         let mut objective = Classification::<C, H, W, CLASSES> {
             targets: self.targets.clone(),
+            mixup: self.mixup,
         };
         self.train_part_on(&mut objective, dev, loader, observer)
     }
