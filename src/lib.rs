@@ -67,6 +67,8 @@
 //!
 //! # Where things are
 //!
+//! [`tutorial`] begins with a network and ends with what is done with it, in five chapters.
+//!
 //! | to | look into |
 //! |---|---|
 //! | build a network | [`nn`] has the layers, [`models`] the paper's networks, [`prelude`] both |
@@ -115,6 +117,7 @@ pub mod shape;
 pub mod sparsity;
 mod threads;
 pub mod train;
+pub mod tutorial;
 
 // The lowest room, a crate of its own: it is optimised where what stands on it is not.
 use ssprop_kernels as kernels;

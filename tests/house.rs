@@ -19,7 +19,7 @@ const FLOORS: [&[&str]; 13] = [
     &["diffusion"],
     &["eval"],
     &["run"],
-    &["prelude"],
+    &["prelude", "tutorial"],
 ];
 
 /// Every source file that is not a test: its path, and its lines outside of its test module.
