@@ -13,6 +13,7 @@ const EMULATOR: &str = "../tools/cuda-emulator";
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-check-cfg=cfg(cuda_emulator)");
+    refuse_nightly();
     let feature = |name: &str| std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some();
     if !feature("CUDA") {
         return;
@@ -27,6 +28,21 @@ fn main() {
     } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
         println!("cargo:rerun-if-changed={EMULATOR}");
         emulate(&out.join(format!("emulator-{mode}")), mode == "sanitize");
+    }
+}
+
+/// dfdx asks the compiler as this does, and under a nightly one switches code on that no longer compiles. This crate is
+/// compiled before dfdx, so that its message comes before hundreds of others.
+fn refuse_nightly() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("-vV").output();
+    let version = version.map_or(Vec::new(), |output| output.stdout);
+    if String::from_utf8_lossy(&version).contains("nightly") {
+        eprintln!("ssprop stands on dfdx 0.13, which does not compile with a nightly Rust: use a stable one");
+        eprintln!(
+            "(`cargo +stable build`, or `rustup override set stable` in the project's folder)"
+        );
+        std::process::exit(1);
     }
 }
 

@@ -49,17 +49,15 @@ where
 
     fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input> {
         let mut target = batch.targets(dev)?;
-        if !self.targets.are_plain() {
-            if batch.is_multi_label() {
-                let Targets { smoothing, weights } = &self.targets;
-                let range = "left out for a multi-label data set";
-                return Err(match weights {
-                    Some(weights) => {
-                        Error::parameter("class_weights", format_args!("{weights:?}"), range)
-                    }
-                    None => Error::parameter("label_smoothing", smoothing, range),
-                });
-            }
+        if !self.targets.are_plain() && batch.is_multi_label() {
+            let Targets { smoothing, weights } = &self.targets;
+            let range = "left out for a multi-label data set";
+            return Err(match weights {
+                Some(weights) => {
+                    Error::parameter("class_weights", format_args!("{weights:?}"), range)
+                }
+                None => Error::parameter("label_smoothing", smoothing, range),
+            });
         }
         let weight = self.mixup.map(|mixup| mixup.weight(place));
         if weight.is_some() || !self.targets.are_plain() {

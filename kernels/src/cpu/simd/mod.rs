@@ -15,6 +15,7 @@ mod portable;
 mod x86;
 
 pub use isa::Isa;
+#[cfg(target_arch = "x86_64")]
 use isa::Set;
 pub(crate) use lanes::*;
 use portable::Portable;
