@@ -17,7 +17,7 @@ pub use crate::diffusion::{
     BetaSchedule, Diffusion, DiffusionTrainer, Parameterization, SampleRun, Sampler,
 };
 pub use crate::models::builders::{
-    CelebAUNet, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, MLP,
+    CelebAUNet, ClassConditional, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, MLP,
 };
 pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, MaxPool2D, ReLU,

@@ -6,6 +6,9 @@
 //! draws images with it. The network is known through traits: anything that takes images
 //! (B, C, H, W) with their timesteps (B) and gives tensors of the images' shape.
 //!
+//! A network that is told classes ([`ClassDenoiser`]) is trained by
+//! [`train_class_epoch`](DiffusionTrainer::train_class_epoch), and draws the classes that [`Guided`] names.
+//!
 //! Everything random follows from seeds, and not from the number of threads.
 //!
 //! ```
@@ -34,6 +37,7 @@
 //! # Ok::<(), ssprop::Error>(())
 //! ```
 
+mod guidance;
 mod model;
 mod noise;
 mod objective;
@@ -43,7 +47,10 @@ mod sampler;
 mod schedule;
 mod trainer;
 
-pub use model::{Denoiser, Timesteps, TrainableDenoiser};
+pub use guidance::Guided;
+pub use model::{
+    ClassDenoiser, Classes, Denoiser, Timesteps, TrainableClassDenoiser, TrainableDenoiser,
+};
 pub use objective::evaluate;
 pub use parameterization::{Loss, Parameterization};
 pub use process::{Diffusion, PMeanVariance};

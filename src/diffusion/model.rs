@@ -1,6 +1,7 @@
 //! What sampling and training ask of a network.
 
 use dfdx::nn::{Module, ModuleMut, TensorCollection};
+use dfdx::shapes::Const;
 use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 
 use crate::backend::Backend;
@@ -10,6 +11,9 @@ use crate::train::Images;
 
 /// One timestep an image, (B): whole numbers in 0..T.
 pub type Timesteps<D> = Tensor<(usize,), f32, D>;
+
+/// The images' classes, (B, CLASSES): 1 at an image's class, and only zeros for an image of no class.
+pub type Classes<const CLASSES: usize, D> = Tensor<(usize, Const<CLASSES>), f32, D>;
 
 /// A network that predicts, of noised images (B, C, H, W) and their timesteps (B), the noise or
 /// another [`Parameterization`](super::Parameterization), of the images' shape.
@@ -63,5 +67,89 @@ where
         + VisitSparse
         + VisitDropout
         + BackwardCost,
+{
+}
+
+/// A [`Denoiser`] that can also be told the images' classes: a
+/// [`ClassConditional`](crate::models::modules::ClassConditional) U-Net. As a plain denoiser it takes all
+/// images for ones of no class.
+///
+/// Not to be implemented: everything that has the parts is one.
+pub trait ClassDenoiser<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+    D: Backend<f32>,
+>:
+    Denoiser<C, H, W, D>
+    + Module<
+        (
+            Images<C, H, W, D, NoneTape>,
+            Timesteps<D>,
+            Classes<CLASSES, D>,
+        ),
+        Output = Images<C, H, W, D, NoneTape>,
+        Error: Into<Error>,
+    >
+{
+}
+
+impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, D, M>
+    ClassDenoiser<C, H, W, CLASSES, D> for M
+where
+    D: Backend<f32>,
+    M: Denoiser<C, H, W, D>
+        + Module<
+            (
+                Images<C, H, W, D, NoneTape>,
+                Timesteps<D>,
+                Classes<CLASSES, D>,
+            ),
+            Output = Images<C, H, W, D, NoneTape>,
+            Error: Into<Error>,
+        >,
+{
+}
+
+/// A [`ClassDenoiser`] that can be trained.
+///
+/// Not to be implemented: everything that has the parts is one.
+pub trait TrainableClassDenoiser<
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+    D: Backend<f32>,
+>:
+    ClassDenoiser<C, H, W, CLASSES, D>
+    + TrainableDenoiser<C, H, W, D>
+    + ModuleMut<
+        (
+            Images<C, H, W, D, OwnedTape<f32, D>>,
+            Timesteps<D>,
+            Classes<CLASSES, D>,
+        ),
+        Output = Images<C, H, W, D, OwnedTape<f32, D>>,
+        Error: Into<Error>,
+    >
+{
+}
+
+impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, D, M>
+    TrainableClassDenoiser<C, H, W, CLASSES, D> for M
+where
+    D: Backend<f32>,
+    M: ClassDenoiser<C, H, W, CLASSES, D>
+        + TrainableDenoiser<C, H, W, D>
+        + ModuleMut<
+            (
+                Images<C, H, W, D, OwnedTape<f32, D>>,
+                Timesteps<D>,
+                Classes<CLASSES, D>,
+            ),
+            Output = Images<C, H, W, D, OwnedTape<f32, D>>,
+            Error: Into<Error>,
+        >,
 {
 }

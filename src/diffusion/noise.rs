@@ -9,6 +9,8 @@ use rand_distr::{Distribution, StandardNormal};
 pub(super) enum Draw {
     /// A training step: the epoch, the batch in it.
     Training { epoch: u64, batch: u64 },
+    /// Which images of a training step lose their class: the epoch, the batch in it.
+    Classes { epoch: u64, batch: u64 },
     /// An image of an evaluation: its place in the data set.
     Evaluation { image: u64 },
     /// A sample: its number.
@@ -22,6 +24,7 @@ impl Draw {
             Self::Training { epoch, batch } => (0u64, epoch, batch),
             Self::Evaluation { image } => (1, image, 0),
             Self::Sample { image } => (2, image, 0),
+            Self::Classes { epoch, batch } => (3, epoch, batch),
         };
         let mut key = [0; 32];
         for (to, part) in key.chunks_mut(8).zip([seed, purpose, a, b]) {

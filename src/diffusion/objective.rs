@@ -6,14 +6,16 @@ use dfdx::tensor::{Gradients, NoneTape, Trace};
 use rand::rngs::StdRng;
 use rand::Rng;
 
-use super::model::{Denoiser, Timesteps, TrainableDenoiser};
+use super::model::{
+    ClassDenoiser, Classes, Denoiser, Timesteps, TrainableClassDenoiser, TrainableDenoiser,
+};
 use super::noise::{fill_normal, Draw};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
 use crate::bridge::{unneeded, upload};
 use crate::data::{Batch, BatchLoader, ImageShape};
-use crate::error::{Error, Result};
+use crate::error::{DataError, Error, Result};
 use crate::ops::distance::try_distance;
 use crate::train::{Images, LossTensor, Objective, Place};
 
@@ -68,6 +70,30 @@ where
     type Input = Noised<C, H, W, D>;
 
     fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input> {
+        self.noised(dev, batch, place)
+    }
+
+    fn loss(
+        &mut self,
+        model: &mut M,
+        input: Self::Input,
+        grads: Gradients<f32, D>,
+    ) -> Result<LossTensor<D>> {
+        let x = (input.x_t.traced(grads), input.t);
+        let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
+        check_output(output.shape(), input.target.shape())?;
+        try_distance(self.loss, output, input.target)
+    }
+}
+
+impl<const C: usize, const H: usize, const W: usize> Denoising<'_, C, H, W> {
+    /// A batch at random timesteps.
+    fn noised<D: Backend<f32>>(
+        &self,
+        dev: &D,
+        batch: &Batch,
+        place: Place,
+    ) -> Result<Noised<C, H, W, D>> {
         let draw = Draw::Training {
             epoch: place.epoch,
             batch: place.batch as u64,
@@ -84,19 +110,95 @@ where
         fill_normal(&mut rng, &mut noise);
         Noised::new(self.diffusion, dev, batch, &t[first..first + len], &noise)
     }
+}
+
+/// [`Denoising`] of images whose classes the network is told, but for some (Algorithm 1 of arXiv
+/// 2207.12598).
+pub(super) struct ClassDenoising<
+    'a,
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+> {
+    pub(super) denoising: Denoising<'a, C, H, W>,
+    /// The probability that an image is trained on as one of no class.
+    pub(super) dropout: f64,
+}
+
+impl<const C: usize, const H: usize, const W: usize, const CLASSES: usize, M, D> Objective<M, D>
+    for ClassDenoising<'_, C, H, W, CLASSES>
+where
+    M: TrainableClassDenoiser<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
+{
+    type Input = (Noised<C, H, W, D>, Classes<CLASSES, D>);
+
+    fn input(&mut self, dev: &D, batch: &Batch, place: Place) -> Result<Self::Input> {
+        let labels = labels::<CLASSES>(batch)?;
+        let draw = Draw::Classes {
+            epoch: place.epoch,
+            batch: place.batch as u64,
+        };
+        let mut rng = draw.rng(self.denoising.seed);
+        // Drawn for the whole batch, as the timesteps are.
+        let images = 0..batch.whole_len();
+        let dropped: Vec<bool> = images.map(|_| rng.gen_bool(self.dropout)).collect();
+        let dropped = &dropped[batch.first_place()..];
+        let told = labels.iter().zip(dropped);
+        let told = told.map(|(&label, &dropped)| (!dropped).then_some(label));
+        let noised = self.denoising.noised(dev, batch, place)?;
+        Ok((noised, class_rows(dev, told)?))
+    }
 
     fn loss(
         &mut self,
         model: &mut M,
-        input: Self::Input,
+        (input, classes): Self::Input,
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>> {
         unneeded::add(&input.x_t);
-        let x = (input.x_t.traced(grads), input.t);
+        let x = (input.x_t.traced(grads), input.t, classes);
         let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
         check_output(output.shape(), input.target.shape())?;
-        try_distance(self.loss, output, input.target)
+        try_distance(self.denoising.loss, output, input.target)
     }
+}
+
+/// A batch's labels.
+///
+/// # Errors
+/// [`DataError::ImageLabel`] for one that is no class, [`Error::Parameter`] for a multi-label batch.
+fn labels<const CLASSES: usize>(batch: &Batch) -> Result<&[usize]> {
+    if batch.is_multi_label() {
+        let range = "one class an image";
+        return Err(Error::parameter("labels", "attributes", range));
+    }
+    let labels = batch.labels();
+    match labels.iter().position(|&label| label >= CLASSES) {
+        None => Ok(labels),
+        Some(index) => Err(DataError::ImageLabel {
+            index,
+            label: labels[index],
+            classes: CLASSES,
+        }
+        .into()),
+    }
+}
+
+/// What a network is told of images of these classes, which are less than CLASSES, or of none.
+pub(super) fn class_rows<const CLASSES: usize, D: Backend<f32>>(
+    dev: &D,
+    classes: impl ExactSizeIterator<Item = Option<usize>>,
+) -> Result<Classes<CLASSES, D>> {
+    let images = classes.len();
+    let mut rows = vec![0.0; images * CLASSES];
+    for (image, class) in classes.enumerate() {
+        if let Some(class) = class {
+            rows[image * CLASSES + class] = 1.0;
+        }
+    }
+    upload(dev, (images, Const), &rows)
 }
 
 /// (B, C, H, W)
@@ -139,23 +241,74 @@ where
     M: Denoiser<C, H, W, D>,
     D: Backend<f32>,
 {
-    let found = found_on(model, diffusion, loss, dev, loader, seed)?;
+    let mut predict = unconditional(model);
+    let found = found_on::<C, H, W, D>(diffusion, loss, dev, loader, seed, &mut predict)?;
     Ok(found.sum / found.images.max(1) as f64)
 }
 
-/// [`evaluate`] on the share of a rank.
-pub(super) fn found_on<const C: usize, const H: usize, const W: usize, M, D>(
+/// A network's answer to the noised images of a batch.
+pub(super) type Predict<'a, const C: usize, const H: usize, const W: usize, D> =
+    dyn FnMut(
+            &Batch,
+            Images<C, H, W, D, NoneTape>,
+            Timesteps<D>,
+        ) -> Result<Images<C, H, W, D, NoneTape>>
+        + 'a;
+
+/// That of a network that is not told the classes.
+pub(super) fn unconditional<const C: usize, const H: usize, const W: usize, M, D>(
     model: &M,
+) -> impl FnMut(
+    &Batch,
+    Images<C, H, W, D, NoneTape>,
+    Timesteps<D>,
+) -> Result<Images<C, H, W, D, NoneTape>>
+       + '_
+where
+    M: Denoiser<C, H, W, D>,
+    D: Backend<f32>,
+{
+    |_, x_t, t| model.try_forward((x_t, t)).map_err(Into::into)
+}
+
+/// That of a network that is told each image's class.
+pub(super) fn conditional<
+    'a,
+    const C: usize,
+    const H: usize,
+    const W: usize,
+    const CLASSES: usize,
+    M,
+    D,
+>(
+    model: &'a M,
+    dev: &'a D,
+) -> impl FnMut(
+    &Batch,
+    Images<C, H, W, D, NoneTape>,
+    Timesteps<D>,
+) -> Result<Images<C, H, W, D, NoneTape>>
+       + 'a
+where
+    M: ClassDenoiser<C, H, W, CLASSES, D>,
+    D: Backend<f32>,
+{
+    |batch, x_t, t| {
+        let labels = labels::<CLASSES>(batch)?.iter();
+        let classes: Classes<CLASSES, D> = class_rows(dev, labels.map(|&label| Some(label)))?;
+        model.try_forward((x_t, t, classes)).map_err(Into::into)
+    }
+}
+
+/// The loss on a loader's images, which may be a rank's share.
+pub(super) fn found_on<const C: usize, const H: usize, const W: usize, D: Backend<f32>>(
     diffusion: &Diffusion,
     loss: Loss,
     dev: &D,
     loader: &BatchLoader,
     seed: u64,
-) -> Result<Found>
-where
-    M: Denoiser<C, H, W, D>,
-    D: Backend<f32>,
-{
+    predict: &mut Predict<'_, C, H, W, D>,
+) -> Result<Found> {
     let mut found = Found::default();
     for batch in loader.epoch(0) {
         let batch = batch?;
@@ -173,7 +326,7 @@ where
         }
         let Noised { x_t, t, target } =
             Noised::<C, H, W, D>::new(diffusion, dev, &batch, &t, &noise)?;
-        let output = model.try_forward((x_t, t)).map_err(Into::<Error>::into)?;
+        let output = predict(&batch, x_t, t)?;
         check_output(output.shape(), target.shape())?;
         let (output, target) = (output.as_vec(), target.as_vec());
         for (output, target) in output.chunks(len).zip(target.chunks(len)) {

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use dfdx::shapes::Const;
-use dfdx::tensor::Tensor;
+use dfdx::tensor::NoneTape;
 use rand::rngs::StdRng;
 
-use super::model::Denoiser;
+use super::guidance::Guided;
+use super::model::{ClassDenoiser, Denoiser, Timesteps};
 use super::noise::{fill_normal, Draw};
 use super::process::{combine_slices, Diffusion};
 use crate::backend::Backend;
@@ -169,7 +170,8 @@ impl Sampler {
         M: Denoiser<C, H, W, D>,
         D: Backend<f32>,
     {
-        self.sample_part::<C, H, W, M, D>(diffusion, model, dev, run, 0..run.count, observer)
+        let alone = &Communicator::alone();
+        self.sample_on::<C, H, W, M, D>(alone, diffusion, model, dev, run, observer)
     }
 
     /// [`sample`](Self::sample) by several ranks: each draws its share, and all have the same images, those
@@ -190,9 +192,83 @@ impl Sampler {
         M: Denoiser<C, H, W, D>,
         D: Backend<f32>,
     {
+        let predict = |x: &[f32], _: Range<usize>, t| {
+            predict(dev, x, t, |x_t, t| {
+                model.try_forward((x_t, t)).map_err(Into::into)
+            })
+        };
+        let len = C * H * W;
+        self.draw_on(communicator, diffusion, len, run, &predict, observer)
+    }
+
+    /// [`sample_on`](Self::sample_on) of images of given classes, by classifier-free guidance.
+    ///
+    /// ```
+    /// use ssprop::diffusion::{BetaSchedule, Diffusion, Guided, SampleRun, Sampler};
+    /// use ssprop::distributed::Communicator;
+    /// use ssprop::prelude::*;
+    ///
+    /// let dev = Cpu::default();
+    /// // One that has been trained by `DiffusionTrainer::train_class_epoch`.
+    /// let net = dev.build_module::<ClassConditional<MnistUNet, 10, 64>, f32>();
+    /// let diffusion = Diffusion::new(BetaSchedule::Cosine, 50)?;
+    /// let run = SampleRun { seed: 0, count: 2, batch: 2 };
+    /// let images = Sampler::Ddim { steps: 2, eta: 0.0 }.sample_guided::<1, 8, 8, 10, _, _>(
+    ///     &Communicator::alone(),
+    ///     &diffusion,
+    ///     &Guided { model: &net, classes: vec![8], scale: 3.0 },
+    ///     &dev,
+    ///     run,
+    ///     &mut |_| (),
+    /// )?;
+    /// assert_eq!(images.len(), 2 * 64);
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`sample_on`](Self::sample_on); [`Error::Parameter`] if there is no class, for a class that is
+    /// not less than CLASSES, and for a scale that is negative or not finite.
+    pub fn sample_guided<
+        const C: usize,
+        const H: usize,
+        const W: usize,
+        const CLASSES: usize,
+        M,
+        D,
+    >(
+        &self,
+        communicator: &Communicator,
+        diffusion: &Diffusion,
+        guided: &Guided<'_, M>,
+        dev: &D,
+        run: SampleRun,
+        observer: &mut dyn FnMut(&SampleStep<'_>),
+    ) -> Result<Vec<f32>>
+    where
+        M: ClassDenoiser<C, H, W, CLASSES, D>,
+        D: Backend<f32>,
+    {
+        guided.check(CLASSES)?;
+        let predict = |x: &[f32], images: Range<usize>, t| {
+            guided.predict::<C, H, W, CLASSES, D>(dev, x, images, t)
+        };
+        let len = C * H * W;
+        self.draw_on(communicator, diffusion, len, run, &predict, observer)
+    }
+
+    /// Draws images of `len` values, by several ranks.
+    fn draw_on(
+        &self,
+        communicator: &Communicator,
+        diffusion: &Diffusion,
+        len: usize,
+        run: SampleRun,
+        predict: &Predict<'_>,
+        observer: &mut dyn FnMut(&SampleStep<'_>),
+    ) -> Result<Vec<f32>> {
         let [rank, ranks] = [communicator.rank(), communicator.size()];
         let part = run.count * rank / ranks..run.count * (rank + 1) / ranks;
-        let draw = || self.sample_part::<C, H, W, M, D>(diffusion, model, dev, run, part, observer);
+        let draw = || self.draw_part(diffusion, len, run, part, predict, observer);
         let own = communicator.together(draw)?;
         if communicator.is_alone() {
             return Ok(own);
@@ -204,24 +280,19 @@ impl Sampler {
     }
 
     /// The images of these numbers.
-    fn sample_part<const C: usize, const H: usize, const W: usize, M, D>(
+    fn draw_part(
         &self,
         diffusion: &Diffusion,
-        model: &M,
-        dev: &D,
+        len: usize,
         run: SampleRun,
         part: Range<usize>,
+        predict: &Predict<'_>,
         observer: &mut dyn FnMut(&SampleStep<'_>),
-    ) -> Result<Vec<f32>>
-    where
-        M: Denoiser<C, H, W, D>,
-        D: Backend<f32>,
-    {
+    ) -> Result<Vec<f32>> {
         if run.batch == 0 {
             return Err(Error::parameter("batch", run.batch, "at least 1"));
         }
         let steps = self.reverse_steps(diffusion)?;
-        let len = C * H * W;
         let mut samples = Vec::new();
         for first in part.clone().step_by(run.batch) {
             let images = run.batch.min(part.end - first);
@@ -245,7 +316,7 @@ impl Sampler {
             tell(0, &x, &[]);
             let mut noise = vec![0.0; x.len()];
             for (i, step) in steps.iter().enumerate() {
-                let output = predict(model, dev, &x, step.t)?;
+                let output = predict(&x, first..first + images, step.t)?;
                 let (a, b) = diffusion.x0_coefficients(step.t);
                 let mut x0 = x.clone();
                 combine_slices(a as f32, &mut x0, b as f32, &output);
@@ -265,22 +336,23 @@ impl Sampler {
     }
 }
 
-/// What the network answers of all images at timestep t.
-fn predict<const C: usize, const H: usize, const W: usize, M, D>(
-    model: &M,
+/// What a network answers of the images of these numbers, (B, C, H, W), at timestep t.
+type Predict<'a> = dyn Fn(&[f32], Range<usize>, usize) -> Result<Vec<f32>> + 'a;
+
+/// What a network, called by `forward`, answers of all images at timestep t.
+pub(super) fn predict<const C: usize, const H: usize, const W: usize, D: Backend<f32>>(
     dev: &D,
     x: &[f32],
     t: usize,
-) -> Result<Vec<f32>>
-where
-    M: Denoiser<C, H, W, D>,
-    D: Backend<f32>,
-{
+    forward: impl FnOnce(
+        Images<C, H, W, D, NoneTape>,
+        Timesteps<D>,
+    ) -> Result<Images<C, H, W, D, NoneTape>>,
+) -> Result<Vec<f32>> {
     let images = x.len() / (C * H * W).max(1);
-    let x_t: Images<C, H, W, D, _> = upload(dev, (images, Const, Const, Const), x)?;
-    let t: Tensor<(usize,), f32, D> = upload(dev, (images,), &vec![t as f32; images])?;
-    let output = model.try_forward((x_t, t)).map_err(Into::<Error>::into)?;
-    let output = values(&output);
+    let x_t = upload(dev, (images, Const, Const, Const), x)?;
+    let t = upload(dev, (images,), &vec![t as f32; images])?;
+    let output = values(&forward(x_t, t)?);
     if output.len() != x.len() {
         let what = "elements of the network's output";
         return Err(Error::shape("sample", what, x.len(), output.len()));

@@ -4,18 +4,21 @@ use std::path::Path;
 
 use dfdx::nn::TensorCollection;
 
-use super::model::{Denoiser, TrainableDenoiser};
-use super::objective::{found_on, Denoising};
+use super::model::{ClassDenoiser, Denoiser, TrainableClassDenoiser, TrainableDenoiser};
+use super::objective::{conditional, found_on, unconditional, ClassDenoising, Denoising, Predict};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
 use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::distributed::Communicator;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::{SchedulePlan, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, Optimizer};
 use crate::train::{whole_epoch, EpochReport, Observer, Trainer};
+
+/// One of the two that did best in arXiv 2207.12598 (Table 1).
+const CLASS_DROPOUT: f64 = 0.1;
 
 /// A denoiser, its optimizer, the number of epochs done, the diffusion that it learns to reverse,
 /// and on request the moving average of its weights.
@@ -24,7 +27,8 @@ use crate::train::{whole_epoch, EpochReport, Observer, Trainer};
 /// network's output from its [target](Diffusion::target) (Algorithm 1 of
 /// [arXiv 2006.11239](https://arxiv.org/abs/2006.11239)). Timesteps and noise follow from the seed,
 /// the epoch and the batch's number and from nothing else. The images should have values in -1..=1:
-/// [`Normalization::symmetric`](crate::data::Normalization::symmetric). Their labels are ignored.
+/// [`Normalization::symmetric`](crate::data::Normalization::symmetric). Their labels are ignored, but by
+/// [`train_class_epoch`](Self::train_class_epoch).
 ///
 /// [`save`](Self::save) and [`resume`](Self::resume) let a run go on bit for bit as if it had not
 /// stopped. Drop rates and dropout are as in [`Trainer::train_epoch`].
@@ -60,6 +64,7 @@ pub struct DiffusionTrainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     diffusion: Diffusion,
     loss: Loss,
     seed: u64,
+    class_dropout: f64,
 }
 
 impl<M, D> DiffusionTrainer<M, D>
@@ -95,12 +100,29 @@ where
             diffusion,
             loss: Loss::default(),
             seed,
+            class_dropout: CLASS_DROPOUT,
         }
     }
 
     /// The same with another loss.
     pub fn with_loss(self, loss: Loss) -> Self {
         Self { loss, ..self }
+    }
+
+    /// The same with another probability, 0.1 by default, that [`train_class_epoch`](Self::train_class_epoch)
+    /// does not tell the network an image's class. Without such images it learns no prediction for images of
+    /// no class, which [`Guided`](super::Guided) sampling compares with.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless it is in 0..=1.
+    pub fn with_class_dropout(self, class_dropout: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&class_dropout) {
+            return Err(Error::parameter("class_dropout", class_dropout, "in 0..=1"));
+        }
+        Ok(Self {
+            class_dropout,
+            ..self
+        })
     }
 
     /// The same with drop rates that [`train_epoch`](Self::train_epoch) sets itself.
@@ -248,6 +270,52 @@ where
             .train_part_on(&mut objective, dev, loader, observer)
     }
 
+    /// [`train_epoch`](Self::train_epoch) of a network that is told the images' classes, their labels, but
+    /// [for some](Self::with_class_dropout) (Algorithm 1 of [arXiv
+    /// 2207.12598](https://arxiv.org/abs/2207.12598)). Timesteps and noise are those of `train_epoch`.
+    ///
+    /// # Errors
+    /// As there; [`DataError::ImageLabel`](crate::error::DataError::ImageLabel) for a label that is not
+    /// below CLASSES, [`Error::Parameter`] for a multi-label data set.
+    pub fn train_class_epoch<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<EpochReport>
+    where
+        M: TrainableClassDenoiser<C, H, W, CLASSES, D>,
+    {
+        whole_epoch(observer, |observer| {
+            self.train_class_part::<C, H, W, CLASSES>(dev, loader, observer)
+        })
+    }
+
+    /// [`train_part`](Self::train_part) of [`train_class_epoch`](Self::train_class_epoch).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn train_class_part<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &mut self,
+        dev: &D,
+        loader: &BatchLoader,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<EpochReport>>
+    where
+        M: TrainableClassDenoiser<C, H, W, CLASSES, D>,
+    {
+        let mut objective = ClassDenoising::<C, H, W, CLASSES> {
+            denoising: Denoising {
+                diffusion: &self.diffusion,
+                loss: self.loss,
+                seed: self.seed,
+            },
+            dropout: self.class_dropout,
+        };
+        self.trainer
+            .train_part_on(&mut objective, dev, loader, observer)
+    }
+
     /// The mean loss of [`averaged_model`](Self::averaged_model) on the images of `loader`, by
     /// [`evaluate`](super::evaluate) with the trainer's seed. Ranks share the images out, and all have the
     /// result.
@@ -262,11 +330,37 @@ where
     where
         M: Denoiser<C, H, W, D>,
     {
-        let (model, ranks) = (self.averaged_model(), self.trainer.communicator());
+        let mut predict = unconditional(self.averaged_model());
+        self.evaluate_by::<C, H, W>(dev, loader, &mut predict)
+    }
+
+    /// [`evaluate`](Self::evaluate) of a network that is told each image's class, its label.
+    ///
+    /// # Errors
+    /// As there, and as [`train_class_epoch`](Self::train_class_epoch) for labels that are no class.
+    pub fn evaluate_classes<const C: usize, const H: usize, const W: usize, const CLASSES: usize>(
+        &self,
+        dev: &D,
+        loader: &BatchLoader,
+    ) -> Result<f64>
+    where
+        M: ClassDenoiser<C, H, W, CLASSES, D>,
+    {
+        let mut predict = conditional(self.averaged_model(), dev);
+        self.evaluate_by::<C, H, W>(dev, loader, &mut predict)
+    }
+
+    fn evaluate_by<const C: usize, const H: usize, const W: usize>(
+        &self,
+        dev: &D,
+        loader: &BatchLoader,
+        predict: &mut Predict<'_, C, H, W, D>,
+    ) -> Result<f64> {
+        let ranks = self.trainer.communicator();
         ranks.together(|| {
             let loader = loader.clone().share_of(ranks.rank(), ranks.size())?;
             let (diffusion, loss) = (&self.diffusion, self.loss);
-            let found = found_on(model, diffusion, loss, dev, &loader, self.seed)?;
+            let found = found_on(diffusion, loss, dev, &loader, self.seed, predict)?;
             let mut sums = [found.sum, found.images as f64];
             ranks.sum(&mut sums)?;
             Ok(sums[0] / sums[1].max(1.0))

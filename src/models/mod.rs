@@ -20,8 +20,8 @@ pub mod builders {
         ResNet50,
     };
     pub use super::unet::builder::{
-        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, Downsample, MnistInputBlocks,
-        MnistOutputBlocks, MnistUNet, ProjectionResBlock, ResBlock, Upsample,
+        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, ClassConditional, Downsample,
+        MnistInputBlocks, MnistOutputBlocks, MnistUNet, ProjectionResBlock, ResBlock, Upsample,
     };
 }
 
@@ -34,7 +34,8 @@ pub mod modules {
         ResNet50,
     };
     pub use super::unet::{
-        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, Downsample, MnistInputBlocks,
-        MnistOutputBlocks, MnistUNet, NoDropout, ProjectionResBlock, ResBlock, Upsample,
+        CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, ClassConditional, Downsample,
+        MnistInputBlocks, MnistOutputBlocks, MnistUNet, NoDropout, ProjectionResBlock, ResBlock,
+        Upsample,
     };
 }

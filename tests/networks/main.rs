@@ -1,5 +1,6 @@
 //! The paper's networks: their tensors, shapes and cost, and PyTorch's numbers.
 
+mod class_conditional;
 mod cnn;
 mod determinism;
 mod dropout;

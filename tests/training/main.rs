@@ -6,6 +6,7 @@ mod diffusion;
 mod diffusion_training;
 mod foreign_weights;
 mod frozen;
+mod guidance;
 mod optim;
 mod pytorch_optimizers;
 mod stripes;

@@ -8,12 +8,14 @@
 //! convolutions are sparse in the backward pass and have a bias; attention's 1-d ones are dense.
 
 mod celeba;
+mod class_conditional;
 mod mnist;
 mod network;
 mod res_block;
 mod resample;
 
 pub use celeba::{CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet};
+pub use class_conditional::ClassConditional;
 pub use mnist::{MnistInputBlocks, MnistOutputBlocks, MnistUNet};
 pub use res_block::{NoDropout, ProjectionResBlock, ResBlock};
 pub use resample::{Downsample, Upsample};
@@ -36,6 +38,7 @@ type Conv1x1<const C_IN: usize, const C_OUT: usize, E, D> =
 /// The architectures.
 pub mod builder {
     pub use super::celeba::builder::{CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet};
+    pub use super::class_conditional::builder::ClassConditional;
     pub use super::mnist::builder::{MnistInputBlocks, MnistOutputBlocks, MnistUNet};
     pub use super::res_block::builder::{ProjectionResBlock, ResBlock};
     pub use super::resample::builder::{Downsample, Upsample};

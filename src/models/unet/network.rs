@@ -95,7 +95,36 @@ macro_rules! unet {
             where
                 $($bounds)*
             {
-                let (emb, tape): (_, T) = embed(&self.time_embed, timesteps)?;
+                self.apply(x, timesteps, None)
+            }
+
+            /// [`try_apply`](Self::try_apply) of a network that is told more than the timestep: `more`
+            #[doc = concat!("(B, ", $emb, ") is added to the timesteps' embedding.")]
+            ///
+            /// # Errors
+            /// As there.
+            pub fn try_apply_with<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+                &self,
+                x: Tensor<(B, Const<C>, H, W), E, D, T>,
+                timesteps: &Tensor<(B,), E, D>,
+                more: Tensor<(B, Const<$emb>), E, D, T>,
+            ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
+            where
+                $($bounds)*
+            {
+                self.apply(x, timesteps, Some(more))
+            }
+
+            fn apply<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+                &self,
+                x: Tensor<(B, Const<C>, H, W), E, D, T>,
+                timesteps: &Tensor<(B,), E, D>,
+                more: Option<Tensor<(B, Const<$emb>), E, D, T>>,
+            ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
+            where
+                $($bounds)*
+            {
+                let (emb, tape): (_, T) = embed(&self.time_embed, timesteps, more)?;
                 let (x, x_tape) = x.split_tape();
                 let x = Hidden::enter(x.put_tape(tape.merge(x_tape)));
                 let blocks = &self.input_blocks;
@@ -132,6 +161,31 @@ macro_rules! unet {
                 (x, timesteps): (Tensor<(B, Const<C>, H, W), E, D, T>, Tensor<(B,), E, D>),
             ) -> Result<Self::Output> {
                 self.try_apply(x, &timesteps)
+            }
+        }
+
+        /// [`try_apply_with`](Self::try_apply_with)
+        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D> + Merge<T>>
+            Module<(
+                Tensor<(B, Const<C>, H, W), E, D, T>,
+                Tensor<(B,), E, D>,
+                Tensor<(B, Const<$emb>), E, D, T>,
+            )> for $name<C, E, D>
+        where
+            $($bounds)*
+        {
+            type Output = Tensor<(B, Const<C>, H, W), E, D, T>;
+            type Error = Error;
+
+            fn try_forward(
+                &self,
+                (x, timesteps, more): (
+                    Tensor<(B, Const<C>, H, W), E, D, T>,
+                    Tensor<(B,), E, D>,
+                    Tensor<(B, Const<$emb>), E, D, T>,
+                ),
+            ) -> Result<Self::Output> {
+                self.try_apply_with(x, &timesteps, more)
             }
         }
 
@@ -200,7 +254,7 @@ pub(super) type Up<const A: usize, const B: usize, const EMB: usize, E, D> =
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{PutTape, SplitTape, Tape, Tensor};
+use dfdx::tensor::{Merge, PutTape, SplitTape, Tape, Tensor};
 
 use super::{Attention, Downsample, ProjectionResBlock, ResBlock, Upsample};
 use crate::backend::Backend;
@@ -208,6 +262,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::nn::modules::SiLU;
 use crate::nn::{timestep_embedding, ImageSize};
+use crate::ops::add::add_hidden;
 use crate::ops::linear::linear_hidden;
 use crate::ops::silu::silu_hidden;
 use crate::ops::Backward;
@@ -215,17 +270,19 @@ use crate::ops::Backward;
 type TimeEmbed<const BASE: usize, const EMB: usize, E, D> =
     (Linear<BASE, EMB, E, D>, SiLU, Linear<EMB, EMB, E, D>);
 
-/// The embedding of the timesteps as all blocks need it, after SiLU, and the tape that led to it.
+/// The embedding of the timesteps, and of what `more` the network is told, as all blocks need it, after
+/// SiLU, and the tape that led to it.
 pub(super) fn embed<
     const BASE: usize,
     const EMB: usize,
     B: Dim,
     E: Dtype,
     D: Backend<E>,
-    T: Tape<E, D>,
+    T: Tape<E, D> + Merge<T>,
 >(
     (first, _, second): &TimeEmbed<BASE, EMB, E, D>,
     timesteps: &Tensor<(B,), E, D>,
+    more: Option<Tensor<(B, Const<EMB>), E, D, T>>,
 ) -> Result<(Tensor<(B, Const<EMB>), E, D>, T)> {
     let sines: Tensor<(B, Const<BASE>), E, D> = timestep_embedding(timesteps)?;
     let constant = Backward {
@@ -237,6 +294,10 @@ pub(super) fn embed<
     let dense = Backward::default();
     let x = silu_hidden(x)?;
     let x = linear_hidden(x, &second.weight, Some(&second.bias), dense, None)?;
+    let x = match more {
+        Some(more) => add_hidden(x, Hidden::enter(more))?,
+        None => x,
+    };
     Ok(silu_hidden(x)?.into_tensor()?.split_tape())
 }
 
