@@ -1,18 +1,21 @@
 //! What a checkpoint of a denoiser says of itself, so that samples can be drawn with it.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod checkpoint;
+mod classes;
+mod drawing;
+
+use std::path::Path;
 use std::str::FromStr;
 
-use dfdx::nn::BuildOnDevice;
-use ssprop::checkpoint::{self, Metadata};
+use ssprop::checkpoint::Metadata;
 use ssprop::data::{Fit, ImageDataset, ImageShape};
-use ssprop::diffusion::{
-    BetaSchedule, Denoiser, Diffusion, Parameterization, SampleRun, SampleStep, Sampler,
-};
-use ssprop::distributed::Communicator;
-use ssprop::prelude::*;
-use ssprop::{Backend, Error};
+use ssprop::diffusion::{BetaSchedule, Diffusion, Parameterization, Sampler};
+use ssprop::Error;
+
+use checkpoint::value;
+pub use checkpoint::Checkpoint;
+pub use classes::{scale, Classes, CLASSES};
+pub use drawing::{Drawing, Draws, Guidance, Told, Untold};
 
 /// Samples that go through a network at once.
 pub const SAMPLE_BATCH: usize = 64;
@@ -94,7 +97,6 @@ pub struct Process {
     pub parameterization: Parameterization,
 }
 
-const MODEL: &str = "model";
 const TIMESTEPS: &str = "timesteps";
 const BETA_SCHEDULE: &str = "beta-schedule";
 const PARAMETERIZATION: &str = "parameterization";
@@ -124,86 +126,6 @@ impl Process {
             beta_schedule: value(path, metadata, BETA_SCHEDULE, "a beta schedule")?,
             parameterization: value(path, metadata, PARAMETERIZATION, "a parameterization")?,
         })
-    }
-}
-
-/// A denoiser in a file: a model alone, or a training run's checkpoint, of which the moving average
-/// is taken if it has one.
-pub struct Checkpoint {
-    path: PathBuf,
-    pub unet: UNet,
-    pub process: Process,
-    metadata: Metadata,
-}
-
-impl Checkpoint {
-    /// Reads what the file says of itself.
-    pub fn open(path: &Path) -> ssprop::Result<Self> {
-        let metadata = checkpoint::read_metadata(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            unet: value(path, &metadata, MODEL, "unet-mnist or unet-celeba")?,
-            process: Process::read(path, &metadata)?,
-            metadata,
-        })
-    }
-
-    /// The data set that it was trained on, if the file says so.
-    pub fn data(&self) -> Option<&str> {
-        self.metadata.get("data").map(String::as_str)
-    }
-
-    /// How its images came to its size; of files that say nothing of it they were kept.
-    pub fn to_size(&self) -> ToSize {
-        ToSize::read(&self.metadata)
-    }
-
-    /// Epochs of its training, if the file says so.
-    pub fn epochs(&self) -> Option<&str> {
-        // A model alone, or a training run's checkpoint.
-        let epochs = self.metadata.get("epochs").or(self.metadata.get("epoch"));
-        epochs.map(String::as_str)
-    }
-
-    /// Draws samples, shared out among ranks, with the network of type `B`, which has to be that of [`unet`](Self::unet).
-    pub fn sample<B, M, D, const C: usize, const H: usize, const W: usize>(
-        &self,
-        ranks: &Communicator,
-        dev: &D,
-        sampler: &Sampler,
-        run: SampleRun,
-        observer: &mut dyn FnMut(&SampleStep<'_>),
-    ) -> ssprop::Result<Vec<f32>>
-    where
-        B: BuildOnDevice<D, f32, Built = M>,
-        M: Denoiser<C, H, W, D> + TensorCollection<f32, D>,
-        D: Backend<f32>,
-    {
-        let mut net = B::build_on_device(dev);
-        match self.metadata.contains_key("ema_updates") {
-            true => checkpoint::load_average(&self.path, &mut net)?,
-            false => checkpoint::load(&self.path, &mut net)?,
-        };
-        checkpoint::check_finite(&self.path.display().to_string(), &net)?;
-        let diffusion = self.process.diffusion()?;
-        sampler.sample_on::<C, H, W, _, _>(ranks, &diffusion, &net, dev, run, observer)
-    }
-}
-
-impl fmt::Display for Checkpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unknown = "an unknown number of";
-        write!(
-            f,
-            "{}: {}, {} epochs on {}, {} timesteps ({}), predicts {}",
-            self.path.display(),
-            self.unet.name(),
-            self.epochs().unwrap_or(unknown),
-            self.data().unwrap_or("unknown data"),
-            self.process.timesteps,
-            self.process.beta_schedule,
-            self.process.parameterization,
-        )
     }
 }
 
@@ -253,21 +175,6 @@ pub fn describe(sampler: &Sampler, process: &Process) -> String {
         Sampler::Ddim { steps, eta: 0.0 } => format!("ddim, {steps} steps"),
         Sampler::Ddim { steps, eta } => format!("ddim, {steps} steps, eta {eta}"),
     }
-}
-
-fn value<T: FromStr>(
-    path: &Path,
-    metadata: &Metadata,
-    key: &str,
-    range: &'static str,
-) -> ssprop::Result<T> {
-    let text = metadata.get(key).map_or("(missing)", String::as_str);
-    text.parse().map_err(|_| Error::StoredValue {
-        place: path.display().to_string(),
-        name: key.to_owned(),
-        value: text.to_owned(),
-        range,
-    })
 }
 
 #[cfg(test)]

@@ -128,12 +128,18 @@ fn grid(
     })
 }
 
-/// Images, (N, C, H, W) with values in -1..=1, as the 8-bit values that a PNG of them has, without
-/// labels: all are of one class.
-pub fn to_dataset(images: &[f32], shape: ImageShape) -> ssprop::Result<ImageDataset> {
+/// Images, (N, C, H, W) with values in -1..=1, as the 8-bit values that a PNG of them has. Their labels are
+/// these `classes` in turn.
+pub fn to_dataset(
+    images: &[f32],
+    shape: ImageShape,
+    classes: &[u16],
+) -> ssprop::Result<ImageDataset> {
     let pixels: Vec<u8> = images.iter().copied().map(to_byte).collect();
     let count = pixels.len() / shape.checked_len().unwrap_or(0).max(1);
-    ImageDataset::new(pixels, vec![0; count], shape, 1)
+    let labels = classes.iter().copied().cycle().take(count).collect();
+    let last = classes.iter().max().copied().unwrap_or(0);
+    ImageDataset::new(pixels, labels, shape, usize::from(last) + 1)
 }
 
 /// The PNGs of a folder, each one image, in the order of their names: all of one of the `sizes`
@@ -237,12 +243,13 @@ mod tests {
         ] {
             assert_eq!(to_byte(value), byte, "{value}");
         }
-        let data = to_dataset(&[-1.0, 1.0, 0.0, 3.0], ImageShape::new(1, 1, 2)).unwrap();
+        let data = to_dataset(&[-1.0, 1.0, 0.0, 3.0], ImageShape::new(1, 1, 2), &[4]).unwrap();
+        assert_eq!((data.labels(), data.classes()), (&[4u16, 4][..], 5));
         assert_eq!(
             (data.len(), data.pixels().unwrap()),
             (2, vec![0, 255, 128, 255])
         );
-        assert!(to_dataset(&[0.0; 3], ImageShape::new(1, 1, 2)).is_err());
+        assert!(to_dataset(&[0.0; 3], ImageShape::new(1, 1, 2), &[0]).is_err());
         // Normalised pixels come back.
         for byte in 0..=255u8 {
             assert_eq!(to_byte((f32::from(byte) / 255.0 - 0.5) / 0.5), byte);

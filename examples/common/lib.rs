@@ -4,6 +4,7 @@ pub mod args;
 pub mod ddpm;
 pub mod device;
 pub mod grid;
+pub mod optimization;
 pub mod paper;
 pub mod progress;
 pub mod small;

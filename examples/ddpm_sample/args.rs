@@ -6,7 +6,7 @@ use clap::Parser;
 use ssprop::Error;
 
 use common::args;
-use common::ddpm::SamplerKind;
+use common::ddpm::{scale as scale_of_guidance, Guidance, SamplerKind};
 use common::device::Device;
 
 /// The network that comes with the crate.
@@ -25,9 +25,17 @@ pub struct Args {
     /// the moving average is taken if it has one [default: the one that comes with the crate]
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Images to draw
-    #[arg(long, default_value = "64", value_parser = args::count)]
-    pub count: usize,
+    /// Classes to draw in turn, by number or name: bag, "t-shirt,8,ankle boot" [default: all that the network
+    /// was trained with]
+    #[arg(long, value_name = "CLASS,..")]
+    pub class: Option<String>,
+    /// How strongly images are drawn to their class: 0 not at all, 1 as the network learnt it, more for clearer
+    /// and less varied ones (then at twice the time) [default: 1]
+    #[arg(long, value_parser = scale_of_guidance)]
+    pub guidance: Option<f64>,
+    /// Images to draw [default: eight rows of the grid]
+    #[arg(long, value_parser = args::count)]
+    pub count: Option<usize>,
     /// Decides the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -55,9 +63,9 @@ pub struct Args {
     /// Also write the grid on its way from noise, as an animated PNG of at most 50 moments, which browsers show
     #[arg(long, value_name = "FILE.png", value_parser = png)]
     pub animation: Option<PathBuf>,
-    /// Images in a row of the grid
-    #[arg(long, default_value = "8", value_parser = args::count)]
-    pub columns: usize,
+    /// Images in a row of the grid [default: one of each class, or 8]
+    #[arg(long, value_parser = args::count)]
+    pub columns: Option<usize>,
     /// Every pixel becomes a square of this size
     #[arg(long, default_value = "2", value_parser = scale)]
     pub scale: usize,
@@ -66,6 +74,15 @@ pub struct Args {
 impl Args {
     pub fn checkpoint(&self) -> PathBuf {
         self.checkpoint.clone().unwrap_or(SHIPPED.into())
+    }
+
+    /// Images, and columns of their grid.
+    pub fn grid(&self, guidance: Option<&Guidance>) -> (usize, usize) {
+        let classes = guidance.map_or(1, |guidance| guidance.classes.len());
+        let columns = self
+            .columns
+            .unwrap_or(if classes > 1 { classes } else { 8 });
+        (self.count.unwrap_or(8 * columns), columns)
     }
 
     /// The files to write, each another.
@@ -124,6 +141,8 @@ mod tests {
             ("--scale", "33", "1..=32"),
             ("--eta", "1.5", "0..=1"),
             ("--eta", "nan", "0..=1"),
+            ("--guidance", "-1", "at least 0"),
+            ("--guidance", "inf", "finite"),
             ("--sampler", "euler", "ddpm, ddim"),
             ("--device", "tpu", "cpu, cuda"),
             ("--threads", "0", "1..=1024"),

@@ -2,6 +2,7 @@
 //! `ddpm_train` has trained.
 //!
 //!     cargo run --example ddpm_sample
+//!     cargo run --example ddpm_sample -- --class bag --guidance 3
 //!     cargo run --example ddpm_sample -- --sampler ddim --steps 20 --trajectory trajectory.png
 //!     cargo run --example ddpm_sample -- --count 16 --animation from_noise.png
 //!     cargo run --example ddpm_sample -- --checkpoint runs/ddpm-celeba/model.safetensors --count 16
@@ -19,17 +20,15 @@ use std::time::Instant;
 
 use args::Args;
 use clap::Parser;
-use common::ddpm::{describe, Checkpoint, UNet, SAMPLE_BATCH};
+use common::ddpm::{describe, Checkpoint, SAMPLE_BATCH};
 use common::grid::{write_animation, write_grid};
 use common::on_device;
 use common::progress::Sampling;
 use common::say;
-use ssprop::diffusion::{SampleRun, SampleStep, Sampler};
+use ssprop::diffusion::{SampleRun, SampleStep};
 use ssprop::distributed::Communicator;
-use ssprop::prelude::*;
 use ssprop::run::exit_code;
 use ssprop::run::prepare_file;
-use ssprop::Backend;
 use trajectory::{Shown, Trajectory, FRAMES, MOMENTS};
 
 /// Images of a strip.
@@ -46,27 +45,32 @@ fn run(args: &Args) -> ssprop::Result<()> {
     let checkpoint = Checkpoint::open(&args.checkpoint())?;
     let process = &checkpoint.process;
     let sampler = args.sampler.with(args.steps, args.eta, process)?;
+    let guidance = checkpoint.guidance(args.class.as_deref(), args.guidance)?;
+    let (count, columns) = args.grid(guidance.as_ref());
     for file in &files {
         prepare_file(file)?;
     }
     let shape = checkpoint.unet.shape();
     say!("{checkpoint}");
-    let how = describe(&sampler, process);
+    let mut how = describe(&sampler, process);
+    if let Some(guidance) = &guidance {
+        how += &format!(", guidance {}", guidance.scale);
+    }
     say!(
         "Drawing {} images of {shape} ({how}, seed {})",
-        args.count,
+        count,
         args.seed
     );
 
     let run = SampleRun {
         seed: args.seed,
-        count: args.count,
-        batch: SAMPLE_BATCH.min(args.count),
+        count,
+        batch: SAMPLE_BATCH.min(count),
     };
     let steps = sampler.timesteps(&process.diffusion()?)?.len();
     let len = shape.channels * shape.height * shape.width;
-    let strip = |shown| Trajectory::new(shown, ROWS.min(args.count), steps, len, MOMENTS);
-    let all = || Trajectory::new(Shown::Images, args.count, steps, len, FRAMES);
+    let strip = |shown| Trajectory::new(shown, ROWS.min(count), steps, len, MOMENTS);
+    let all = || Trajectory::new(Shown::Images, count, steps, len, FRAMES);
     let mut animation = args.animation.as_ref().map(|file| (file, all()));
     let mut strips = Vec::new();
     strips.extend(args.trajectory.iter().map(|f| (f, strip(Shown::Images))));
@@ -84,40 +88,22 @@ fn run(args: &Args) -> ssprop::Result<()> {
         }
     };
     let samples = on_device!(args.device, 0, |dev| {
-        sample(&checkpoint, &dev, &sampler, run, &mut observer)
+        let alone = &Communicator::alone();
+        checkpoint.sample(alone, &dev, &sampler, guidance.clone(), run, &mut observer)
     })?;
     progress.finish();
     say!("Drawn in {:.1} s", start.elapsed().as_secs_f64());
 
     let shape = (shape.channels, shape.height, shape.width);
-    write_grid(&args.out, &samples, shape, args.columns, args.scale)?;
+    write_grid(&args.out, &samples, shape, columns, args.scale)?;
     for (file, strip) in &strips {
         write_grid(file, strip.values(), shape, strip.columns(), args.scale)?;
     }
     if let Some((file, frames)) = &animation {
-        write_animation(file, &frames.frames(), shape, args.columns, args.scale)?;
+        write_animation(file, &frames.frames(), shape, columns, args.scale)?;
     }
     for file in files {
         say!("Written to {}", file.display());
     }
     Ok(())
-}
-
-/// Draws with the network that the checkpoint is of.
-fn sample<D: Backend<f32>>(
-    checkpoint: &Checkpoint,
-    dev: &D,
-    sampler: &Sampler,
-    run: SampleRun,
-    observer: &mut dyn FnMut(&SampleStep<'_>),
-) -> ssprop::Result<Vec<f32>> {
-    let alone = &Communicator::alone();
-    match checkpoint.unet {
-        UNet::Mnist => {
-            checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(alone, dev, sampler, run, observer)
-        }
-        UNet::CelebA => {
-            checkpoint.sample::<CelebAUNet, _, _, 3, 64, 64>(alone, dev, sampler, run, observer)
-        }
-    }
 }

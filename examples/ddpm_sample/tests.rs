@@ -9,7 +9,7 @@ use ssprop::models::modules;
 use ssprop::prelude::*;
 
 use crate::args::Args;
-use common::ddpm::{Checkpoint, Process, UNet};
+use common::ddpm::{Checkpoint, Classes, Process, UNet, CLASSES};
 
 const STEPS: usize = 12;
 
@@ -87,6 +87,54 @@ fn the_picture_follows_from_the_seed_and_not_from_the_threads() {
     );
 }
 
+/// The network of `seed`, told classes; what it is told it has not learnt.
+fn write_with_classes(path: &Path, seed: u64) {
+    let dev = Cpu::seed_from_u64(seed);
+    let mut net = dev.build_module::<ClassConditional<MnistUNet, CLASSES, 64>, f32>();
+    net.unet = network(seed);
+    net.label_emb = dev.sample_normal();
+    let mut metadata = metadata();
+    let (data, _) = ssprop::data::bundled().unwrap();
+    Classes::new(data.class_names())
+        .unwrap()
+        .write(&mut metadata);
+    checkpoint::save(path, &net, &metadata).unwrap();
+}
+
+#[test]
+fn classes_are_drawn_and_without_guidance_what_the_u_net_alone_draws() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let path = folder.join("model.safetensors");
+    let draw = |flags: &[&str]| {
+        let own = ["--sampler=ddim", "--steps=2"];
+        run(folder, &[&own[..], flags].concat(), 1).unwrap();
+        std::fs::read(folder.join("pictures/samples.png")).unwrap()
+    };
+    write(&path, 0);
+    let six = &["--count=6", "--columns=3"];
+    let alone = draw(six);
+    let unasked = draw(&["--count=8"]);
+    write_with_classes(&path, 0);
+    let with = |flags: &[&str]| draw(&[&six[..], flags].concat());
+    assert!(with(&["--guidance=0"]) == alone);
+    let bags = with(&["--class=bag"]);
+    assert!(bags != alone && with(&["--class=8", "--guidance=1"]) == bags);
+    assert!(with(&["--class=bag", "--guidance=3"]) != bags);
+    assert!(with(&["--class=bag,coat"]) != bags);
+
+    // All classes in a row, in as many rows as there would be of eight.
+    let size = |bytes: &[u8]| {
+        let picture = image::load_from_memory(bytes).unwrap();
+        (picture.width(), picture.height())
+    };
+    let grid = |columns: u32, rows: u32| (2 * (34 * columns + 2), 2 * (34 * rows + 2));
+    assert_eq!(size(&draw(&[])), grid(10, 8));
+    assert_eq!(size(&draw(&["--class=bag,coat"])), grid(2, 8));
+    assert_eq!(size(&draw(&["--class=bag", "--count=16"])), grid(8, 2));
+    assert_eq!(size(&unasked), grid(8, 1));
+}
+
 #[test]
 fn samples_do_not_depend_on_the_batch() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,13 +149,8 @@ fn samples_do_not_depend_on_the_batch() {
             batch,
         };
         let dev = Cpu::default();
-        let samples = checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(
-            &Default::default(),
-            &dev,
-            &sampler,
-            run,
-            &mut |_| (),
-        );
+        let samples =
+            checkpoint.sample(&Default::default(), &dev, &sampler, None, run, &mut |_| ());
         samples
             .unwrap()
             .iter()
@@ -174,6 +217,20 @@ fn what_cannot_be_drawn_with_is_named_before_anything_is_written() {
     assert!(found.contains("steps = 13 of 12"), "{found}");
     let found = err(&["--eta=0.5"]);
     assert!(found.contains("--eta = 0.5"), "{found}");
+    let found = err(&["--class=bag"]);
+    assert!(
+        found.starts_with("--class = bag") && found.contains("without classes"),
+        "{found}"
+    );
+    let found = err(&["--guidance=2"]);
+    assert!(found.starts_with("--guidance = 2"), "{found}");
+    write_with_classes(&path, 0);
+    let found = err(&["--class=bag,hat"]);
+    assert!(
+        found.contains("\"hat\"") && found.contains("8 Bag, 9 Ankle boot"),
+        "{found}"
+    );
+    write(&path, 0);
     let trajectory = format!("--trajectory={}", path.join("x.png").display());
     let found = err(&[&trajectory]);
     assert!(

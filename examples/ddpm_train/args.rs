@@ -10,6 +10,7 @@ use ssprop::prelude::{LrSchedule, SchedulePlan};
 use common::args::{self, RunArgs};
 use common::ddpm::{Process, ToSize};
 use common::device::Device;
+use common::optimization::Optimization;
 
 /// Train a U-Net to take noise from images, with a scheduled sparse backward pass
 #[derive(Debug, Parser)]
@@ -37,7 +38,7 @@ pub struct Args {
     /// Images in a batch [default: the paper's 128; 64 of the bundled images]
     #[arg(long, value_parser = args::count)]
     pub batch_size: Option<usize>,
-    /// Learning rate of AdamW [default: the paper's 0.001, of celeba 0.0002]
+    /// Learning rate [default: the paper's 0.001, of celeba 0.0002]
     #[arg(long, value_parser = args::lr)]
     pub lr: Option<f64>,
     /// How it changes: constant (the paper's), "cosine,epochs=50", and all else that train_classifier takes
@@ -56,6 +57,16 @@ pub struct Args {
     /// What the network predicts: eps (the noise), x0 (the image) or v
     #[arg(long, default_value = "eps")]
     pub parameterization: Parameterization,
+    /// Tell the network each image's class, so that it can draw a chosen one (mnist and fashion-mnist)
+    #[arg(long)]
+    pub classes: bool,
+    /// Probability that it is not told an image's class, and learns to draw without [default: 0.1]
+    #[arg(long, value_parser = probability, requires = "classes")]
+    pub class_dropout: Option<f64>,
+    /// Begin with the weights of this model, which ddpm_train has written as model.safetensors. With
+    /// --classes it may be one without
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub init: Option<PathBuf>,
     /// Distance from it: l1 or l2
     #[arg(long, default_value = "l2")]
     pub loss: Loss,
@@ -86,7 +97,9 @@ pub struct Args {
     /// Threads [default: one a core]
     #[arg(long, value_parser = args::threads)]
     pub threads: Option<usize>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "How to update the weights")]
+    pub optimization: Optimization,
+    #[command(flatten, next_help_heading = "The run")]
     pub run: RunArgs,
 }
 
@@ -144,6 +157,13 @@ fn decay(text: &str) -> Result<f64, String> {
     }
 }
 
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("must be a number in 0..=1".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,6 +179,7 @@ mod tests {
             ("--beta-schedule", "steep", "cosine"),
             ("--parameterization", "y", "eps"),
             ("--loss", "l3", "l1"),
+            ("--class-dropout", "1.5", "0..=1"),
             ("--timesteps", "0", "at least 1"),
             ("--samples", "-1", "--samples"),
             ("--fit", "crop", "resize, keep"),
@@ -168,6 +189,13 @@ mod tests {
             let text = err.to_string();
             assert!(text.contains(value) && text.contains(range), "{text}");
             assert!(text.contains(flag), "{text}");
+        }
+    }
+
+    #[test]
+    fn flags_that_do_not_go_together_are_refused() {
+        for flags in [&["--class-dropout=0.2"][..], &["--init=a", "--resume=b"]] {
+            assert!(Args::try_parse_from(["x"].iter().chain(flags)).is_err());
         }
     }
 

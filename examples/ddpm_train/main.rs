@@ -10,7 +10,9 @@
 //! `--resume`.
 
 mod args;
+mod init;
 mod run;
+mod teaching;
 #[cfg(test)]
 mod tests;
 

@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use common::ddpm::{ToSize, UNet, TO_SIZE};
+use common::ddpm::{Classes, Drawing, Guidance, ToSize, Told, UNet, Untold, CLASSES, TO_SIZE};
 use common::grid::write_grid;
+use common::optimization::{Optimization, OptimizerName};
 use common::{on_device, say};
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::{self, Metadata};
 use ssprop::data::{
     self, BatchLoader, ImageDataset, ImageShape, Limits, Normalization, Splits, Task,
 };
-use ssprop::diffusion::{DiffusionTrainer, SampleRun, Sampler, TrainableDenoiser};
+use ssprop::diffusion::TrainableDenoiser;
 use ssprop::distributed::Communicator;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
@@ -18,32 +19,58 @@ use ssprop::run::{Run, RunConfig};
 use ssprop::{Backend, Error};
 
 use crate::args::Args;
+use crate::init::take_over;
+use crate::teaching::{BoxedDiffusionTrainer, Teaches};
 
 /// The network that draws the samples, alone.
 const MODEL: &str = "model.safetensors";
+/// The paper's optimizer.
+const USUAL: OptimizerName = OptimizerName::AdamW;
 /// Samples drawn at once.
 const SAMPLE_BATCH: usize = 32;
 
 /// Trains, tests after every epoch, and draws samples. Returns the results' folder.
 pub fn run(args: &Args) -> ssprop::Result<PathBuf> {
-    on_device!(args.device, args.seed, |dev| match args.task {
-        Task::CelebA => train::<CelebAUNet, _, _, 3, 64, 64>(args, &dev, UNet::CelebA),
-        _ => train::<MnistUNet, _, _, 1, 32, 32>(args, &dev, UNet::Mnist),
-    })
+    on_device!(
+        args.device,
+        args.seed,
+        |dev| match (args.task, args.classes) {
+            (Task::CelebA, true) => {
+                let range =
+                    "left out with --task celeba, whose images have attributes, not one class";
+                Err(Error::parameter("--classes", true, range))
+            }
+            (Task::CelebA, false) => {
+                train::<CelebAUNet, _, _, 3, 64, 64>(args, &dev, UNet::CelebA, &Untold)
+            }
+            (_, true) => {
+                // The grids' samples.
+                let all = Told(Guidance {
+                    classes: (0..CLASSES).collect(),
+                    scale: 1.0,
+                });
+                type Net = ClassConditional<MnistUNet, CLASSES, 64>;
+                train::<Net, _, _, 1, 32, 32>(args, &dev, UNet::Mnist, &all)
+            }
+            (_, false) => train::<MnistUNet, _, _, 1, 32, 32>(args, &dev, UNet::Mnist, &Untold),
+        }
+    )
 }
 
 fn train<B, M, D, const C: usize, const H: usize, const W: usize>(
     args: &Args,
     dev: &D,
     unet: UNet,
+    how: &impl Teaches<M, D, C, H, W>,
 ) -> ssprop::Result<PathBuf>
 where
     B: BuildOnDevice<D, f32, Built = M>,
-    M: TrainableDenoiser<C, H, W, D> + Clone,
+    M: TrainableDenoiser<C, H, W, D> + Clone + 'static,
     D: Backend<f32>,
 {
     let ranks = Communicator::from_environment()?;
     // Everything that can be wrong with the flags, before anything that takes time.
+    args.optimization.check(USUAL, args.lr())?;
     let diffusion = args.process().diffusion()?;
     let sampler = Sampler::Ddim {
         steps: args.sample_steps(),
@@ -59,17 +86,24 @@ where
             .fit_to(ImageShape::new(C, H, W))
     };
     let (train_loader, test_loader) = (loader(&train)?.shuffle(args.seed), loader(&test)?);
-    let adam = AdamConfig {
-        lr: args.lr(),
-        ..AdamConfig::adamw()
+    let mut net = B::build_on_device(dev);
+    if let Some(path) = &args.init {
+        take_over(path, &mut net, unet, &args.process())?;
+    }
+    let classes = match args.classes {
+        true => Some(Classes::new(train.class_names())?),
+        false => None,
     };
-    let net = B::build_on_device(dev);
-    let mut trainer: DiffusionTrainer<M, D> =
-        DiffusionTrainer::new(net, adam, diffusion, args.seed)?
-            .with_loss(args.loss)
-            .with_schedule(args.schedule.clone())?
-            .with_communicator(&ranks)?
-            .with_lr_schedule(args.lr_schedule);
+    let classes = classes.as_ref();
+    let trainer = args.optimization.trainer(USUAL, net, args.lr())?;
+    let mut trainer = DiffusionTrainer::with_trainer(trainer, diffusion, args.seed)
+        .with_loss(args.loss)
+        .with_schedule(args.schedule.clone())?
+        .with_communicator(&ranks)?
+        .with_lr_schedule(args.lr_schedule);
+    if let Some(dropout) = args.class_dropout {
+        trainer = trainer.with_class_dropout(dropout)?;
+    }
     if args.ema > 0.0 {
         trainer = trainer.with_ema(args.ema)?;
     }
@@ -77,7 +111,7 @@ where
         &ranks,
         format!("runs/ddpm-{}", args.task),
         args.run.options(),
-        config(args, unet.name(), train.len(), test.len()),
+        config(args, unet.name(), classes, train.len(), test.len()),
     )?;
     let resumed = run.resume(&mut trainer)?;
 
@@ -99,21 +133,21 @@ where
     // The first rank sees the folder.
     let is_missing = ranks.any(ranks.is_first() && !is_there)?;
     if resumed && trainer.batches_done() == 0 && has_grid(args, trainer.epoch()) && is_missing {
-        draw_grid::<M, D, C, H, W>(&run, args, sampler, &trainer, dev)?;
+        draw_grid(&run, args, sampler, how, &trainer, dev)?;
     }
     while let Some(epoch) = run.train(&mut trainer, args.epochs() as u64, |trainer, observer| {
-        trainer.train_part::<C, H, W>(dev, &train_loader, observer)
+        how.train_part(trainer, dev, &train_loader, observer)
     })? {
-        let loss = trainer.evaluate::<C, H, W>(dev, &test_loader)?;
+        let loss = how.evaluate(&trainer, dev, &test_loader)?;
         run.record(&trainer, &epoch, &[("test_loss", loss)])?;
-        save_model(run.folder(), args, unet.name(), &trainer)?;
+        save_model(run.folder(), args, unet.name(), classes, &trainer)?;
         if has_grid(args, trainer.epoch()) {
-            draw_grid::<M, D, C, H, W>(&run, args, sampler, &trainer, dev)?;
+            draw_grid(&run, args, sampler, how, &trainer, dev)?;
         }
     }
     say!("\n{}", run.finish()?);
     // That of a run that was resumed at its end too.
-    save_model(run.folder(), args, unet.name(), &trainer)?;
+    save_model(run.folder(), args, unet.name(), classes, &trainer)?;
     let cost = ModelCost::of::<M>([C, H, W])?;
     let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));
@@ -136,30 +170,30 @@ fn draw_grid<M, D, const C: usize, const H: usize, const W: usize>(
     run: &Run,
     args: &Args,
     sampler: Sampler,
-    trainer: &DiffusionTrainer<M, D>,
+    how: &impl Teaches<M, D, C, H, W>,
+    trainer: &BoxedDiffusionTrainer<M, D>,
     dev: &D,
 ) -> ssprop::Result<()>
 where
-    M: TrainableDenoiser<C, H, W, D> + Clone,
+    M: TrainableDenoiser<C, H, W, D> + Clone + 'static,
     D: Backend<f32>,
 {
     run.progress().say("drawing samples");
-    let samples = SampleRun {
-        seed: args.seed,
-        count: args.samples,
-        batch: SAMPLE_BATCH,
-    };
     let ranks = trainer.communicator();
-    let samples = sampler.sample_on::<C, H, W, _, _>(
+    let drawing = Drawing {
         ranks,
-        trainer.diffusion(),
-        trainer.averaged_model(),
-        dev,
-        samples,
-        &mut |_| (),
-    )?;
+        sampler: &sampler,
+        diffusion: trainer.diffusion(),
+        run: SampleRun {
+            seed: args.seed,
+            count: args.samples,
+            batch: SAMPLE_BATCH,
+        },
+    };
+    let samples = how.draw(&drawing, trainer.averaged_model(), dev, &mut |_| ())?;
+    let columns = if args.classes { CLASSES } else { 8 };
     let path = run.folder().join(grid_name(trainer.epoch()));
-    ranks.on_first(|| write_grid(&path, &samples, (C, H, W), 8, 2))
+    ranks.on_first(|| write_grid(&path, &samples, (C, H, W), columns, 2))
 }
 
 /// The network that draws the samples, for `ddpm_sample` and `fid`.
@@ -167,7 +201,8 @@ fn save_model<M: TensorCollection<f32, D>, D: Backend<f32>>(
     out: &Path,
     args: &Args,
     unet: &str,
-    trainer: &DiffusionTrainer<M, D>,
+    classes: Option<&Classes>,
+    trainer: &BoxedDiffusionTrainer<M, D>,
 ) -> ssprop::Result<()> {
     let mut metadata: Metadata = [
         ("model", unet.to_owned()),
@@ -179,6 +214,9 @@ fn save_model<M: TensorCollection<f32, D>, D: Backend<f32>>(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     args.process().write(&mut metadata);
+    if let Some(classes) = classes {
+        classes.write(&mut metadata);
+    }
     if args.fit == ToSize::Resize {
         metadata.insert(TO_SIZE.to_owned(), "resize".to_owned());
     }
@@ -232,7 +270,13 @@ fn read_data(args: &Args) -> ssprop::Result<(ImageDataset, ImageDataset)> {
     }
 }
 
-fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
+fn config(
+    args: &Args,
+    unet: &str,
+    classes: Option<&Classes>,
+    images: usize,
+    test: usize,
+) -> RunConfig {
     let loss = args.loss.name().to_uppercase();
     let title = format!(
         "U-Net on {}, {loss} loss: {images} training images, tested on {test}",
@@ -240,6 +284,9 @@ fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
     );
     let mut process = Metadata::new();
     args.process().write(&mut process);
+    if let Some(classes) = classes {
+        classes.write(&mut process);
+    }
     let config = RunConfig::new(title)
         .fixed("model", unet)
         .fixed("data", args.task)
@@ -255,6 +302,18 @@ fn config(args: &Args, unet: &str, images: usize, test: usize) -> RunConfig {
     let config = match args.fit {
         ToSize::Resize => config.fixed(TO_SIZE, "resize"),
         ToSize::Keep => config,
+    };
+    let config = match args.class_dropout {
+        Some(dropout) => config.fixed("class-dropout", dropout),
+        None => config,
+    };
+    let config = match args.optimization == Optimization::default() {
+        true => config,
+        false => config.changeable("optimization", format!("{:?}", args.optimization)),
+    };
+    let config = match &args.init {
+        Some(path) => config.noted("init", path.display()),
+        None => config,
     };
     let fixed = |config: RunConfig, (key, value)| config.fixed(key, value);
     process.into_iter().fold(config, fixed)

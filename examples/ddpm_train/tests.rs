@@ -23,7 +23,9 @@ fn train(flags: &[&str]) -> ssprop::Result<PathBuf> {
         "--ema=0.5",
     ];
     let flags = own.iter().chain(flags);
-    run(&Args::try_parse_from(["ddpm_train"].iter().chain(flags)).unwrap())
+    let args = Args::try_parse_from(["ddpm_train"].iter().chain(flags)).unwrap();
+    // As the program does: a test's own stack is small for a network that is not optimised.
+    ssprop::on_threads(args.threads, || run(&args)).flatten()
 }
 
 /// The tensors of a file.
@@ -130,4 +132,90 @@ fn the_model_is_the_moving_average_and_says_what_it_is() {
     assert!(averages.eq(found.iter().map(|(name, data)| (name.as_str(), data))));
     let mut net = Cpu::default().build_module::<MnistUNet, f32>();
     checkpoint::load(&path, &mut net).unwrap();
+}
+
+#[test]
+fn a_network_without_classes_goes_on_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| format!("--out={}", folder.path().join(name).display());
+    let first = train(&[&out("first"), "--epochs=1", "--samples=0"]).unwrap();
+    let of = |folder: &Path, file: &str| format!("--init={}", folder.join(file).display());
+    let init = of(&first, "model.safetensors");
+    // Steps so small that they change nothing.
+    let flags = [
+        "--classes",
+        &init,
+        &out("with"),
+        "--epochs=1",
+        "--samples=3",
+    ];
+    let with = train(&[&flags[..], &["--lr=1e-30"]].concat()).unwrap();
+    let path = with.join("model.safetensors");
+    let classes = Checkpoint::open(&path).unwrap().classes.unwrap();
+    assert_eq!(classes.find("bag").unwrap(), [8]);
+    let mut expected = tensors(&first.join("model.safetensors"));
+    expected.insert("label_emb.weight".into(), vec![0; 10 * 64 * 4]);
+    let found = tensors(&path);
+    assert!(found.keys().eq(expected.keys()));
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        let values = bytes.as_chunks().0.iter();
+        values.map(|&v| f32::from_le_bytes(v)).collect()
+    };
+    for (name, bytes) in &found {
+        let pairs = floats(bytes).into_iter().zip(floats(&expected[name]));
+        for (found, expected) in pairs {
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{name}: {found} {expected}"
+            );
+        }
+    }
+    assert!(with.join("samples-0001.png").is_file());
+
+    let resume = format!("--resume={}", with.join("checkpoint.safetensors").display());
+    // Classes are learnt, and a run with them goes on with them only.
+    let more = ["--classes", &resume, "--epochs=2", "--samples=0"];
+    let done = train(&[&more[..], &["--lr=0.01"]].concat()).unwrap();
+    let learnt = &tensors(&done.join("checkpoint.safetensors"))["label_emb.weight"];
+    assert!(learnt.iter().any(|&byte| byte != 0));
+    let err = train(&[&resume, "--epochs=3"]).unwrap_err().to_string();
+    assert!(err.contains("label_emb.weight"), "{err}");
+
+    let err = |flags: &[&str]| train(flags).unwrap_err().to_string();
+    let x = &*out("x");
+    let found = err(&[&init, x, "--classes", "--parameterization=v"]);
+    assert!(found.starts_with("--init = "), "{found}");
+    let found = err(&[&of(&first, "checkpoint.safetensors"), x, "--classes"]);
+    assert!(found.contains("model.safetensors beside"), "{found}");
+    let found = err(&[&of(&with, "model.safetensors"), x]);
+    assert!(found.starts_with("--init = "), "{found}");
+    let found = err(&["--task=celeba", "--classes", "--data=x"]);
+    assert!(found.starts_with("--classes = true"), "{found}");
+}
+
+#[test]
+fn weights_are_updated_as_the_flags_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |name: &str, flags: &[&str]| {
+        let out = format!("--out={}", folder.path().join(name).display());
+        let own = [&*out, "--epochs=1", "--samples=0"];
+        let out = train(&[&own[..], flags].concat()).unwrap();
+        tensors(&out.join("model.safetensors"))
+    };
+    let usual = model("usual", &[]);
+    assert!(model("named", &["--optimizer=adamw", "--weight-decay=0.01"]) == usual);
+    for (i, flags) in [
+        &["--optimizer=adam"][..],
+        &["--weight-decay=0.5"],
+        &["--clip-norm=1e-9"],
+        &["--accumulate=2"],
+        &["--optimizer=sgd", "--momentum=0.9"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(model(&i.to_string(), flags) != usual, "{flags:?}");
+    }
+    let err = train(&["--momentum=0.9"]).unwrap_err().to_string();
+    assert!(err.starts_with("--momentum = 0.9"), "{err}");
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::args;
-use common::ddpm::{SamplerKind, ToSize};
+use common::ddpm::{scale, SamplerKind, ToSize};
 use common::say;
 use network::{FeatureNetwork, SHAPE};
 use source::{Samples, Source};
@@ -50,6 +50,10 @@ struct Args {
     /// Timesteps visited [default: 50 with ddim, all with ddpm]
     #[arg(long, value_parser = args::count, requires = "checkpoint")]
     steps: Option<usize>,
+    /// How strongly samples are drawn to their classes, of which there are as many each, by a network that was
+    /// trained with them; 0 not at all [default: 1]
+    #[arg(long, value_parser = scale, requires = "checkpoint")]
+    guidance: Option<f64>,
     /// Decides the samples' noise
     #[arg(long, default_value_t = 0, requires = "checkpoint")]
     sample_seed: u64,
@@ -121,6 +125,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
             path,
             args.task,
             |found| args.sampler.with(args.steps, None, &found.process),
+            args.guidance,
             args.sample_seed,
         )?),
         (None, None) => Source::Training,
@@ -139,19 +144,29 @@ fn run(args: &Args) -> ssprop::Result<()> {
     }
     let rows = measure(&network, &source, fit, &real, args.count, args.seed)?;
     if let Some(path) = &args.json {
-        let row = |row: &Row| serde_json::json!({"images": row.images, "distance": row.distance});
+        let row = |row: &Row| {
+            let Row {
+                images,
+                distance,
+                accuracy,
+                ..
+            } = row;
+            serde_json::json!({"images": images, "distance": distance, "accuracy": accuracy})
+        };
         let rows = serde_json::json!({"measured": row(&rows[0]), "floor": rows.last().map(row)});
         write_file(path, format!("{rows:#}\n").as_bytes())?;
     }
-    say!("\n| images | count | real test images | Fréchet distance |");
-    say!("|---|---:|---:|---:|");
+    say!("\n| images | count | real test images | Fréchet distance | known for their class |");
+    say!("|---|---:|---:|---:|---:|");
     for row in rows {
+        let known = row.accuracy.map(|share| format!("{:.1}%", 100.0 * share));
         say!(
-            "| {} | {} | {} | {:.4} |",
+            "| {} | {} | {} | {:.4} | {} |",
             row.name,
             row.images,
             real.1.len(),
-            row.distance
+            row.distance,
+            known.unwrap_or_default()
         );
     }
     say!(
@@ -166,6 +181,8 @@ struct Row {
     name: String,
     images: usize,
     distance: f64,
+    /// The share that the feature network takes for what they are, if they are known to be of classes.
+    accuracy: Option<f64>,
 }
 
 /// The distances of `count` images of the source and, as a floor, of as many real training images.
@@ -198,19 +215,21 @@ fn measure(
         ));
     }
     let reference = network.statistics(test)?;
-    let row = |name: String, images: &ImageDataset| {
+    let row = |name: String, images: &ImageDataset, has_classes: bool| {
         let images = images.shuffled(seed).take(count);
+        let accuracy = || network.accuracy(&images);
         Ok::<_, Error>(Row {
             name,
             images: images.len(),
             distance: frechet_distance(&network.statistics(&images)?, &reference)?,
+            accuracy: has_classes.then(accuracy).transpose()?,
         })
     };
     let mut rows = Vec::new();
     if let Some(images) = &candidates {
-        rows.push(row(source.name(), images)?);
+        rows.push(row(source.name(), images, source.has_classes())?);
     }
-    rows.push(row("real training images (the floor)".into(), train)?);
+    rows.push(row("real training images (the floor)".into(), train, true)?);
     Ok(rows)
 }
 
@@ -262,7 +281,7 @@ fn read_network(args: &Args) -> ssprop::Result<FeatureNetwork> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use common::ddpm::Checkpoint;
+    use common::ddpm::{Checkpoint, Classes};
     use ssprop::checkpoint::{self, Metadata};
     use ssprop::data::{encode_idx, ImageShape};
     use ssprop::prelude::*;
@@ -396,12 +415,13 @@ mod tests {
         let (alone, task) = (Communicator::alone(), DatasetKind::FashionMnist);
         let samples = |kind: SamplerKind, steps, seed| {
             let sampler = |found: &Checkpoint| kind.with(steps, None, &found.process);
-            Samples::new(&alone, &file, task, sampler, seed).map(Source::Samples)
+            Samples::new(&alone, &file, task, sampler, None, seed).map(Source::Samples)
         };
         let measured = |kind, steps, seed| {
             let source = samples(kind, steps, seed).unwrap();
             let rows = measure(&network, &source, ToSize::Keep, &real, Some(3), 0).unwrap();
             assert_eq!((rows[0].images, rows[1].images), (3, 3));
+            assert!(rows[0].accuracy.is_none() && rows[1].accuracy.is_some());
             let name = rows[0].name.replace(&file.display().to_string(), "FILE");
             (name, rows[0].distance)
         };
@@ -418,6 +438,18 @@ mod tests {
         checkpoint::save(&file, &net, &metadata).unwrap();
         let err = samples(SamplerKind::Ddim, None, 0).err().unwrap();
         assert!(err.to_string().contains("trained on mnist, not"), "{err}");
+
+        let mut told = Cpu::default().build_module::<ClassConditional<MnistUNet, 10, 64>, f32>();
+        told.unet = net;
+        metadata.insert("data".into(), "fashion-mnist".into());
+        let (bundled, _) = data::bundled().unwrap();
+        let classes = Classes::new(bundled.class_names()).unwrap();
+        classes.write(&mut metadata);
+        checkpoint::save(&file, &told, &metadata).unwrap();
+        let sampler = |found: &Checkpoint| SamplerKind::Ddim.with(Some(2), None, &found.process);
+        let source = Samples::new(&alone, &file, task, sampler, Some(2.0), 0).unwrap();
+        let drawn = Source::Samples(source).read(Some(12)).unwrap().unwrap();
+        assert_eq!(drawn.labels(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
     }
 
     #[test]

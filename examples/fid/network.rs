@@ -73,7 +73,6 @@ impl FeatureNetwork {
     }
 
     /// The share of these images that it classifies as they are labelled.
-    #[cfg(test)]
     pub fn accuracy(&self, data: &ImageDataset) -> ssprop::Result<f64> {
         let result = evaluate::<1, 32, 32, CLASSES, _, _>(&self.net, &self.dev, &loader(data)?)?;
         Ok(result.accuracy())

@@ -8,7 +8,7 @@ use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use common::ddpm::{describe, Checkpoint, ToSize, UNet, SAMPLE_BATCH};
+use common::ddpm::{describe, Checkpoint, Guidance, ToSize, UNet, SAMPLE_BATCH};
 use common::grid::{read_folder, to_dataset};
 use common::progress::Sampling;
 
@@ -43,6 +43,15 @@ impl Source<'_> {
         }
     }
 
+    /// Whether each image is known to be of a class.
+    pub fn has_classes(&self) -> bool {
+        match self {
+            Self::Training => true,
+            Self::Folder(_) => false,
+            Self::Samples(samples) => samples.guidance.is_some(),
+        }
+    }
+
     /// Its images, `count` of them if they have to be drawn; `None` if they are the real training
     /// images.
     pub fn read(&self, count: Option<usize>) -> ssprop::Result<Option<ImageDataset>> {
@@ -61,6 +70,7 @@ pub struct Samples<'a> {
     path: &'a Path,
     checkpoint: Checkpoint,
     sampler: Sampler,
+    guidance: Option<Guidance>,
     seed: u64,
 }
 
@@ -72,6 +82,7 @@ impl<'a> Samples<'a> {
         path: &'a Path,
         task: DatasetKind,
         sampler: impl FnOnce(&Checkpoint) -> ssprop::Result<Sampler>,
+        guidance: Option<f64>,
         seed: u64,
     ) -> ssprop::Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
@@ -90,13 +101,17 @@ impl<'a> Samples<'a> {
             ranks,
             path,
             sampler: sampler(&checkpoint)?,
+            guidance: checkpoint.guidance(None, guidance)?,
             checkpoint,
             seed,
         })
     }
 
     fn name(&self) -> String {
-        let how = describe(&self.sampler, &self.checkpoint.process);
+        let mut how = describe(&self.sampler, &self.checkpoint.process);
+        if let Some(guidance) = &self.guidance {
+            how += &format!(", guidance {}", guidance.scale);
+        }
         let epochs = self.checkpoint.epochs().unwrap_or("unknown");
         format!("{} (epochs: {epochs}; {how})", self.path.display())
     }
@@ -110,14 +125,17 @@ impl<'a> Samples<'a> {
         let diffusion = self.checkpoint.process.diffusion()?;
         let dev = Cpu::default();
         let progress = Sampling::new(run, self.sampler.timesteps(&diffusion)?.len());
-        let images = self.checkpoint.sample::<MnistUNet, _, _, 1, 32, 32>(
+        let images = self.checkpoint.sample(
             self.ranks,
             &dev,
             &self.sampler,
+            self.guidance.clone(),
             run,
             &mut |done| progress.step(done),
         )?;
         progress.finish();
-        to_dataset(&images, UNet::Mnist.shape())
+        let classes = self.guidance.as_ref().map(|guidance| &guidance.classes[..]);
+        let labels = classes.unwrap_or(&[0]).iter().map(|&class| class as u16);
+        to_dataset(&images, UNet::Mnist.shape(), &labels.collect::<Vec<_>>())
     }
 }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use common::device::Device;
+use common::optimization::BoxedTrainer;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::Metadata;
 use ssprop::data::{BatchLoader, Task};
@@ -18,7 +19,7 @@ use ssprop::{Backend, Error};
 
 use crate::any_size::AnySize;
 use crate::kept::Kept;
-use crate::optimization::{BoxedTrainer, Optimization};
+use crate::optimization::Optimization;
 
 /// A network in training.
 pub trait Network: Resumable {

@@ -1,139 +1,33 @@
-//! How the weights are updated.
+//! How the weights are updated, and towards what.
 
-use clap::ValueEnum;
-use ssprop::optim::Optimizer;
-use ssprop::prelude::{Adam, AdamConfig, ParameterGroups, Sgd, SgdConfig};
-use ssprop::prelude::{TensorCollection, Trainer};
-use ssprop::{Backend, Error};
+use common::optimization::{self, BoxedTrainer, OptimizerName};
+use ssprop::prelude::TensorCollection;
+use ssprop::Backend;
 
-use common::args::count;
+/// The optimizer unless another is named.
+const USUAL: OptimizerName = OptimizerName::Adam;
 
-/// How the weights are updated.
+/// How the weights are updated, and towards what.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct Optimization {
-    /// The optimizer [default: adam]
-    #[arg(long, value_enum)]
-    pub optimizer: Option<OptimizerName>,
-    /// Leave weights whose gradient is exactly 0 alone, with their moments, as those of dropped channels: adam
-    /// otherwise goes on moving them (of adam and adamw)
-    #[arg(long)]
-    pub lazy: bool,
-    /// Momentum of sgd [default: 0]
-    #[arg(long)]
-    pub momentum: Option<f64>,
-    /// Nesterov's momentum, of sgd
-    #[arg(long)]
-    pub nesterov: bool,
-    /// Weight decay [default: 0, of adamw 0.01]
-    #[arg(long)]
-    pub weight_decay: Option<f64>,
-    /// No weight decay of norms and biases
-    #[arg(long)]
-    pub no_norm_decay: bool,
-    /// Factors of the learning rate by layer: layer1=0.1,linear=2
-    #[arg(long, value_delimiter = ',', value_parser = lr_factor, value_name = "PATH=FACTOR")]
-    pub lr_factor: Vec<(String, f64)>,
-    /// Layers that stay as they are: path patterns (conv1, layer1, layer*.0.conv1)
-    #[arg(long, value_delimiter = ',')]
-    pub freeze: Vec<String>,
-    /// Largest norm of the gradient of all weights [default: any]
-    #[arg(long)]
-    pub clip_norm: Option<f64>,
-    /// Largest element of the gradient [default: any]
-    #[arg(long)]
-    pub clip_value: Option<f64>,
+    #[command(flatten)]
+    updates: optimization::Optimization,
     /// Share of the labels that all classes get alike [default: 0]
     #[arg(long)]
-    pub label_smoothing: Option<f64>,
+    label_smoothing: Option<f64>,
     /// Decay of a moving average of the weights, which is then what is validated and tested, 0.999 say
     /// [default: none]
     #[arg(long)]
-    pub ema: Option<f64>,
-    /// Batches whose gradients are added for one update [default: 1]
-    #[arg(long, value_parser = count)]
-    pub accumulate: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OptimizerName {
-    Adam,
-    /// Weight decay apart from the gradient
-    #[value(name = "adamw")]
-    AdamW,
-    Sgd,
-}
-
-/// A path and its factor.
-fn lr_factor(text: &str) -> Result<(String, f64), String> {
-    let (path, factor) = text
-        .split_once('=')
-        .ok_or("must be a layer's path, = and a factor")?;
-    let factor = factor.parse().map_err(|_| "must end with a number")?;
-    Ok((path.to_owned(), factor))
+    ema: Option<f64>,
 }
 
 impl Optimization {
-    fn name(&self) -> OptimizerName {
-        self.optimizer.unwrap_or(OptimizerName::Adam)
-    }
-
     /// That the flags go together.
     ///
     /// # Errors
-    /// [`Error::Parameter`] with the first that does not, or that is out of its range.
+    /// As [`optimization::Optimization::check`].
     pub fn check(&self, lr: f64) -> ssprop::Result<()> {
-        if self.name() == OptimizerName::Sgd {
-            if self.lazy {
-                let range = "left out, or go with --optimizer adam or adamw";
-                return Err(Error::parameter("--lazy", true, range));
-            }
-            return self.sgd(lr).check();
-        }
-        let range = "left out, or go with --optimizer sgd";
-        if let Some(momentum) = self.momentum {
-            return Err(Error::parameter("--momentum", momentum, range));
-        }
-        if self.nesterov {
-            return Err(Error::parameter("--nesterov", true, range));
-        }
-        self.adam(lr).check()
-    }
-
-    fn sgd(&self, lr: f64) -> SgdConfig {
-        SgdConfig {
-            lr,
-            momentum: self.momentum.unwrap_or(0.0),
-            nesterov: self.nesterov,
-            weight_decay: self.weight_decay.unwrap_or(0.0),
-            ..SgdConfig::default()
-        }
-    }
-
-    fn adam(&self, lr: f64) -> AdamConfig {
-        let config = match self.name() {
-            OptimizerName::AdamW => AdamConfig::adamw(),
-            _ => AdamConfig::adam(),
-        };
-        AdamConfig {
-            lr,
-            weight_decay: self.weight_decay.unwrap_or(config.weight_decay),
-            lazy: self.lazy,
-            ..config
-        }
-    }
-
-    fn groups(&self) -> ssprop::Result<ParameterGroups> {
-        let mut groups = ParameterGroups::new();
-        if self.no_norm_decay {
-            groups = groups.without_decay_of_norms_and_biases();
-        }
-        for (path, factor) in &self.lr_factor {
-            groups = groups.with_lr_factor(path, *factor)?;
-        }
-        for path in &self.freeze {
-            groups = groups.freeze(path);
-        }
-        Ok(groups)
+        self.updates.check(USUAL, lr)
     }
 
     /// A trainer of `model` with all of this.
@@ -145,27 +39,9 @@ impl Optimization {
         M: TensorCollection<f32, D> + Clone + 'static,
         D: Backend<f32>,
     {
-        let groups = self.groups()?;
-        let optimizer: Box<dyn Optimizer<M, f32, D>> = match self.name() {
-            OptimizerName::Sgd => {
-                Box::new(Sgd::new(&model, self.sgd(lr))?.with_groups(&model, &groups)?)
-            }
-            OptimizerName::Adam | OptimizerName::AdamW => {
-                Box::new(Adam::new(&model, self.adam(lr))?.with_groups(&model, &groups)?)
-            }
-        };
-        let mut trainer = Trainer::with_optimizer(model, optimizer);
-        if let Some(norm) = self.clip_norm {
-            trainer = trainer.with_clip_norm(norm)?;
-        }
-        if let Some(limit) = self.clip_value {
-            trainer = trainer.with_clip_value(limit)?;
-        }
+        let mut trainer = self.updates.trainer(USUAL, model, lr)?;
         if let Some(smoothing) = self.label_smoothing {
             trainer = trainer.with_label_smoothing(smoothing)?;
-        }
-        if let Some(batches) = self.accumulate {
-            trainer = trainer.with_accumulation(batches)?;
         }
         match self.ema {
             Some(decay) => trainer.with_ema(decay),
@@ -173,6 +49,3 @@ impl Optimization {
         }
     }
 }
-
-/// A trainer whose optimizer is chosen at run time, so that each network is compiled once.
-pub type BoxedTrainer<M, D> = Trainer<M, D, Box<dyn Optimizer<M, f32, D>>>;
