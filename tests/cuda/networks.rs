@@ -129,6 +129,27 @@ fn unet() {
     }
 }
 
+#[test]
+fn a_unet_that_is_told_classes() {
+    agree!(1e-3, |dev: D| {
+        let mut net = dev.build_module::<ClassConditional<MnistUNet, 3, 64>, f32>();
+        net.label_emb.copy_from(&noise(3 * 64, 3));
+        type Images<D> = Tensor<Rank4<4, 1, 8, 8>, f32, D>;
+        let [x, target]: [Images<D>; 2] =
+            [1, 2].map(|seed| dev.tensor_from_vec(noise(256, seed), Default::default()));
+        let timesteps = dev.tensor([3.0, 177.0, 40.0, 90.0]);
+        let classes = [[0.0, 1.0, 0.0], [0.0; 3], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]];
+        let traced = x.trace(net.alloc_grads());
+        let input = (traced, timesteps, dev.tensor(classes));
+        let y = net.try_forward_mut(input).unwrap();
+        let mut found = vec![("y", y.as_vec())];
+        let grads = (y - target).square().mean().backward();
+        found.push(("classes", grads.get(&net.label_emb).as_vec()));
+        found.extend(tensors(&net, &grads));
+        found
+    });
+}
+
 /// Some steps of Adam, on the smallest network, whose gradients are not rounding alone anywhere.
 #[test]
 fn training() {

@@ -1,6 +1,7 @@
 //! The trainers, evaluation and sampling: what goes on between steps.
 
 use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::diffusion::Guided;
 use ssprop::distributed::Communicator;
 use ssprop::prelude::*;
 
@@ -71,6 +72,48 @@ fn a_denoiser_is_trained_and_draws_images() {
             .unwrap();
         vec![("images", images), ("loss", vec![report.loss as f32])]
     });
+}
+
+#[test]
+fn a_denoiser_is_told_classes_and_draws_them() {
+    let data = halves(6, 8);
+    // A test's own stack is small for what is not optimised.
+    let compare = || {
+        agree!(1e-2, |dev: D| {
+            let loader = BatchLoader::new(&data, 3).unwrap().shuffle(9);
+            let mut model = dev.build_module::<ClassConditional<MnistUNet, 2, 64>, f32>();
+            model.label_emb.copy_from(&noise(2 * 64, 3));
+            let diffusion = Diffusion::new(BetaSchedule::Cosine, 10).unwrap();
+            let guided = Guided {
+                model: &model,
+                classes: vec![1, 0],
+                scale: 2.0,
+            };
+            let run = SampleRun {
+                seed: 3,
+                count: 3,
+                batch: 2,
+            };
+            let alone = Communicator::alone();
+            let images = Sampler::Ddim { steps: 2, eta: 0.5 }
+                .sample_guided::<1, 8, 8, 2, _, _>(
+                    &alone,
+                    &diffusion,
+                    &guided,
+                    &dev,
+                    run,
+                    &mut |_| (),
+                )
+                .unwrap();
+            let mut trainer =
+                DiffusionTrainer::new(model, AdamConfig::adam(), diffusion, 5).unwrap();
+            let report = trainer
+                .train_class_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ())
+                .unwrap();
+            vec![("images", images), ("loss", vec![report.loss as f32])]
+        })
+    };
+    ssprop::on_threads(None, compare).unwrap();
 }
 
 #[test]
