@@ -2,7 +2,7 @@
 
 use dfdx::tensor_ops::Backward as _;
 use ssprop::models::modules;
-use ssprop::nn::{ModelCost, SparseLayer};
+use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
 
 type Net = modules::ClassConditional<modules::MnistUNet<1, f32, Cpu>, 10, 64, f32, Cpu>;
@@ -130,15 +130,13 @@ fn a_class_is_a_bias_of_the_timesteps_embedding() {
 #[test]
 fn drop_rates_and_costs_are_the_u_nets() {
     let dev = Cpu::default();
-    let paths = |net: &mut dyn FnMut(&mut dyn FnMut(SparseLayer<'_>))| {
+    fn paths(net: &mut dyn VisitSparse) -> Vec<String> {
         let mut paths = Vec::new();
-        net(&mut |layer| paths.push(layer.path.to_owned()));
+        net.visit_sparse_at("", &mut |layer| paths.push(layer.path.to_owned()));
         paths
-    };
-    let mut unet = dev.build_module::<MnistUNet, f32>();
-    let mut net = network(&dev);
-    let of_unet = paths(&mut |f| unet.visit_sparse(f));
-    assert_eq!(paths(&mut |f| net.visit_sparse(f)), of_unet);
+    }
+    let of_unet = paths(&mut dev.build_module::<MnistUNet, f32>());
+    assert_eq!(paths(&mut network(&dev)), of_unet);
     assert!(!of_unet.is_empty());
     let cost = ModelCost::of::<Net>([1, 32, 32]).unwrap();
     let expected = ModelCost::of::<modules::MnistUNet<1, f32, Cpu>>([1, 32, 32]).unwrap();

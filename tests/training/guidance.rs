@@ -298,16 +298,15 @@ fn guidance_leads_from_the_answer_for_no_class_through_that_for_the_class() {
                     .unwrap()
             };
             let steps = sampler.timesteps(&diffusion).unwrap().len();
-            for class in 0..CLASSES {
+            for (class, &of_class) in OF_CLASS.iter().enumerate() {
                 for scale in [0.0, 0.5, 1.0, 3.0] {
                     let model = Knows::default();
                     let found = guided(sampler, &diffusion, &model, &[class], scale, run(2, 2));
                     let found = found.unwrap();
-                    let b =
-                        f64::from(NONE) + scale * (f64::from(OF_CLASS[class]) - f64::from(NONE));
+                    let b = f64::from(NONE) + scale * (f64::from(of_class) - f64::from(NONE));
                     let expected = match scale {
                         0.0 => says(NONE),
-                        1.0 => says(OF_CLASS[class]),
+                        1.0 => says(of_class),
                         _ => says(b as f32),
                     };
                     if scale == 0.0 || scale == 1.0 {
