@@ -60,3 +60,53 @@ fn a_u_net_trains_and_draws_as_on_one_rank() {
         }
     }
 }
+
+/// The embeddings of classes after two epochs, dense and sparse, and the evaluation's loss.
+fn train_classes(rank: &Communicator) -> Vec<f64> {
+    let shape = ImageShape::new(1, 8, 8);
+    let pixels = (0..5 * 64).map(|i| (i * 37 % 251) as u8).collect();
+    let data = ImageDataset::new(pixels, vec![0, 1, 2, 1, 0], shape, 3).unwrap();
+    let loader = BatchLoader::new(&data, 3)
+        .and_then(|loader| loader.normalize(Normalization::symmetric(1)))
+        .unwrap()
+        .shuffle(0);
+    let dev = Cpu::seed_from_u64(0);
+    let diffusion = Diffusion::new(BetaSchedule::Cosine, 50).unwrap();
+    let model = dev.build_module::<ClassConditional<MnistUNet, 3, 64>, f32>();
+    // Not Adam, which makes much of little differences.
+    let sgd = SgdConfig {
+        lr: 0.1,
+        ..SgdConfig::default()
+    };
+    let sgd = Sgd::new(&model, sgd).unwrap();
+    let trainer = Trainer::with_optimizer(model, sgd);
+    let mut trainer = DiffusionTrainer::with_trainer(trainer, diffusion, 7)
+        .with_schedule(Schedule::alternating(DropRate::new(0.8).unwrap()))
+        .and_then(|t| t.with_class_dropout(0.3))
+        .and_then(|t| t.with_communicator(rank))
+        .unwrap();
+    for _ in 0..2 {
+        trainer
+            .train_class_epoch::<1, 8, 8, 3>(&dev, &loader, &mut ())
+            .unwrap();
+    }
+    let embeddings = trainer.model().label_emb.as_vec();
+    let mut found: Vec<f64> = embeddings.iter().map(|&value| value.into()).collect();
+    found.push(
+        trainer
+            .evaluate_classes::<1, 8, 8, 3>(&dev, &loader)
+            .unwrap(),
+    );
+    found
+}
+
+#[test]
+fn classes_are_learnt_as_on_one_rank() {
+    let expected = train_classes(&Communicator::alone());
+    assert!(expected.iter().any(|value| value.abs() > 1e-3));
+    for found in on_ranks(2, |rank| train_classes(&rank)) {
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
+        }
+    }
+}
