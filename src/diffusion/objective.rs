@@ -6,9 +6,7 @@ use dfdx::tensor::{Gradients, NoneTape, Trace};
 use rand::rngs::StdRng;
 use rand::Rng;
 
-use super::model::{
-    ClassDenoiser, Classes, Denoiser, Timesteps, TrainableClassDenoiser, TrainableDenoiser,
-};
+use super::model::{Classes, Denoiser, Timesteps, TrainableClassDenoiser, TrainableDenoiser};
 use super::noise::{fill_normal, Draw};
 use super::parameterization::Loss;
 use super::process::Diffusion;
@@ -169,7 +167,7 @@ where
 ///
 /// # Errors
 /// [`DataError::ImageLabel`] for one that is no class, [`Error::Parameter`] for a multi-label batch.
-fn labels<const CLASSES: usize>(batch: &Batch) -> Result<&[usize]> {
+pub(super) fn labels<const CLASSES: usize>(batch: &Batch) -> Result<&[usize]> {
     if batch.is_multi_label() {
         let range = "one class an image";
         return Err(Error::parameter("labels", "attributes", range));
@@ -241,7 +239,7 @@ where
     M: Denoiser<C, H, W, D>,
     D: Backend<f32>,
 {
-    let mut predict = unconditional(model);
+    let mut predict = |_: &Batch, x_t, t| model.try_forward((x_t, t)).map_err(Into::into);
     let found = found_on::<C, H, W, D>(diffusion, loss, dev, loader, seed, &mut predict)?;
     Ok(found.sum / found.images.max(1) as f64)
 }
@@ -254,51 +252,6 @@ pub(super) type Predict<'a, const C: usize, const H: usize, const W: usize, D> =
             Timesteps<D>,
         ) -> Result<Images<C, H, W, D, NoneTape>>
         + 'a;
-
-/// That of a network that is not told the classes.
-pub(super) fn unconditional<const C: usize, const H: usize, const W: usize, M, D>(
-    model: &M,
-) -> impl FnMut(
-    &Batch,
-    Images<C, H, W, D, NoneTape>,
-    Timesteps<D>,
-) -> Result<Images<C, H, W, D, NoneTape>>
-       + '_
-where
-    M: Denoiser<C, H, W, D>,
-    D: Backend<f32>,
-{
-    |_, x_t, t| model.try_forward((x_t, t)).map_err(Into::into)
-}
-
-/// That of a network that is told each image's class.
-pub(super) fn conditional<
-    'a,
-    const C: usize,
-    const H: usize,
-    const W: usize,
-    const CLASSES: usize,
-    M,
-    D,
->(
-    model: &'a M,
-    dev: &'a D,
-) -> impl FnMut(
-    &Batch,
-    Images<C, H, W, D, NoneTape>,
-    Timesteps<D>,
-) -> Result<Images<C, H, W, D, NoneTape>>
-       + 'a
-where
-    M: ClassDenoiser<C, H, W, CLASSES, D>,
-    D: Backend<f32>,
-{
-    |batch, x_t, t| {
-        let labels = labels::<CLASSES>(batch)?.iter();
-        let classes: Classes<CLASSES, D> = class_rows(dev, labels.map(|&label| Some(label)))?;
-        model.try_forward((x_t, t, classes)).map_err(Into::into)
-    }
-}
 
 /// The loss on a loader's images, which may be a rank's share.
 pub(super) fn found_on<const C: usize, const H: usize, const W: usize, D: Backend<f32>>(

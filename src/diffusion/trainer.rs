@@ -4,8 +4,8 @@ use std::path::Path;
 
 use dfdx::nn::TensorCollection;
 
-use super::model::{ClassDenoiser, Denoiser, TrainableClassDenoiser, TrainableDenoiser};
-use super::objective::{conditional, found_on, unconditional, ClassDenoising, Denoising, Predict};
+use super::model::{ClassDenoiser, Classes, Denoiser, TrainableClassDenoiser, TrainableDenoiser};
+use super::objective::{class_rows, found_on, labels, ClassDenoising, Denoising, Predict};
 use super::parameterization::Loss;
 use super::process::Diffusion;
 use crate::backend::Backend;
@@ -330,8 +330,10 @@ where
     where
         M: Denoiser<C, H, W, D>,
     {
-        let mut predict = unconditional(self.averaged_model());
-        self.evaluate_by::<C, H, W>(dev, loader, &mut predict)
+        let model = self.averaged_model();
+        self.evaluate_by::<C, H, W>(dev, loader, &mut |_, x_t, t| {
+            model.try_forward((x_t, t)).map_err(Into::into)
+        })
     }
 
     /// [`evaluate`](Self::evaluate) of a network that is told each image's class, its label.
@@ -346,8 +348,12 @@ where
     where
         M: ClassDenoiser<C, H, W, CLASSES, D>,
     {
-        let mut predict = conditional(self.averaged_model(), dev);
-        self.evaluate_by::<C, H, W>(dev, loader, &mut predict)
+        let model = self.averaged_model();
+        self.evaluate_by::<C, H, W>(dev, loader, &mut |batch, x_t, t| {
+            let labels = labels::<CLASSES>(batch)?.iter();
+            let classes: Classes<CLASSES, D> = class_rows(dev, labels.map(|&label| Some(label)))?;
+            model.try_forward((x_t, t, classes)).map_err(Into::into)
+        })
     }
 
     fn evaluate_by<const C: usize, const H: usize, const W: usize>(
