@@ -13,10 +13,13 @@ mod cross_entropy;
 pub(crate) mod cuda;
 mod distance;
 mod dropout;
+mod gelu;
 mod gradient;
 mod group_norm;
+mod layer_norm;
 mod linear;
 mod pool;
+mod position_embedding;
 mod relu;
 mod sgd;
 mod silu;
@@ -36,10 +39,13 @@ pub use conv2d::Conv2DKernel;
 pub use cross_entropy::CrossEntropyKernel;
 pub use distance::DistanceKernel;
 pub use dropout::DropoutKernel;
+pub use gelu::GELUKernel;
 pub use gradient::GradientKernel;
 pub use group_norm::GroupNormKernel;
+pub use layer_norm::LayerNormKernel;
 pub use linear::LinearKernel;
 pub use pool::Pool2DKernel;
+pub use position_embedding::PositionEmbeddingKernel;
 pub use relu::ReLUKernel;
 pub use sgd::SgdKernel;
 pub use silu::SiLUKernel;
@@ -80,11 +86,14 @@ pub trait Backend<E: Dtype>:
     + CrossEntropyKernel<E>
     + DistanceKernel<E>
     + DropoutKernel<E>
+    + GELUKernel<E>
     + GradientKernel<E>
     + GroupNormKernel<E>
     + HostAccess<E>
+    + LayerNormKernel<E>
     + LinearKernel<E>
     + Pool2DKernel<E>
+    + PositionEmbeddingKernel<E>
     + ReLUKernel<E>
     + SgdKernel<E>
     + SiLUKernel<E>
@@ -107,11 +116,14 @@ impl<E: Dtype, D> Backend<E> for D where
         + CrossEntropyKernel<E>
         + DistanceKernel<E>
         + DropoutKernel<E>
+        + GELUKernel<E>
         + GradientKernel<E>
         + GroupNormKernel<E>
         + HostAccess<E>
+        + LayerNormKernel<E>
         + LinearKernel<E>
         + Pool2DKernel<E>
+        + PositionEmbeddingKernel<E>
         + ReLUKernel<E>
         + SgdKernel<E>
         + SiLUKernel<E>

@@ -184,6 +184,26 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         Ok(())
     }
 
+    /// [`write`](Self::write), also if the gradient is not wanted: for a kernel that computes others along with it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_anyway(
+        &self,
+        dev: &D,
+        grads: &mut Gradients<E, D>,
+        len: usize,
+        write: impl FnOnce(ViewMut<'_, E, D>, Fill) -> Result<()>,
+    ) -> std::result::Result<(), D::Err> {
+        if self.is_wanted() {
+            return self.write(dev, grads, len, write);
+        }
+        let unused = Buffer::take(dev, len);
+        unused
+            .and_then(|mut unused| write(unused.view_mut(), Fill::Overwrite))
+            .map_err(D::device_error)
+    }
+
     /// Adds `gradient`.
     ///
     /// # Errors

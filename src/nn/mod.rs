@@ -12,7 +12,9 @@ mod dfdx_graph;
 mod dfdx_layers;
 mod dropout;
 mod flatten;
+mod gelu;
 mod group_norm;
+mod layer_norm;
 pub(crate) mod plain_layer;
 mod plan;
 mod pointwise_conv1d;
@@ -22,6 +24,7 @@ mod run_cost;
 mod silu;
 mod sparse_conv2d;
 mod sparse_linear;
+mod sparse_positionwise_linear;
 mod summary;
 mod time_bound;
 mod timestep_embedding;
@@ -44,13 +47,16 @@ pub mod modules {
     pub use super::attention::AttentionBlock;
     pub use super::batch_norm2d::BatchNorm2D;
     pub use super::flatten::Flatten;
+    pub use super::gelu::GELU;
     pub use super::group_norm::GroupNorm;
+    pub use super::layer_norm::LayerNorm;
     pub use super::pointwise_conv1d::PointwiseConv1D;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
     pub use super::silu::SiLU;
     pub use super::sparse_conv2d::{BiasedSparseConv2D, Quotient, SparseConv2D};
     pub use super::sparse_linear::{SparseLinear, UnbiasedSparseLinear};
+    pub use super::sparse_positionwise_linear::SparsePositionwiseLinear;
     pub use crate::ops::attention::Triple;
 }
 
@@ -59,11 +65,14 @@ pub mod builders {
     pub use super::attention::builder::AttentionBlock;
     pub use super::batch_norm2d::builder::BatchNorm2D;
     pub use super::flatten::Flatten;
+    pub use super::gelu::GELU;
     pub use super::group_norm::builder::GroupNorm;
+    pub use super::layer_norm::builder::LayerNorm;
     pub use super::pointwise_conv1d::builder::PointwiseConv1D;
     pub use super::pool::{AvgPool2D, GlobalAvgPool, MaxPool2D};
     pub use super::relu::ReLU;
     pub use super::silu::SiLU;
     pub use super::sparse_conv2d::builder::{BiasedSparseConv2D, SparseConv2D};
     pub use super::sparse_linear::builder::{SparseLinear, UnbiasedSparseLinear};
+    pub use super::sparse_positionwise_linear::builder::SparsePositionwiseLinear;
 }

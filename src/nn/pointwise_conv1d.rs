@@ -138,7 +138,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Device<E>> TensorCollection<E, D>
 }
 
 /// Between -1 / sqrt(fan_in) and 1 / sqrt(fan_in).
-fn uniform<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
+pub(super) fn uniform<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
     let bound = 1.0 / (fan_in as f64).sqrt();
     let uniform = Uniform::new_inclusive(-bound, bound);
     uniform.map(|x| E::from_f64(x).expect("floats convert"))

@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::bridge::{Hidden, PooledTensor};
 use crate::error::Result;
 use crate::kernels::args::attention::AttentionOp;
+pub use crate::kernels::args::attention::QkvOrder;
 use crate::profile::timed;
 
 /// The compile-time size 3 N: queries, keys and values of N channels each.
@@ -66,12 +67,35 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into()).and_then(Hidden::into_tensor)
+    let order = QkvOrder::ByHead;
+    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into(), order).and_then(Hidden::into_tensor)
 }
 
-/// [`try_attention`] between operations of this crate.
+/// [`try_attention`] of `qkv` that has the queries of all heads first, then their keys, then their values:
+/// the order of vision transformers ([Dosovitskiy et al., 2020](https://arxiv.org/abs/2010.11929); timm,
+/// torchvision) and of PyTorch's `MultiheadAttention`.
+///
+/// # Errors
+/// As there.
+pub fn try_attention_by_kind<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
+    qkv: Tensor<(B, Triple<C>, H, W), E, D, T>,
+) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
+where
+    B: Dim,
+    H: Dim,
+    W: Dim,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
+    let order = QkvOrder::ByKind { heads: HEADS };
+    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into(), order).and_then(Hidden::into_tensor)
+}
+
+/// Attention between operations of this crate.
 pub(crate) fn attention_hidden<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
     qkv: Hidden<(B, Triple<C>, H, W), E, D, T>,
+    order: QkvOrder,
 ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>>
 where
     B: Dim,
@@ -91,6 +115,7 @@ where
     let op = AttentionOp {
         depth: C / HEADS,
         positions: h.size() * w.size(),
+        order,
     };
     let (qkv, tape) = qkv.split()?;
     let dev = qkv.tensor.device().clone();

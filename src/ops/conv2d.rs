@@ -12,7 +12,7 @@ mod shrunk;
 use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, Dim, Shape};
+use dfdx::shapes::{Const, ConstDim, Dim, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape};
@@ -192,20 +192,49 @@ pub(crate) fn conv2d_hidden<
             [C_OUT, group_in, K, K],
         ));
     }
-    let y_shape = (b, Const, h.conv()?, w.conv()?);
+    let y = (b, Const::<C_OUT>, h.conv()?, w.conv()?);
+    conv_sparse_hidden::<Const<C_OUT>, _, _, _, _, _, _, _>(
+        x, weight, bias, shape, y, backward, count,
+    )
+}
+
+/// A convolution of tensors of any ranks, whose sizes `shape` says, to C channels: x is (B, C_in, ...), the
+/// result `y` (B, C, ...).
+///
+/// # Errors
+/// [`Error::Shape`] for tensors that have not as many elements as `shape` says; [`Error::Device`].
+pub(crate) fn conv_sparse_hidden<C, X, W, Y, Bias, E, D, T>(
+    x: Hidden<X, E, D, T>,
+    weight: &Tensor<W, E, D>,
+    bias: Option<&Tensor<Bias, E, D>>,
+    shape: Conv2DShape,
+    y: Y,
+    backward: Backward,
+    count: Option<Arc<KeptCount>>,
+) -> Result<Hidden<Y, E, D, T>>
+where
+    C: ConstDim,
+    X: Shape,
+    W: Shape,
+    Y: Shape,
+    Bias: Shape,
+    E: Dtype,
+    D: Backend<E>,
+    T: Tape<E, D>,
+{
     let setup = BackwardSetup {
         wants_importance: !backward.planned_drop_rate().is_dense(),
         input_gradient: backward.input_gradient,
         weight_gradient: backward.weight_gradient,
         select: move |dev: &D, dy, known| {
-            let dy = BackwardGradient::<C_OUT, E, D>::ranked(dev, &shape, dy, &backward, known)?;
+            let dy = BackwardGradient::<C, E, D>::ranked(dev, &shape, dy, &backward, known)?;
             if let Some(count) = &count {
                 dy.count(count);
             }
             Ok(dy)
         },
     };
-    convolve(x, weight, bias, shape, y_shape, setup)
+    convolve(x, weight, bias, shape, y, setup)
 }
 
 /// A convolution of tensors of any ranks, whose sizes `shape` says, with a dense backward pass:
@@ -235,7 +264,7 @@ where
         weight_gradient: true,
         // The number of channels is a part of the type for the sake of a choice of them. There is
         // none here, so that channel counts can be types that are no plain constants.
-        select: |_: &D, dy, _| Ok(BackwardGradient::<0, E, D>::whole(dy)),
+        select: |_: &D, dy, _| Ok(BackwardGradient::<Const<0>, E, D>::whole(dy)),
     };
     convolve(x, weight, bias, shape, y, setup)
 }
@@ -253,7 +282,7 @@ struct BackwardSetup<F> {
 }
 
 /// The convolution of `shape` forward, and its backward pass on the tape.
-fn convolve<const N: usize, X, W, Bias, Y, E, D, T, F>(
+fn convolve<C, X, W, Bias, Y, E, D, T, F>(
     x: Hidden<X, E, D, T>,
     weight: &Tensor<W, E, D>,
     bias: Option<&Tensor<Bias, E, D>>,
@@ -262,6 +291,7 @@ fn convolve<const N: usize, X, W, Bias, Y, E, D, T, F>(
     setup: BackwardSetup<F>,
 ) -> Result<Hidden<Y, E, D, T>>
 where
+    C: ConstDim,
     X: Shape,
     W: Shape,
     Bias: Shape,
@@ -269,7 +299,7 @@ where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
-    F: FnOnce(&D, Buffer<E, D>, Option<D::Importance>) -> Result<BackwardGradient<N, E, D>>
+    F: FnOnce(&D, Buffer<E, D>, Option<D::Importance>) -> Result<BackwardGradient<C, E, D>>
         + 'static,
 {
     let (x, tape) = x.split()?;

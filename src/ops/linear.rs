@@ -102,7 +102,7 @@ pub(crate) fn linear_hidden<
     let feeds_back = backward.input_gradient && x.grad.is_wanted();
     let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let dy = BackwardGradient::<O, E, D>::new(&dev, &conv, dy, &backward)
+        let dy = BackwardGradient::<Const<O>, E, D>::new(&dev, &conv, dy, &backward)
             .map_err(D::device_error)?;
         if let Some(count) = count {
             dy.count(&count);

@@ -25,6 +25,19 @@ pub(crate) fn largest(importance: &[f64], count: usize) -> Vec<usize> {
     order
 }
 
+/// That these can be kept ones of so many channels.
+pub(crate) fn check_kept(indices: &[usize], channels: usize) -> Result<()> {
+    let ascending = indices.windows(2).all(|pair| pair[0] < pair[1]);
+    match indices.last() {
+        Some(&last) if ascending && last < channels => Ok(()),
+        _ => Err(Error::parameter(
+            "kept channels",
+            format_args!("{indices:?} of {channels}"),
+            "ascending, unique, at least one, and less than the number of channels",
+        )),
+    }
+}
+
 /// The kept ones of `C_OUT` output channels: ascending, without repetition, at least one.
 ///
 /// ```
@@ -47,21 +60,8 @@ impl<const C_OUT: usize> KeptChannels<C_OUT> {
     /// # Errors
     /// [`Error::Parameter`] unless they are ascending, unique, less than `C_OUT`, at least one.
     pub fn new(indices: Vec<usize>) -> Result<Self> {
-        Self::check(&indices)?;
+        check_kept(&indices, C_OUT)?;
         Ok(Self { indices })
-    }
-
-    /// That these can be kept channels.
-    pub(crate) fn check(indices: &[usize]) -> Result<()> {
-        let ascending = indices.windows(2).all(|pair| pair[0] < pair[1]);
-        match indices.last() {
-            Some(&last) if ascending && last < C_OUT => Ok(()),
-            _ => Err(Error::parameter(
-                "kept channels",
-                format_args!("{indices:?} of {C_OUT}"),
-                "ascending, unique, at least one, and less than the number of channels",
-            )),
-        }
     }
 
     /// Every channel.

@@ -11,6 +11,7 @@ pub mod dropout;
 mod fill;
 pub mod group_norm;
 mod images;
+pub mod layer_norm;
 pub mod linear;
 pub mod pool;
 pub mod sgd;

@@ -146,16 +146,28 @@ impl<E: Element> Scratch<E> {
     }
 }
 
+/// A head's queries, keys and values, (d, N) each.
+fn of_head<'a, E>(op: &AttentionOp, qkv: &'a [E], head: usize) -> [&'a [E]; 3] {
+    op.of_head(head).map(|at| &qkv[at * op.len()..][..op.len()])
+}
+
+/// Those of all heads, to write.
+fn of_heads_mut<'a, E>(op: &AttentionOp, qkv: &'a mut [E]) -> Vec<[&'a mut [E]; 3]> {
+    let mut parts: Vec<_> = qkv.chunks_exact_mut(op.len().max(1)).collect();
+    let heads = 0..parts.len() / 3;
+    heads
+        .map(|head| op.of_head(head).map(|at| std::mem::take(&mut parts[at])))
+        .collect()
+}
+
 fn head_forward<E: Product>(
     op: &AttentionOp,
-    qkv: &[E],
+    [q, k, v]: [&[E]; 3],
     y: &mut [E],
     statistics: &mut [E],
     scratch: &mut Scratch<E>,
 ) {
     let (d, n, row, scale) = (op.depth, op.positions, op.row(), op.scale::<E>());
-    let (q, kv) = qkv.split_at(op.len());
-    let (k, v) = kv.split_at(op.len());
     let Scratch {
         scores,
         a,
@@ -207,19 +219,15 @@ fn head_forward<E: Product>(
 
 fn head_backward<E: Product>(
     op: &AttentionOp,
-    qkv: &[E],
+    [q, k, v]: [&[E]; 3],
     statistics: &[E],
     dy: &[E],
-    dqkv: &mut [E],
+    [dq, dk, dv]: [&mut [E]; 3],
     fill: Fill,
     scratch: &mut Scratch<E>,
 ) {
     let (d, n, row, scale) = (op.depth, op.positions, op.row(), op.scale::<E>());
     let d_row = d.next_multiple_of(PAD);
-    let (q, kv) = qkv.split_at(op.len());
-    let (k, v) = kv.split_at(op.len());
-    let (dq, dkv) = dqkv.split_at_mut(op.len());
-    let (dk, dv) = dkv.split_at_mut(op.len());
     let Scratch {
         scores,
         gradient,
@@ -339,13 +347,14 @@ concrete! {
     /// y, and for each head 2 N numbers: the largest score of every query, and 1 over the sum of the
     /// exponentials of its scores less that.
     pub fn forward<E: Product>(op: &AttentionOp, qkv: &[E], y: &mut [E], statistics: &mut [E]) {
-        let len = op.len().max(1);
-        qkv.par_chunks(3 * len)
-            .zip(y.par_chunks_mut(len))
+        y.par_chunks_mut(op.len().max(1))
             .zip(statistics.par_chunks_mut((2 * op.positions).max(1)))
+            .enumerate()
             .for_each_init(
                 || Scratch::forward(op),
-                |scratch, ((qkv, y), statistics)| head_forward(op, qkv, y, statistics, scratch),
+                |scratch, (head, (y, statistics))| {
+                    head_forward(op, of_head(op, qkv, head), y, statistics, scratch);
+                },
             );
     }
 
@@ -359,14 +368,15 @@ concrete! {
         dqkv: &mut [E],
         fill: Fill,
     ) {
-        let len = op.len().max(1);
-        qkv.par_chunks(3 * len)
+        of_heads_mut(op, dqkv)
+            .into_par_iter()
             .zip(statistics.par_chunks((2 * op.positions).max(1)))
-            .zip(dy.par_chunks(len))
-            .zip(dqkv.par_chunks_mut(3 * len))
+            .zip(dy.par_chunks(op.len().max(1)))
+            .enumerate()
             .for_each_init(
                 || Scratch::backward(op),
-                |scratch, (((qkv, statistics), dy), dqkv)| {
+                |scratch, (head, ((dqkv, statistics), dy))| {
+                    let qkv = of_head(op, qkv, head);
                     head_backward(op, qkv, statistics, dy, dqkv, fill, scratch);
                 },
             );

@@ -62,9 +62,12 @@ sources! {
     CROSS_ENTROPY = "cross_entropy";
     DISTANCE = "distance";
     DROPOUT = "dropout";
+    GELU = "gelu";
     GRADIENT = "gradient";
     GROUP_NORM = "group_norm";
+    LAYER_NORM = "layer_norm";
     POOL = "pool";
+    POSITION_EMBEDDING = "position_embedding";
     RELU = "relu";
     ROWS = "rows";
     SELECT = "select";

@@ -1,4 +1,4 @@
-//! Attention in plain loops: what the kernels are held against.
+//! Attention in plain loops, for the order of channels head by head: what the kernels are held against.
 
 use num_traits::Float;
 
@@ -9,6 +9,7 @@ fn weights<E: Float>(op: &AttentionOp, qkv: &[E]) -> Vec<E> {
     let &AttentionOp {
         depth,
         positions: n,
+        ..
     } = op;
     let scale = E::one() / E::from(depth).unwrap().sqrt();
     let (q, k) = (&qkv[..depth * n], &qkv[depth * n..]);
@@ -32,6 +33,7 @@ pub fn forward<E: Float>(op: &AttentionOp, qkv: &[E]) -> Vec<E> {
     let &AttentionOp {
         depth,
         positions: n,
+        ..
     } = op;
     let mut y = Vec::new();
     for qkv in qkv.chunks(3 * depth * n) {
@@ -51,6 +53,7 @@ pub fn backward<E: Float>(op: &AttentionOp, qkv: &[E], dy: &[E]) -> Vec<E> {
     let &AttentionOp {
         depth,
         positions: n,
+        ..
     } = op;
     let scale = E::one() / E::from(depth).unwrap().sqrt();
     let len = depth * n;

@@ -9,7 +9,7 @@ use crate::bridge::cuda::calls::{
     launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
 };
 use crate::error::Result;
-use crate::kernels::args::attention::AttentionOp;
+use crate::kernels::args::attention::{AttentionOp, QkvOrder};
 use crate::kernels::args::Fill;
 
 const OP: &str = "attention";
@@ -18,13 +18,21 @@ const THREADS: usize = 256;
 /// Elements of the workspace that a pass takes, if one head does not need more: 64 MB.
 const WORKSPACE: usize = 1 << 24;
 
-/// Some heads, one after the other.
+/// Some heads that lie at equal distances.
 #[derive(Clone, Copy)]
 struct Heads {
     depth: usize,
     positions: usize,
+    /// Their number in the order of the parts: where their statistics are.
     first: usize,
     count: usize,
+    /// Where the first one's output begins, and how far from it the next one's, in units of (d, N). In
+    /// `qkv` it is three times as far.
+    output: usize,
+    step: usize,
+    /// Where the first one's queries begin in `qkv`, and how far from these its keys are, in these units.
+    queries: usize,
+    kind: usize,
 }
 
 /// Which third of `qkv`.
@@ -36,16 +44,32 @@ enum Third {
 }
 
 impl Heads {
-    /// All heads, in parts whose (N, N) matrices fit into the workspace, `matrices` of them a head.
+    /// All heads, in parts whose (N, N) matrices fit into the workspace, `matrices` of them a head. Where
+    /// the heads of an image do not lie as far apart as those of two images, a part has the same head of
+    /// several images.
     fn parts(op: &AttentionOp, heads: usize, matrices: usize) -> impl Iterator<Item = Self> {
-        let &AttentionOp { depth, positions } = op;
-        let one = matrices * positions * positions;
-        let most = (WORKSPACE / one.max(1)).clamp(1, heads.max(1));
-        (0..heads).step_by(most).map(move |first| Self {
+        let &AttentionOp {
             depth,
             positions,
-            first,
-            count: most.min(heads - first),
+            order,
+        } = op;
+        let one = matrices * positions * positions;
+        let (rows, step) = match order {
+            QkvOrder::ByHead => (1, 1),
+            QkvOrder::ByKind { heads } => (heads, heads),
+        };
+        let of_row = heads / rows.max(1);
+        let most = (WORKSPACE / one.max(1)).clamp(1, of_row.max(1));
+        let starts = move |row| (0..of_row).step_by(most).map(move |start| (row, start));
+        (0..rows).flat_map(starts).map(move |(row, start)| Self {
+            depth,
+            positions,
+            first: row * of_row + start,
+            count: most.min(of_row - start),
+            output: row + start * step,
+            step,
+            queries: row + 3 * start * step,
+            kind: step,
         })
     }
 
@@ -65,15 +89,15 @@ impl Heads {
 
     /// Where the heads' (d, N) of a third of `qkv` begin.
     fn third(&self, third: Third) -> usize {
-        (3 * self.first + third as usize) * self.len()
+        (self.queries + third as usize * self.kind) * self.len()
     }
 
     /// The heads' queries, keys or values, (d, N).
     fn of_qkv<'a>(&self, qkv: Slice<'a, f32>, third: Third) -> Matrix<'a> {
         Matrix {
-            data: qkv.part(self.third(third)..3 * self.end() * self.len()),
+            data: qkv.part(self.third(third)..qkv.len()),
             row: self.positions,
-            step: 3 * self.len(),
+            step: 3 * self.step * self.len(),
             transposed: false,
         }
     }
@@ -81,9 +105,9 @@ impl Heads {
     /// The heads' part of what has (d, N) a head.
     fn of_output<'a>(&self, y: Slice<'a, f32>) -> Matrix<'a> {
         Matrix {
-            data: y.part(self.first * self.len()..self.end() * self.len()),
+            data: y.part(self.output * self.len()..y.len()),
             row: self.positions,
-            step: self.len(),
+            step: self.step * self.len(),
             transposed: false,
         }
     }
@@ -172,8 +196,8 @@ impl AttentionKernel<f32> for Cuda {
                 let memory = [(&scores).into(), (&statistics).into()];
                 part.launch_rows("attention_softmax", device, &memory)?;
                 let weights = part.square(scores.shared());
-                let y = y.part_mut(part.first * part.len()..part.end() * part.len());
-                let product = part.output_product(part.len(), Fill::Overwrite);
+                let y = y.part_mut(part.output * part.len()..y.len());
+                let product = part.output_product(part.step * part.len(), Fill::Overwrite);
                 multiply(product, v, transposed(weights), &y)
             })?;
         }
@@ -204,8 +228,8 @@ impl AttentionKernel<f32> for Cuda {
                 part.launch_rows("attention_softmax_backward", device, &memory)?;
                 let [p, ds] = [&weights, &gradient].map(|m| part.square(m.shared()));
 
-                let product = part.output_product(3 * part.len(), fill);
-                let end = 3 * part.end() * part.len();
+                let product = part.output_product(3 * part.step * part.len(), fill);
+                let end = dqkv.len();
                 for (third, left, right) in [
                     (Third::Queries, k, transposed(ds)),
                     (Third::Keys, q, ds),

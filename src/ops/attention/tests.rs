@@ -52,6 +52,7 @@ fn check<const HEADS: usize, const C: usize>([b, h, w]: [usize; 3]) {
     let op = AttentionOp {
         depth: C / HEADS,
         positions: h * w,
+        order: QkvOrder::ByHead,
     };
     let x = qkv::<C, f64>([b, h, w], 2.0).as_vec();
     let expected = reference::forward(&op, &x);
@@ -162,6 +163,7 @@ fn gradients_of_saturated_softmaxes_are_as_precise_as_the_scores() {
         let op = AttentionOp {
             depth: C / HEADS,
             positions: h * w,
+            order: QkvOrder::ByHead,
         };
         let dy = output_gradient::<C, f32>(size);
         let wide_dy: Vec<f64> = dy.as_vec().iter().map(|&v| v.into()).collect();
@@ -206,8 +208,8 @@ fn gradients_over_links_add_up() {
     let zeros: Qkv<8, f32> = Cpu::default().zeros_like(x.shape());
     let z = add_hidden(x.leaky_trace().into(), zeros.into()).unwrap();
     let again = z.with_empty_tape();
-    let y = attention_hidden::<2, 8, _, _, _, _, _, _>(z).unwrap();
-    let other = attention_hidden::<2, 8, _, _, _, _, _, _>(again).unwrap();
+    let y = attention_hidden::<2, 8, _, _, _, _, _, _>(z, QkvOrder::ByHead).unwrap();
+    let other = attention_hidden::<2, 8, _, _, _, _, _, _>(again, QkvOrder::ByHead).unwrap();
     let y = add_hidden(y, other).unwrap().into_tensor().unwrap();
     let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();
     let (_, once) = run::<2, 8, f32>(size, 1.0);
@@ -222,4 +224,29 @@ fn empty_batches_and_images_have_empty_outputs() {
         let y = try_attention::<2, 4, _, _, _, _, _, _>(x).unwrap();
         assert_eq!(*y.shape(), (size[0], Const, size[1], size[2]));
     }
+}
+
+#[test]
+fn queries_of_all_heads_before_their_keys_and_values() {
+    const HEADS: usize = 3;
+    const C: usize = 12;
+    let (size, len) = ([2, 3, 5], C / HEADS * 15);
+    // Parts (head, kind) of an image to parts (kind, head).
+    let reordered = |by_head: &[f64]| -> Vec<f64> {
+        let images = by_head.chunks(3 * HEADS * len);
+        let parts = images.flat_map(|image| {
+            let part = |i: usize| image.chunks(len).nth(i).unwrap();
+            (0..3 * HEADS).flat_map(move |i| part(i % HEADS * 3 + i / HEADS))
+        });
+        parts.copied().collect()
+    };
+    let x = qkv::<C, f64>(size, 1.5);
+    let by_kind = reordered(&x.as_vec());
+    assert_ne!(by_kind, x.as_vec());
+    let by_kind = Cpu::default().tensor_from_vec(by_kind, *x.shape());
+    let y = try_attention_by_kind::<HEADS, C, _, _, _, _, _, _>(by_kind.leaky_trace()).unwrap();
+    let (expected, expected_gradient) = run::<HEADS, C, f64>(size, 1.5);
+    assert_eq!(y.as_vec(), expected);
+    let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();
+    assert_eq!(grads.get(&by_kind).as_vec(), reordered(&expected_gradient));
 }

@@ -1,6 +1,7 @@
 //! What a backward pass computes with.
 
 use dfdx::dtypes::Dtype;
+use dfdx::shapes::ConstDim;
 
 use super::shrunk::ShrunkGradient;
 use crate::backend::Conv2DKernel;
@@ -11,11 +12,11 @@ use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::ops::Backward;
 use crate::sparsity::{KeptCount, Masking};
 
-/// dY (B, C_OUT, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
+/// dY (B, C, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
 /// the whole, if dX comes from that.
 #[derive(Debug)]
-pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
-    selected: SelectedGrad<C_OUT, E, D>,
+pub struct BackwardGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
+    selected: SelectedGrad<C, E, D>,
     /// The whole of dY, if something is dropped from it that dX needs.
     for_input: Option<Buffer<E, D>>,
     /// How many channels, positions or elements are kept, and of how many.
@@ -24,25 +25,25 @@ pub struct BackwardGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<
 
 /// What is left of dY.
 #[derive(Debug)]
-enum SelectedGrad<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
+enum SelectedGrad<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
     Whole(Buffer<E, D>),
     /// Kept channels, copied together.
-    Shrunk(ShrunkGradient<C_OUT, E, D>),
+    Shrunk(ShrunkGradient<C, E, D>),
     /// Every channel, with zeros: but for these channels, if it is channels that are dropped.
     Masked(Buffer<E, D>, Option<D::Kept>),
 }
 
-impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_OUT, E, D> {
+impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C, E, D> {
     /// The whole of `dy`, for a layer that is never sparse.
     pub(crate) fn whole(dy: Buffer<E, D>) -> Self {
         Self {
             selected: SelectedGrad::Whole(dy),
             for_input: None,
-            kept: [C_OUT, C_OUT],
+            kept: [C::SIZE, C::SIZE],
         }
     }
 
-    /// What `backward` leaves of `dy` (B, C_OUT, H_out, W_out).
+    /// What `backward` leaves of `dy` (B, C, H_out, W_out).
     ///
     /// # Errors
     /// Those of [`ShrunkGradient::gather`] and of the device.
@@ -66,14 +67,14 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
     {
         let pixels = shape.output_pixels();
         let all = match backward.masking {
-            Masking::Channels => C_OUT,
+            Masking::Channels => C::SIZE,
             Masking::Positions => pixels,
-            Masking::Elements => C_OUT * pixels,
+            Masking::Elements => C::SIZE * pixels,
         };
         let own_importance = || match backward.masking {
             Masking::Channels => match known {
                 Some(known) => Ok(known),
-                None => dev.channel_importance(dy.view(), C_OUT, pixels),
+                None => dev.channel_importance(dy.view(), C::SIZE, pixels),
             },
             Masking::Positions | Masking::Elements => dev.column_importance(dy.view(), all),
         };
@@ -101,7 +102,7 @@ impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C_
         let scale = selection.scale(count, all);
         if backward.prefers_dense(count, all) {
             let mut dy = dy;
-            D::zero_dropped(dy.view_mut(), C_OUT, pixels, D::kept(&kept))?;
+            D::zero_dropped(dy.view_mut(), C::SIZE, pixels, D::kept(&kept))?;
             if scale != 1.0 {
                 D::scale(dy.view_mut(), scale)?;
             }

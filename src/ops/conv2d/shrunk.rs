@@ -1,52 +1,60 @@
 //! The gradient of a convolution's output, shrunk to the channels that are kept.
 
+use std::marker::PhantomData;
+
 use dfdx::dtypes::Dtype;
+use dfdx::shapes::ConstDim;
 
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
-use crate::sparsity::KeptChannels;
+use crate::sparsity::check_kept;
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out). On some devices zeros are behind them, as further
 /// channels.
 ///
 /// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
-/// [`KeptChannels`] are, so that whoever holds one can index it by them.
+/// [`KeptChannels`](crate::sparsity::KeptChannels) are, so that whoever holds one can index it by them.
 #[derive(Debug)]
-pub struct ShrunkGradient<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> {
+pub struct ShrunkGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
     kept: D::Kept,
+    channels: PhantomData<C>,
 }
 
-impl<const C_OUT: usize, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C_OUT, E, D> {
-    /// The channels `kept` of `dy` (B, C_OUT, H_out, W_out).
+impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C, E, D> {
+    /// The channels `kept` of `dy` (B, C, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`] if the convolution has other than `C_OUT` output channels, or `dy` or its
+    /// [`Error::Shape`] if the convolution has other than C output channels, or `dy` or its
     /// copy has not the number of elements that the shapes ask for; [`Error::Parameter`] for kept channels
-    /// that are not ascending, unique, less than `C_OUT`, at least one.
+    /// that are not ascending, unique, less than C, at least one.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
-        if shape.c_out() != C_OUT {
+        if shape.c_out() != C::SIZE {
             return Err(Error::shape(
                 "shrunk gradient",
                 "output channels",
-                C_OUT,
+                C::SIZE,
                 shape.c_out(),
             ));
         }
-        check_len(dy.len(dev), shape, C_OUT)?;
+        check_len(dy.len(dev), shape, C::SIZE)?;
         if let Some(indices) = D::kept_on_host(&kept) {
-            KeptChannels::<C_OUT>::check(indices)?;
+            check_kept(indices, C::SIZE)?;
         }
         let channels = D::shrunk_channels(shape, D::kept_len(&kept));
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
-        D::gather_channels(dy.view(), C_OUT, pixels, D::kept(&kept), data.view_mut())?;
-        Ok(Self { data, kept })
+        D::gather_channels(dy.view(), C::SIZE, pixels, D::kept(&kept), data.view_mut())?;
+        Ok(Self {
+            data,
+            kept,
+            channels: PhantomData,
+        })
     }
 
     /// The buffer and its channels, for the kernels.
