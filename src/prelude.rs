@@ -17,11 +17,11 @@ pub use crate::diffusion::{
     BetaSchedule, Diffusion, DiffusionTrainer, Parameterization, SampleRun, Sampler,
 };
 pub use crate::models::builders::{
-    CelebAUNet, ClassConditional, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, MLP,
+    CelebAUNet, ClassConditional, Cnn, MnistUNet, ResNet18, ResNet26, ResNet34, ResNet50, ViT, MLP,
 };
 pub use crate::nn::builders::{
-    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, MaxPool2D, ReLU,
-    SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear,
+    AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, LayerNorm,
+    MaxPool2D, ReLU, SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear, GELU,
 };
 pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
 pub use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, ParameterGroups, Sgd, SgdConfig};

@@ -8,6 +8,7 @@ mod module;
 mod resnet;
 mod sizes;
 mod unet;
+mod vit;
 
 pub use sizes::{Down, Halves, Same};
 
@@ -23,6 +24,7 @@ pub mod builders {
         CelebAInputBlocks, CelebAOutputBlocks, CelebAUNet, ClassConditional, Downsample,
         MnistInputBlocks, MnistOutputBlocks, MnistUNet, ProjectionResBlock, ResBlock, Upsample,
     };
+    pub use super::vit::builder::{ViT, ViTBlock};
 }
 
 /// The networks with their tensors.
@@ -38,4 +40,5 @@ pub mod modules {
         MnistInputBlocks, MnistOutputBlocks, MnistUNet, NoDropout, ProjectionResBlock, ResBlock,
         Upsample,
     };
+    pub use super::vit::{Patches, ViT, ViTBlock};
 }

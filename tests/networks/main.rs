@@ -11,3 +11,4 @@ mod pytorch_training;
 mod resnet;
 mod tensors;
 mod unet;
+mod vit;

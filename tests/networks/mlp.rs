@@ -105,7 +105,7 @@ fn accounts_count_the_sparse_layers() {
 }
 
 /// Vertical and horizontal stripes with some noise, in turn.
-fn stripes(n: usize) -> ImageDataset {
+pub fn stripes(n: usize) -> ImageDataset {
     let pixel = |i: usize, y: usize, x: usize| {
         let line = if i.is_multiple_of(2) { x } else { y };
         let noise = (i * 7919 + y * 104_729 + x * 1_299_709) % 61;

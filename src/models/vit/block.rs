@@ -1,0 +1,86 @@
+//! A transformer's block.
+
+use dfdx::dtypes::Dtype;
+use dfdx::nn::{BuildModule, BuildOnDevice, ModuleVisitor, TensorCollection};
+use dfdx::shapes::{Const, Dim};
+use dfdx::tensor::{Storage, Tape};
+use dfdx::tensor_ops::Device;
+use rand_distr::uniform::SampleUniform;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::models::forward::HiddenImages;
+use crate::models::module::network;
+use crate::nn::modules::{LayerNorm, SparsePositionwiseLinear};
+use crate::nn::{
+    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
+};
+use crate::ops::add::add_hidden;
+use crate::ops::attention::{attention_hidden, QkvOrder, Triple};
+use crate::ops::gelu::gelu_hidden;
+
+/// The architecture.
+pub mod builder {
+    /// See [`super::ViTBlock`].
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct ViTBlock<const DIM: usize, const MLP: usize, const HEADS: usize>;
+}
+
+network!(
+    @module
+    /// A pre-norm block of a vision transformer, for tokens that are the positions of images
+    /// (B, DIM, H, W): z = x + proj(attention(qkv(norm1(x)))), y = z + fc2(gelu(fc1(norm2(z)))).
+    ///
+    /// HEADS has to divide DIM.
+    ViTBlock [const DIM: usize, const MLP: usize, const HEADS: usize] {
+        /// Before the attention.
+        norm1: LayerNorm<DIM, E, D>,
+        /// DIM to 3 DIM: the queries of all heads, their keys, their values.
+        qkv = "attn.qkv": SparsePositionwiseLinear<Const<DIM>, Triple<DIM>, E, D>,
+        /// DIM to DIM.
+        proj = "attn.proj": SparsePositionwiseLinear<Const<DIM>, Const<DIM>, E, D>,
+        /// Before the MLP.
+        norm2: LayerNorm<DIM, E, D>,
+        /// DIM to MLP.
+        fc1 = "mlp.fc1": SparsePositionwiseLinear<Const<DIM>, Const<MLP>, E, D>,
+        /// MLP to DIM.
+        fc2 = "mlp.fc2": SparsePositionwiseLinear<Const<MLP>, Const<DIM>, E, D>,
+    }
+);
+
+impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Backend<E>>
+    ViTBlock<DIM, MLP, HEADS, E, D>
+{
+    pub(super) fn apply_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
+        &self,
+        x: HiddenImages<B, DIM, H, W, E, D, T>,
+    ) -> Result<HiddenImages<B, DIM, H, W, E, D, T>> {
+        let shortcut = x.with_empty_tape();
+        let y = self.qkv.apply_hidden(self.norm1.apply_hidden(x)?)?;
+        let order = QkvOrder::ByKind { heads: HEADS };
+        let y = attention_hidden::<HEADS, DIM, _, _, _, _, _, _>(y, order)?;
+        let x = add_hidden(self.proj.apply_hidden(y)?, shortcut)?;
+
+        let shortcut = x.with_empty_tape();
+        let y = self.fc1.apply_hidden(self.norm2.apply_hidden(x)?)?;
+        let y = self.fc2.apply_hidden(gelu_hidden(y)?)?;
+        add_hidden(y, shortcut)
+    }
+}
+
+impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Storage<E>> BackwardCost
+    for ViTBlock<DIM, MLP, HEADS, E, D>
+{
+    fn visit_cost(
+        path: &str,
+        input: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        type Linear<I, O, E, D> = SparsePositionwiseLinear<I, O, E, D>;
+        let at = |name: &str| join(path, name);
+        Linear::<Const<DIM>, Triple<DIM>, E, D>::visit_cost(&at("attn.qkv"), input, f)?;
+        Linear::<Const<DIM>, Const<DIM>, E, D>::visit_cost(&at("attn.proj"), input, f)?;
+        let hidden = Linear::<Const<DIM>, Const<MLP>, E, D>::visit_cost(&at("mlp.fc1"), input, f)?;
+        Linear::<Const<MLP>, Const<DIM>, E, D>::visit_cost(&at("mlp.fc2"), hidden, f)
+    }
+}
