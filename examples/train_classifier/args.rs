@@ -187,6 +187,9 @@ pub enum Architecture {
     Cnn,
     /// Two hidden layers of 512 units
     Mlp,
+    /// A vision transformer, patches of 4x4 pixels, 6 blocks of 64 channels, 4 heads
+    #[value(name = "vit")]
+    ViT,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -407,6 +410,7 @@ impl Args {
             Architecture::ResNet50 => Model::ResNet50,
             Architecture::Cnn => Model::Cnn(self.layers.unwrap_or(3)),
             Architecture::Mlp => Model::Mlp,
+            Architecture::ViT => Model::ViT,
         })
     }
 
@@ -445,12 +449,13 @@ impl Args {
             let flags = self.when.flags().chain(self.what.flags());
             none_of(flags, "left out with --mode dense")?;
         }
-        if self.model == Architecture::Mlp && self.dropout > 0.0 {
-            return Err(Error::parameter(
-                "--dropout",
-                self.dropout,
-                "0 with --model mlp, which has no batch norm",
-            ));
+        let without_batch_norm = match self.model {
+            Architecture::Mlp => Some("0 with --model mlp, which has no batch norm"),
+            Architecture::ViT => Some("0 with --model vit, which has no batch norm"),
+            _ => None,
+        };
+        if let Some(range) = without_batch_norm.filter(|_| self.dropout > 0.0) {
+            return Err(Error::parameter("--dropout", self.dropout, range));
         }
         let adaptive = self.what.selection == Some(SelectionName::Adaptive);
         if adaptive {

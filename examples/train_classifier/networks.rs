@@ -39,7 +39,7 @@ pub trait Network: Resumable {
     fn cost(&mut self) -> ssprop::Result<ModelCost>;
 }
 
-/// A network of the paper.
+/// A network: the paper's, a multi-layer perceptron, a vision transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     ResNet18,
@@ -49,6 +49,8 @@ pub enum Model {
     /// Of this many convolutions.
     Cnn(usize),
     Mlp,
+    /// Of 6 blocks of 64 channels and 4 heads, for patches of 4x4 pixels.
+    ViT,
 }
 
 /// The depths of the CNN.
@@ -64,6 +66,7 @@ impl Model {
             Self::ResNet50 => "resnet50",
             Self::Cnn(_) => "cnn",
             Self::Mlp => "mlp",
+            Self::ViT => "vit",
         }
     }
 }
@@ -77,6 +80,7 @@ impl fmt::Display for Model {
             Self::ResNet50 => f.write_str("ResNet-50"),
             Self::Cnn(layers) => write!(f, "CNN of {layers} layers"),
             Self::Mlp => f.write_str("MLP"),
+            Self::ViT => f.write_str("ViT"),
         }
     }
 }
@@ -353,18 +357,22 @@ pub fn network(
     match images.task() {
         Task::Mnist | Task::FashionMnist => match model {
             Model::Mlp => build!(builders::MLP<10, 784>, 1, 28, 28, 10, settings),
+            #[cfg(not(test))]
+            Model::ViT => build!(ViT<10, 1, 28>, 1, 28, 28, 10, settings),
             Model::Cnn(layers) => cnn::<1, 28, 28>(layers, settings),
             _ => resnet::<1, 28, 28, 10>(model, settings),
         },
         #[cfg(not(test))]
         Task::Cifar10 => match model {
             Model::Mlp => build!(builders::MLP<10, 3072>, 3, 32, 32, 10, settings),
+            Model::ViT => build!(ViT<10, 3, 32>, 3, 32, 32, 10, settings),
             Model::Cnn(layers) => cnn::<3, 32, 32>(layers, settings),
             _ => resnet::<3, 32, 32, 10>(model, settings),
         },
         #[cfg(not(test))]
         Task::Cifar100 => match model {
             Model::Mlp => build!(builders::MLP<100, 3072>, 3, 32, 32, 100, settings),
+            Model::ViT => build!(ViT<100, 3, 32>, 3, 32, 32, 100, settings),
             _ => resnet::<3, 32, 32, 100>(model, settings),
         },
         #[cfg(not(test))]
@@ -377,6 +385,11 @@ pub fn network(
         _ => not_compiled(model),
     }
 }
+
+/// The vision transformer for images of this size.
+#[cfg(not(test))]
+type ViT<const CLASSES: usize, const C: usize, const IMAGE: usize> =
+    builders::ViT<CLASSES, C, IMAGE, 4, 64, 256, 4, 6>;
 
 /// A CNN for 10 classes.
 fn cnn<const C: usize, const H: usize, const W: usize>(

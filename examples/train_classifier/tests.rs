@@ -151,6 +151,12 @@ fn flags_that_do_not_go_together_are_named_with_their_values() {
             "--dropout = 0.2",
             "--model mlp",
         ),
+        (
+            "--model=vit --dropout=0.2",
+            "--dropout = 0.2",
+            "--model vit",
+        ),
+        ("--task=celeba --model=vit", "--model = vit", "celeba"),
         ("--momentum=0.9", "--momentum = 0.9", "--optimizer sgd"),
         (
             "--optimizer=adamw --nesterov",
