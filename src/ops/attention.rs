@@ -127,20 +127,16 @@ where
         D::attention_forward(&op, qkv.tensor.view()?, y.view_mut()?, statistics)
     })?;
     // dP = (N, d) x (d, N), dV = (d, N) x (N, N); through the softmax dS; dQ and dK = (d, N) x (N, N)
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        qkv.grad.is_wanted(),
-        move |dy, grads| {
-            let (qkv, dx_to) = (qkv.tensor, qkv.grad);
-            dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
-                timed("attention, backward", || {
-                    let (qkv, statistics) = (qkv.view()?, statistics.view()?);
-                    D::attention_backward(&op, qkv, statistics, dy.view(), dx, fill)
-                })
+    let is_wanted = qkv.grad.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        let (qkv, dx_to) = (qkv.tensor, qkv.grad);
+        dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
+            timed("attention, backward", || {
+                let (qkv, statistics) = (qkv.view()?, statistics.view()?);
+                D::attention_backward(&op, qkv, statistics, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]

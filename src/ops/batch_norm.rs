@@ -226,10 +226,11 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     );
     let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
     let feeds_back = x.grad.is_wanted() || residual.as_ref().is_some_and(GradTarget::is_wanted);
+    let is_wanted = is_trained || feeds_back;
     Ok(Hidden::recorded(
         y,
         tape,
-        is_trained || feeds_back,
+        is_wanted,
         move |mut dy, grads| {
             let (x, dx_to) = (x.tensor, x.grad);
             let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
@@ -264,13 +265,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                     dx_to.put_importance(importance);
                 }
             } else {
-                if !dx_to.is_wanted() {
-                    // The kernel writes it along with the rest.
-                    let mut dx = take(shape.num_elements())?;
-                    let dx = Some((dx.view_mut(), Fill::Overwrite));
-                    backward(&mut dy, dx).map_err(D::device_error)?;
-                }
-                dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+                dx_to.write_anyway(&dev, grads, shape.num_elements(), |dx, fill| {
                     backward(&mut dy, Some((dx, fill)))
                 })?;
                 // Before the residual's part, which may be for the same tensor.

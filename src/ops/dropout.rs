@@ -58,18 +58,14 @@ pub(crate) fn dropout_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
         D::dropout_forward(&mask, x.tensor.view()?, y.view_mut()?)
     })?;
     let (dev, dx_to) = (x.tensor.device().clone(), x.grad);
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
-                timed("dropout, backward", || {
-                    D::dropout_backward(&mask, dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+            timed("dropout, backward", || {
+                D::dropout_backward(&mask, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]

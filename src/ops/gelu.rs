@@ -42,7 +42,8 @@ pub(crate) fn gelu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     timed("GELU, forward", || {
         D::gelu_forward(x.tensor.view()?, y.view_mut()?)
     })?;
-    Ok(Hidden::recorded(y, tape, x.grad.is_wanted(), move |dy, grads| {
+    let is_wanted = x.grad.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
             timed("GELU, backward", || {

@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Merge, NoneTape, Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, Fill, Hidden, Input, Parameter, PooledTensor, ViewMut};
+use crate::bridge::{contiguous, Buffer, Hidden, Input, Parameter, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -208,64 +208,52 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     );
     let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
     let feeds_back = x.grad.is_wanted() || shift.as_ref().is_some_and(|s| s.grad.is_wanted());
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        is_trained || feeds_back,
-        move |dy, grads| {
-            let (x, dx_to) = (x.tensor, x.grad);
-            let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
-            let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
-            let mut dshift = match &shift {
-                Some(_) => Some(take(dims.batch * dims.channels)?),
-                None => None,
+    let is_wanted = is_trained || feeds_back;
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
+        let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
+        let mut dshift = match &shift {
+            Some(_) => Some(take(dims.batch * dims.channels)?),
+            None => None,
+        };
+        let mut importance = dx_to
+            .importance_room(&dev, dims.channels)
+            .map_err(D::device_error)?;
+        dx_to.write_anyway(&dev, grads, shape.num_elements(), |dx, fill| {
+            let saved = kernel::Saved {
+                input: kernel::Input {
+                    x: x.view()?,
+                    shift: shift
+                        .as_ref()
+                        .map(|shift| shift.tensor.view())
+                        .transpose()?,
+                    weight: D::view(OP, &weight)?,
+                    bias: D::view(OP, &bias)?,
+                },
+                y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
+                mean: mean.view()?,
+                inv_std: inv_std.view()?,
             };
-            let mut importance = dx_to
-                .importance_room(&dev, dims.channels)
-                .map_err(D::device_error)?;
-            let mut backward = |dx: ViewMut<'_, E, D>, fill: Fill| {
-                let saved = kernel::Saved {
-                    input: kernel::Input {
-                        x: x.view()?,
-                        shift: shift
-                            .as_ref()
-                            .map(|shift| shift.tensor.view())
-                            .transpose()?,
-                        weight: D::view(OP, &weight)?,
-                        bias: D::view(OP, &bias)?,
-                    },
-                    y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
-                    mean: mean.view()?,
-                    inv_std: inv_std.view()?,
-                };
-                let to = kernel::Grads {
-                    importance: importance.as_mut().map(D::importance_mut),
-                    dshift: dshift.as_mut().map(Buffer::view_mut),
-                    dweight: dweight.view_mut(),
-                    dbias: dbias.view_mut(),
-                };
-                timed("group norm, backward", || {
-                    D::group_norm_backward(dims, groups, saved, dy.view(), (dx, fill), to)
-                })
+            let to = kernel::Grads {
+                importance: importance.as_mut().map(D::importance_mut),
+                dshift: dshift.as_mut().map(Buffer::view_mut),
+                dweight: dweight.view_mut(),
+                dbias: dbias.view_mut(),
             };
-            match dx_to.is_wanted() {
-                true => dx_to.write(&dev, grads, shape.num_elements(), backward)?,
-                // The kernel writes it along with the rest.
-                false => {
-                    let mut dx = take(shape.num_elements())?;
-                    backward(dx.view_mut(), Fill::Overwrite).map_err(D::device_error)?;
-                }
-            }
-            if let Some(importance) = importance {
-                dx_to.put_importance(importance);
-            }
-            if let (Some(shift), Some(dshift)) = (shift, dshift) {
-                shift.grad.add(grads, dshift)?;
-            }
-            dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
-            dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
-        },
-    ))
+            timed("group norm, backward", || {
+                D::group_norm_backward(dims, groups, saved, dy.view(), (dx, fill), to)
+            })
+        })?;
+        if let Some(importance) = importance {
+            dx_to.put_importance(importance);
+        }
+        if let (Some(shift), Some(dshift)) = (shift, dshift) {
+            shift.grad.add(grads, dshift)?;
+        }
+        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
+        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
+    }))
 }
 
 #[cfg(test)]

@@ -110,19 +110,15 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            let Some(argmax) = argmax else { return Ok(()) };
-            dx_to.write(&dev, grads, len, |dx, fill| {
-                timed("pool, backward", || {
-                    D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        let Some(argmax) = argmax else { return Ok(()) };
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 /// The average over each window of `K` by `K` elements, `S` apart, of an image with `P` rows and
@@ -183,18 +179,14 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            dx_to.write(&dev, grads, len, |dx, fill| {
-                timed("pool, backward", || {
-                    D::avg_pool2d_backward(&op, dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::avg_pool2d_backward(&op, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 /// The average of each channel's whole image: (B, C, H, W) -> (B, C).
@@ -250,18 +242,14 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            dx_to.write(&dev, grads, len, |dx, fill| {
-                timed("pool, backward", || {
-                    D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("pool, backward", || {
+                D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]

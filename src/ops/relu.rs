@@ -40,18 +40,14 @@ pub(crate) fn relu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
         D::relu_forward(x.tensor.view()?, y.view_mut()?)
     })?;
     let (dev, dx_to, kept) = (x.tensor.device().clone(), x.grad, y.clone());
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            dx_to.write(&dev, grads, kept.shape().num_elements(), |dx, fill| {
-                timed("ReLU, backward", || {
-                    D::relu_backward(kept.view()?, dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        dx_to.write(&dev, grads, kept.shape().num_elements(), |dx, fill| {
+            timed("ReLU, backward", || {
+                D::relu_backward(kept.view()?, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]

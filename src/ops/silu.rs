@@ -41,19 +41,15 @@ pub(crate) fn silu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     timed("SiLU, forward", || {
         D::silu_forward(x.tensor.view()?, y.view_mut()?)
     })?;
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        x.grad.is_wanted(),
-        move |dy, grads| {
-            let (x, dx_to) = (x.tensor, x.grad);
-            dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
-                timed("SiLU, backward", || {
-                    D::silu_backward(x.view()?, dy.view(), dx, fill)
-                })
+    let is_wanted = x.grad.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        let (x, dx_to) = (x.tensor, x.grad);
+        dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
+            timed("SiLU, backward", || {
+                D::silu_backward(x.view()?, dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]

@@ -87,18 +87,14 @@ where
         x.tensor.shape().num_elements(),
         x.grad,
     );
-    Ok(Hidden::recorded(
-        y,
-        tape,
-        dx_to.is_wanted(),
-        move |dy, grads| {
-            dx_to.write(&dev, grads, len, |dx, fill| {
-                timed("upsampling, backward", || {
-                    D::upsample_nearest2d_backward(size[1], dy.view(), dx, fill)
-                })
+    let is_wanted = dx_to.is_wanted();
+    Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
+        dx_to.write(&dev, grads, len, |dx, fill| {
+            timed("upsampling, backward", || {
+                D::upsample_nearest2d_backward(size[1], dy.view(), dx, fill)
             })
-        },
-    ))
+        })
+    }))
 }
 
 #[cfg(test)]
