@@ -2,7 +2,8 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::nn::{
-    BuildModule, BuildOnDevice, Module, ModuleVisitor, TensorCollection, TensorOptions,
+    BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
+    TensorOptions,
 };
 use dfdx::shapes::{Const, Dim, Rank1};
 use dfdx::tensor::{Merge, Storage, Tape, Tensor};
@@ -134,6 +135,11 @@ where
         self.try_apply(x, Activation::Identity)
             .map_err(D::device_error)
     }
+}
+
+impl<const G: usize, const C: usize, E: Dtype, D: Storage<E>> NonMutableModule
+    for GroupNorm<G, C, E, D>
+{
 }
 
 impl<const G: usize, const C: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
