@@ -41,8 +41,8 @@ pub struct Step(());
 
 impl Step {
     /// Begins with the parameters that are frozen.
-    pub fn begin(frozen: UnusedTensors) -> Self {
-        UNNEEDED.set(Some(frozen.ids.into_iter().collect()));
+    pub fn begin(frozen: &UnusedTensors) -> Self {
+        UNNEEDED.set(Some(frozen.ids.iter().copied().collect()));
         Self(())
     }
 }

@@ -86,7 +86,7 @@ where
             }
             None => None,
         };
-        let pass = Pass::begin(self.frozen_parameters()?);
+        let pass = Pass::begin(&self.frozen);
         let loss = objective.loss(&mut self.model, input, grads)?;
         drop(pass);
         let value = loss.as_vec().first().copied().unwrap_or(f32::NAN);
@@ -125,8 +125,8 @@ where
         })
     }
 
-    /// What is not trained.
-    fn frozen_parameters(&self) -> Result<UnusedTensors> {
+    /// The parameters that are not trained.
+    pub(super) fn frozen_parameters(&self) -> Result<UnusedTensors> {
         let mut frozen = UnusedTensors::default();
         for_each_part(&self.model, &mut |name, part| {
             if let Part::Weight(tensor) = part {

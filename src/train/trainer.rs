@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dfdx::nn::TensorCollection;
+use dfdx::optim::UnusedTensors;
 use dfdx::tensor::Gradients;
 
 use super::classification::Classification;
@@ -60,6 +61,8 @@ pub struct Trainer<M, D: Backend<f32>, O = Adam<M, f32, D>> {
     pub(super) clip: Clip,
     pub(super) targets: Targets,
     pub(super) mixup: Option<Mixup>,
+    /// The parameters that are not trained in this epoch.
+    pub(super) frozen: UnusedTensors,
     /// The batches whose gradients are added for one step of the optimizer.
     pub(super) accumulation: usize,
     pub(super) ema: Option<Ema<M>>,
@@ -105,6 +108,7 @@ where
             lr_schedule: None,
             clip: Clip::default(),
             mixup: None,
+            frozen: UnusedTensors::default(),
             targets: Targets {
                 smoothing: 0.0,
                 weights: None,
@@ -261,6 +265,7 @@ where
                 dropped.insert(layer.path.to_owned());
             }
         });
+        self.frozen = self.frozen_parameters()?;
         if self.accumulated > 0 {
             // Left by an epoch that ended with an error.
             (self.grads, self.accumulated) = (None, 0);
