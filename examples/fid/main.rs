@@ -453,6 +453,25 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_denoiser_draws_what_is_asked() {
+        let file = Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../data/ddpm_fashion_mnist.safetensors"
+        ));
+        let network = read_network(&args(&[]).unwrap()).unwrap();
+        let (alone, task) = (Communicator::alone(), DatasetKind::FashionMnist);
+        let known = |guidance| {
+            let sampler =
+                |found: &Checkpoint| SamplerKind::Ddim.with(Some(10), None, &found.process);
+            let samples = Samples::new(&alone, file, task, sampler, Some(guidance), 0).unwrap();
+            let images = Source::Samples(samples).read(Some(30)).unwrap().unwrap();
+            network.accuracy(&images).unwrap()
+        };
+        let (with, without) = (known(3.0), known(0.0));
+        assert!(with > 0.75 && without < 0.35, "{with} {without}");
+    }
+
+    #[test]
     fn the_shipped_network_knows_the_bundled_images() {
         let network = read_network(&args(&[]).unwrap()).unwrap();
         assert!(network.describe().contains("60000 images of fashion-mnist"));
