@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use dfdx::prelude::*;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::nn::builders as layers;
-use ssprop::ops::attention::{try_attention, Triple};
+use ssprop::ops::attention::{try_attention, try_attention_by_kind, Triple};
 use ssprop::ops::batch_norm::{
     try_batch_norm2d, try_batch_norm2d_add, Activation, BatchNorm2DOp, Mode,
 };
@@ -14,8 +14,9 @@ use ssprop::ops::conv2d::{conv2d, Window};
 use ssprop::ops::distance::{try_distance, Distance};
 use ssprop::ops::dropout::{try_dropout, DropoutMask};
 use ssprop::ops::group_norm::{self, try_group_norm, try_group_norm_shift, GroupNormOp};
+use ssprop::ops::position_embedding::try_position_embedding;
 use ssprop::ops::Backward;
-use ssprop::ops::{add, add_relu, concat, linear, pool, relu, silu, upsample};
+use ssprop::ops::{add, add_relu, concat, gelu, linear, pool, relu, silu, upsample};
 use ssprop::prelude::{CelebAUNet, Cnn, DropRate, MnistUNet, ResNet18, Selection, MLP};
 use ssprop::sparsity::Masking;
 use ssprop::{Error, Result};
@@ -94,6 +95,7 @@ fn cases() -> Vec<Case> {
     });
     case!("relu", |x, dev| relu::try_relu(x));
     case!("silu", |x, dev| silu::try_silu(x));
+    case!("gelu", |x, dev| gelu::try_gelu(x));
     case!("dropout", |x, dev| try_dropout(
         x,
         DropoutMask::new(0.5, 3)?
@@ -179,6 +181,16 @@ fn cases() -> Vec<Case> {
         let qkv = to_triple.try_apply(x)?;
         try_attention::<2, C, _, _, _, _, _, _>(qkv)
     });
+    case!("attention by kind", |x, dev| {
+        let to_triple = dev.build_module::<layers::PointwiseConv1D<Const<C>, Triple<C>>, f32>();
+        let qkv = to_triple.try_apply(x)?;
+        try_attention_by_kind::<2, C, _, _, _, _, _, _>(qkv)
+    });
+    case!("position embedding", |x, dev| {
+        let positions = x.shape().2 * x.shape().3;
+        let embedding = dev.ones_like(&(Const::<1>, positions, Const::<C>));
+        try_position_embedding(x, &embedding)
+    });
     case!("max pool 2x2", |x, dev| pool::try_max_pool2d::<
         2,
         2,
@@ -237,6 +249,13 @@ fn cases() -> Vec<Case> {
     layer!("layer: conv", layers::SparseConv2D<4, 6, 3, 1, 1>);
     layer!("layer: conv with bias", layers::BiasedSparseConv2D<4, 6, 3, 2, 1>);
     layer!("layer: group norm", layers::GroupNorm<2, 4>);
+    layer!("layer: layer norm", layers::LayerNorm<4>);
+    case!("layer: position-wise linear", |x, dev| {
+        let mut linear =
+            dev.build_module::<layers::SparsePositionwiseLinear<Const<4>, Const<6>>, f32>();
+        linear.backward = sparse();
+        linear.try_apply(x)
+    });
     layer!("layer: attention", layers::AttentionBlock<2, 2, 4>);
     layer!(
         "layer: pointwise",
@@ -247,6 +266,7 @@ fn cases() -> Vec<Case> {
     layer!("layer: global average pool", layers::GlobalAvgPool);
     layer!("layer: ReLU", layers::ReLU);
     layer!("layer: SiLU", layers::SiLU);
+    layer!("layer: GELU", layers::GELU);
     case!("layer: batch norm", |x, dev| {
         let mut norm = dev.build_module::<layers::BatchNorm2D<4>, f32>();
         norm.try_forward_mut(x).map_err(Error::from)

@@ -49,7 +49,7 @@ fn build(package: &Path) -> HashMap<String, String> {
 fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
     let programs = build(&Path::new(env!("CARGO_MANIFEST_DIR")).join("compile_fail"));
     // Each program, and what its errors have to name.
-    let expected: [(&str, &[&str]); 9] = [
+    let expected: [(&str, &[&str]); 10] = [
         ("fits", &[]),
         (
             "channels_between_layers",
@@ -81,6 +81,10 @@ fn networks_that_do_not_fit_do_not_compile_and_the_message_names_the_shapes() {
         (
             "heads_of_the_channels",
             &["HEADS must divide C", "attention_hidden::<3, 8"],
+        ),
+        (
+            "patches_of_the_image",
+            &["PATCH must divide IMAGE", "ViT<10, 1, 28, 5, 8, 16, 2, 1"],
         ),
         (
             "channels_of_a_concatenation",

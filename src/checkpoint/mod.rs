@@ -31,6 +31,8 @@
 //! - torchvision's ResNets have `fc` for `linear` and `downsample` for `shortcut`. Its 7x7 stem and
 //!   1000 classes do not fit the ResNets of this crate: an error says so, or
 //!   [`LoadOptions::skip_mismatched`] loads the rest;
+//! - timm's `VisionTransformer` with `class_token=False, global_pool="avg"` has the names, shapes and orders of
+//!   [`ViT`](crate::models::modules::ViT) (torchvision's has other names, and a class token);
 //! - dfdx's batch and layer norms may have `weight` and `bias` for `scale`, `gamma` and `beta`, and
 //!   their epsilon stays as it is if the metadata say `format = pt`.
 //!

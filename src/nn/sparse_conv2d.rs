@@ -7,7 +7,7 @@ use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
     TensorOptions,
 };
-use dfdx::shapes::{Const, ConstDim, Dim, HasShape};
+use dfdx::shapes::{Const, ConstDim, Dim};
 use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Normal};
@@ -17,9 +17,7 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
-use crate::ops::conv2d::{
-    conv2d_hidden, conv_sparse_hidden, Conv2DOp, Conv2DShape, WeightShape, Window,
-};
+use crate::ops::conv2d::{conv2d_hidden, Conv2DOp, Conv2DShape, WeightShape, Window};
 use crate::ops::Backward;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
@@ -219,34 +217,6 @@ macro_rules! sparse_conv2d {
                 let window = Window::<STRIDE, PADDING, DILATION, GROUPS>;
                 let count = self.kept_count.clone();
                 conv2d_hidden(x, &self.weight, bias, window, self.backward, count)
-            }
-
-            /// The same for an output of these sizes, which are checked when the program runs: where no
-            /// [`ConvDim`] tells the compiler.
-            #[allow(dead_code)] // Of both layers only one is used so.
-            pub(crate) fn apply_hidden_to<B: Dim, H: Dim, W: Dim, HOut: Dim, WOut: Dim, T: Tape<E, D>>(
-                &self,
-                x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
-                h_out: HOut,
-                w_out: WOut,
-            ) -> Result<Hidden<(B, Const<C_OUT>, HOut, WOut), E, D, T>> {
-                let bias: Option<&Tensor<(Const<C_OUT>,), E, D>> = None;
-                $(let bias = bias.or(Some(&self.$bias));)?
-                let &(b, _, h, w) = x.shape();
-                let shape = Conv2DShape::new(Self::OP, [b.size(), C_IN, h.size(), w.size()], C_OUT)?;
-                let expected = [h_out.size(), w_out.size()];
-                if shape.output() != expected {
-                    return Err(Error::shape("conv2d", "output", expected, shape.output()));
-                }
-                conv_sparse_hidden::<Const<C_OUT>, _, _, _, _, _, _, _>(
-                    x,
-                    &self.weight,
-                    bias,
-                    shape.with_winograd(self.backward.winograd),
-                    (b, Const, h_out, w_out),
-                    self.backward,
-                    self.kept_count.clone(),
-                )
             }
         }
 

@@ -208,3 +208,52 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> BackwardCost
         Ok([O::SIZE, h, w])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dfdx::prelude::*;
+
+    use crate::nn::{builders, modules, LayerCost, ModelCost, VisitSparse};
+    use crate::ops::attention::Triple;
+    use crate::sparsity::DropRate;
+
+    #[test]
+    fn it_is_a_convolution_of_1x1_windows_dense_and_sparse() {
+        let dev = Cpu::default();
+        type Layer = builders::SparsePositionwiseLinear<Const<5>, Triple<4>>;
+        let mut linear = dev.build_module::<Layer, f64>();
+        let mut conv = dev.build_module::<builders::BiasedSparseConv2D<5, 12, 1>, f64>();
+        let shape = (Const, Default::default(), Const, Const);
+        conv.weight = dev.tensor_from_vec(linear.weight.as_vec(), shape);
+        conv.bias = dev.tensor_from_vec(linear.bias.as_vec(), (Const,));
+        let x: Tensor<Rank4<2, 5, 3, 7>, f64, _> = dev.sample_normal();
+        for (rate, rows) in [(0.0, 12), (0.75, 3)] {
+            let rate = DropRate::new(rate).unwrap();
+            linear.set_drop_rate(rate);
+            conv.set_drop_rate(rate);
+            let counts = linear.count_kept();
+            let y = linear.forward(x.leaky_trace());
+            let z = conv.forward(x.leaky_trace());
+            assert_eq!(y.as_vec(), z.as_vec());
+            let (y, z) = (y.square().mean().backward(), z.square().mean().backward());
+            assert_eq!(y.get(&x).as_vec(), z.get(&x).as_vec());
+            let dw = y.get(&linear.weight).as_vec();
+            assert_eq!(dw, z.get(&conv.weight).as_vec());
+            assert_eq!(y.get(&linear.bias).as_vec(), z.get(&conv.bias).as_vec());
+            let kept = dw.chunks(5).filter(|row| row.iter().any(|&g| g != 0.0));
+            assert_eq!(kept.count(), rows);
+            assert_eq!(counts[0].1.kept(), rows as u64);
+        }
+    }
+
+    #[test]
+    fn it_counts_as_that_convolution() {
+        type Layer = modules::SparsePositionwiseLinear<Const<5>, Triple<4>, f32, Cpu>;
+        type Conv = modules::SparseConv2D<5, 12, 1, 1, 0, 1, 1, f32, Cpu>;
+        let cost = ModelCost::of::<Layer>([5, 3, 7]).unwrap();
+        assert_eq!(cost, ModelCost::of::<Conv>([5, 3, 7]).unwrap());
+        assert!(matches!(cost.layers[0].1, LayerCost::Conv2D(_)));
+        let error = ModelCost::of::<Layer>([4, 3, 7]).unwrap_err().to_string();
+        assert!(error.contains("expected 5, found 4"), "{error}");
+    }
+}

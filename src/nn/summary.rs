@@ -72,7 +72,12 @@ impl ModelSummary {
             let Part::Weight(param) = part else {
                 return Ok(());
             };
-            let path = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+            let path = match name.rsplit_once('.') {
+                Some((layer, _)) => layer,
+                // Of a layer alone; or a tensor of the network's own.
+                None if ["weight", "bias"].contains(&&*name) => "",
+                None => &name,
+            };
             if layers.last().is_none_or(|layer| layer.path != path) {
                 let counted = cost.layers.iter().find(|(at, _)| at == path);
                 layers.push(match counted {

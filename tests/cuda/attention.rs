@@ -1,12 +1,20 @@
-use ssprop::internals::args::attention::AttentionOp;
+use ssprop::internals::args::attention::{AttentionOp, QkvOrder};
 use ssprop::internals::args::Fill;
 use ssprop::internals::{AttentionKernel, Views};
 
 use crate::support::{agree, download, noise, room, upload};
 
 /// Depth and positions of a head, and the heads of all images.
-fn check([depth, positions, heads]: [usize; 3], size: f32) {
-    let op = AttentionOp { depth, positions };
+fn check(sizes: [usize; 3], size: f32) {
+    check_order(sizes, QkvOrder::ByHead, size);
+}
+
+fn check_order([depth, positions, heads]: [usize; 3], order: QkvOrder, size: f32) {
+    let op = AttentionOp {
+        depth,
+        positions,
+        order,
+    };
     let len = heads * depth * positions;
     for fill in [Fill::Overwrite, Fill::Add] {
         agree!(1e-5, |dev: D| {
@@ -26,9 +34,12 @@ fn check([depth, positions, heads]: [usize; 3], size: f32) {
                 fill,
             )
             .unwrap();
+            // A device may have the statistics of its heads in another order.
+            let mut statistics = download(&dev, &statistics);
+            statistics.sort_by(f32::total_cmp);
             vec![
                 ("y", download(&dev, &y)),
-                ("statistics", download(&dev, &statistics)),
+                ("statistics", statistics),
                 ("dqkv", download(&dev, &dqkv)),
             ]
         });
@@ -47,6 +58,21 @@ fn forward_and_backward() {
     ] {
         check(sizes, 1.0);
     }
+}
+
+#[test]
+fn queries_of_all_heads_before_their_keys_and_values() {
+    for (sizes, heads) in [
+        ([4, 49, 6], 3),
+        ([16, 16, 8], 4),
+        ([5, 9, 4], 4),
+        ([3, 33, 3], 1),
+        ([4, 9, 0], 2),
+    ] {
+        check_order(sizes, QkvOrder::ByKind { heads }, 1.0);
+    }
+    // One head of an image at a time.
+    check_order([1, 2200, 6], QkvOrder::ByKind { heads: 2 }, 0.5);
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use ssprop::internals::args::concat::Part;
 use ssprop::internals::args::distance::Distance;
 use ssprop::internals::args::dropout::DropoutMask;
-use ssprop::internals::args::Fill;
+use ssprop::internals::args::{Fill, ImageDims};
 use ssprop::internals::{
-    AddReLUKernel, ConcatKernel, CrossEntropyKernel, DistanceKernel, DropoutKernel, SiLUKernel,
-    UpsampleKernel, Views,
+    AddReLUKernel, ConcatKernel, CrossEntropyKernel, DistanceKernel, DropoutKernel, GELUKernel,
+    PositionEmbeddingKernel, SiLUKernel, UpsampleKernel, Views,
 };
 
 use crate::support::{agree, download, noise, room, upload};
@@ -39,6 +39,49 @@ fn silu() {
             let to = D::buffer_mut(&mut dx);
             D::silu_backward(D::buffer(&x), D::buffer(&dy), to, fill).unwrap();
             vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
+    }
+}
+
+#[test]
+fn gelu() {
+    let len = 5000;
+    for fill in FILLS {
+        agree!(1e-6, |dev: D| {
+            let x: Vec<f32> = noise(len, 1).iter().map(|v| v * 4.0).collect();
+            let (x, dy) = (upload(&dev, &x), upload(&dev, &noise(len, 2)));
+            let mut y = room(&dev, len);
+            D::gelu_forward(D::buffer(&x), D::buffer_mut(&mut y)).unwrap();
+            let mut dx = upload(&dev, &noise(len, 3));
+            let to = D::buffer_mut(&mut dx);
+            D::gelu_backward(D::buffer(&x), D::buffer(&dy), to, fill).unwrap();
+            vec![("y", download(&dev, &y)), ("dx", download(&dev, &dx))]
+        });
+    }
+}
+
+#[test]
+fn position_embedding() {
+    for [batch, channels, plane] in [[3, 5, 49], [2, 64, 9], [0, 4, 6]] {
+        let dims = ImageDims {
+            batch,
+            channels,
+            plane,
+        };
+        let (len, image) = (batch * channels * plane, channels * plane);
+        agree!(1e-6, |dev: D| {
+            let x = upload(&dev, &noise(len, 1));
+            let embedding = upload(&dev, &noise(image, 2));
+            let mut y = room(&dev, len);
+            let (from, to) = (D::buffer(&embedding), D::buffer_mut(&mut y));
+            D::position_embedding_forward(dims, D::buffer(&x), from, to).unwrap();
+            let mut gradient = upload(&dev, &noise(image, 3));
+            let to = D::buffer_mut(&mut gradient);
+            D::position_embedding_backward(dims, D::buffer(&y), to).unwrap();
+            vec![
+                ("y", download(&dev, &y)),
+                ("gradient", download(&dev, &gradient)),
+            ]
         });
     }
 }

@@ -13,6 +13,7 @@ mod elementwise;
 mod errors;
 mod group_norm;
 mod inference;
+mod layer_norm;
 mod layers;
 mod linear;
 mod memory;

@@ -100,6 +100,7 @@ macro_rules! classifier {
 }
 
 classifier!(mlp, MLP<10, 192, 40, 2>, Rank4<5, 3, 8, 8> => [5, 10], 1e-4);
+classifier!(vit, ViT<10, 3, 8, 2, 16, 40, 2, 2>, Rank4<5, 3, 8, 8> => [5, 10], 1e-4);
 classifier!(cnn, Cnn<3, 10, 1>, Rank4<3, 1, 13, 12> => [3, 10], 1e-3);
 
 #[test]

@@ -1,11 +1,11 @@
 //! The vision transformer: PyTorch's numbers from PyTorch's state dict, its accounts, and training.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::safetensors::SafeTensors;
 use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
 use ssprop::models::modules;
-use ssprop::nn::ModelCost;
+use ssprop::nn::{ModelCost, ModelSummary};
 use ssprop::prelude::*;
 
 use crate::mlp::stripes;
@@ -15,15 +15,18 @@ const FIXTURE: &[u8] = include_bytes!("../fixtures/vit.safetensors");
 type Small = ViT<5, 2, 8, 4, 12, 20, 3, 2>;
 type Net<E> = modules::ViT<5, 2, 8, 4, 12, 20, 3, 2, E, Cpu>;
 
+fn state_dict() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vit_state_dict.safetensors")
+}
+
 fn loaded<E: ssprop::checkpoint::StoredElement>() -> Net<E>
 where
     Cpu: ssprop::Backend<E>,
     Small: BuildOnDevice<Cpu, E, Built = Net<E>>,
     Net<E>: TensorCollection<E, Cpu>,
 {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/vit_state_dict.safetensors");
     let mut net = Cpu::default().build_module::<Small, E>();
-    checkpoint::load(path, &mut net).unwrap();
+    checkpoint::load(state_dict(), &mut net).unwrap();
     net
 }
 
@@ -166,6 +169,28 @@ fn accounts_count_the_linear_layers_and_the_patch_embedding() {
     // Only the patches need no gradient.
     let expected = counted.enumerate().map(|(i, path)| (path, i > 0));
     assert_eq!(visited, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_summary_has_every_parameter() {
+    let net = Cpu::default().build_module::<Small, f32>();
+    let summary = ModelSummary::of(&net, [2, 8, 8], DropRate::DENSE).unwrap();
+    let state = std::fs::read(state_dict()).unwrap();
+    let state = SafeTensors::deserialize(&state).unwrap();
+    let sizes = state
+        .tensors()
+        .into_iter()
+        .map(|(_, t)| t.shape().iter().product::<usize>());
+    assert_eq!(summary.parameters(), sizes.sum::<usize>());
+    let of = |path: &str| {
+        summary
+            .layers
+            .iter()
+            .find(|layer| layer.path == path)
+            .unwrap()
+    };
+    assert_eq!(of("blocks.1.attn.qkv").output, Some([36, 2, 2]));
+    assert_eq!(of("pos_embed").parameters, 4 * 12);
 }
 
 type Striped = ViT<2, 1, 8, 2, 16, 32, 2, 2>;

@@ -8,7 +8,7 @@ use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
     TensorOptions,
 };
-use dfdx::shapes::{Const, ConstDim, Dim};
+use dfdx::shapes::{Const, ConstDim, Dim, HasShape};
 use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
@@ -21,6 +21,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::nn::modules::{BiasedSparseConv2D, LayerNorm, Quotient};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
+use crate::ops::conv2d::{conv_sparse_hidden, Conv2DOp, Conv2DShape};
 use crate::ops::pool::global_avg_pool2d_hidden;
 use crate::ops::position_embedding::position_embedding_hidden;
 
@@ -60,6 +61,14 @@ impl<const IMAGE: usize, const PATCH: usize> Dim for Patches<IMAGE, PATCH> {
 impl<const IMAGE: usize, const PATCH: usize> ConstDim for Patches<IMAGE, PATCH> {
     const SIZE: usize = (IMAGE / PATCH) * (IMAGE / PATCH);
 }
+
+/// Patches as the positions of images.
+type Tokens<B, const IMAGE: usize, const PATCH: usize, const DIM: usize> = (
+    B,
+    Const<DIM>,
+    Quotient<IMAGE, PATCH>,
+    Quotient<IMAGE, PATCH>,
+);
 
 /// A convolution that cuts images into patches, and embeds each.
 type PatchEmbedding<const C_IN: usize, const DIM: usize, const PATCH: usize, E, D> =
@@ -197,6 +206,46 @@ impl<
     }
 }
 
+impl<
+        const CLASSES: usize,
+        const C_IN: usize,
+        const IMAGE: usize,
+        const PATCH: usize,
+        const DIM: usize,
+        const MLP: usize,
+        const HEADS: usize,
+        const DEPTH: usize,
+        E: Dtype,
+        D: Backend<E>,
+    > ViT<CLASSES, C_IN, IMAGE, PATCH, DIM, MLP, HEADS, DEPTH, E, D>
+{
+    /// The patches of images, each as DIM channels of a position. (The layer itself would ask the compiler for
+    /// the sizes that a window of PATCH pixels leaves, of which it knows some only.)
+    fn embed<B: Dim, T: Tape<E, D>>(
+        &self,
+        x: Hidden<(B, Const<C_IN>, Const<IMAGE>, Const<IMAGE>), E, D, T>,
+    ) -> Result<Hidden<Tokens<B, IMAGE, PATCH, DIM>, E, D, T>> {
+        let op = Conv2DOp {
+            kernel: PATCH,
+            stride: PATCH,
+            padding: 0,
+            dilation: 1,
+            groups: 1,
+        };
+        let &(b, ..) = x.shape();
+        let layer = &self.patch_embed;
+        conv_sparse_hidden::<Const<DIM>, _, _, _, _, _, _, _>(
+            x,
+            &layer.weight,
+            Some(&layer.bias),
+            Conv2DShape::new(op, [b.size(), C_IN, IMAGE, IMAGE], DIM)?,
+            (b, Const, Quotient, Quotient),
+            layer.backward,
+            layer.kept_count.clone(),
+        )
+    }
+}
+
 /// Normal with a deviation of 0.02.
 fn small_normal<E: Dtype>() -> impl Distribution<E> {
     let normal = Normal::new(0.0, 0.02).expect("a finite, positive deviation");
@@ -226,10 +275,7 @@ impl<
         &self,
         x: Images<B, C_IN, Const<IMAGE>, Const<IMAGE>, E, D, T>,
     ) -> Result<Self::Output> {
-        let side = Quotient::<IMAGE, PATCH>;
-        let x = self
-            .patch_embed
-            .apply_hidden_to(Hidden::enter(x), side, side)?;
+        let x = self.embed(Hidden::enter(x))?;
         let mut x = position_embedding_hidden(x, &self.pos_embed)?;
         for block in &self.blocks.modules {
             x = block.apply_hidden(x)?;
