@@ -117,6 +117,86 @@ def resnet(name, mode, joint):
     return nn.Sequential(*layers)
 
 
+def linear_type(mode):
+    """`torch.nn.Linear`, or for the mode "sparse" one with a sparse backward pass, of tokens (B, N, features)."""
+    import torch
+    from torch import nn
+
+    if mode == "dense":
+        return nn.Linear
+
+    class SparseLinearFunction(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, weight, bias):
+            ctx.save_for_backward(x, weight)
+            return nn.functional.linear(x, weight, bias)
+
+        @staticmethod
+        def backward(ctx, dy):
+            x, weight = ctx.saved_tensors
+            importance = dy.abs().mean(dim=(0, 1))
+            kept = importance.topk(kept_count(dy.shape[2]), sorted=False).indices
+            kept_dy = dy.index_select(2, kept)
+            dx = kept_dy @ weight.index_select(0, kept)
+            rows = kept_dy.flatten(0, 1)
+            dw = torch.zeros_like(weight).index_copy_(0, kept, rows.t() @ x.flatten(0, 1))
+            db = dy.new_zeros(dy.shape[2]).index_copy_(0, kept, rows.sum(dim=0))
+            return dx, dw, db
+
+    class SparseLinear(nn.Linear):
+        def forward(self, x):
+            return SparseLinearFunction.apply(x, self.weight, self.bias)
+
+    return SparseLinear
+
+
+def vit(mode, joint):
+    """A vision transformer for 3x32x32 images: patches of 4x4, 6 pre-norm blocks of 64 channels, 4 heads,
+    MLPs of 256, the mean over the positions (Dosovitskiy et al., arXiv 2010.11929)."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    dim, hidden, heads, depth = 64, 256, 4, 6
+    linear = linear_type(mode)
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.proj = linear(dim, 3 * dim), linear(dim, dim)
+
+        def forward(self, x):
+            b, n, c = x.shape
+            q, k, v = self.qkv(x).reshape(b, n, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
+            x = functional.scaled_dot_product_attention(q, k, v)
+            return self.proj(x.transpose(1, 2).reshape(b, n, c))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.attn = nn.LayerNorm(dim, eps=1e-6), Attention()
+            self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+            self.mlp = nn.Sequential(linear(dim, hidden), nn.GELU(), linear(hidden, dim))
+
+        def forward(self, x):
+            x = x + self.attn(self.norm1(x))
+            return x + self.mlp(self.norm2(x))
+
+    class ViT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = conv2d_type(mode, joint)(3, dim, 4, stride=4)
+            self.positions = nn.Parameter(0.02 * torch.randn(1, 64, dim))
+            self.blocks = nn.Sequential(*[Block() for _ in range(depth)])
+            self.norm, self.head = nn.LayerNorm(dim, eps=1e-6), nn.Linear(dim, 10)
+
+        def forward(self, x):
+            x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+            return self.head(self.norm(self.blocks(x).mean(dim=1)))
+
+    return ViT()
+
+
 def folded(network):
     """The network in evaluation mode with the norms of its pairs (convolution, norm) in the convolutions."""
     from torch import nn

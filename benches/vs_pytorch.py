@@ -6,7 +6,7 @@ that are not timed (steps of a whole network: the first round warms up). The fir
 the rest give medians; PyTorch's is that of its fastest form. The ratio of the fastest calls beside it
 says whether other programs disturbed the medians.
 
-The sparse cases drop 80% of the output channels in every convolution's backward pass, on either
+The sparse cases drop 80% of the output channels in every convolution's (or transformer's linear layer's) backward pass, on either
 side: PyTorch's through an autograd function that ranks the channels by mean |dY|, copies the kept
 ones of dY and of the weight, and convolves with those.
 """
@@ -20,11 +20,11 @@ import subprocess
 import sys
 import time
 
-from pytorch_networks import folded, resnet, sparse_conv2d_function, unet
+from pytorch_networks import folded, resnet, sparse_conv2d_function, unet, vit
 
 BATCH = 32
-# Name (of the Rust side: ResNet-18 and -50, the U-Net) and batch.
-STEPS = (("step", 32), ("step", 128), ("step50", 32), ("unet", 64))
+# Name (of the Rust side: ResNet-18 and -50, the vision transformer, the U-Net) and batch.
+STEPS = (("step", 32), ("step", 128), ("step50", 32), ("vit", 128), ("unet", 64))
 # Images of which the U-Net predicts the noise at once.
 SAMPLES = 16
 # Images of which ResNet-18 gives the logits, with its norms as they are ("eval") and folded ("infer").
@@ -129,7 +129,8 @@ class TorchStep:
             self.inputs = (torch.randn(batch, 1, 32, 32), torch.randint(200, (batch,)))
             self.target, self.loss = torch.randn(batch, 1, 32, 32), torch.nn.MSELoss()
         else:
-            self.model, self.optimizer = resnet(name, mode, joint), torch.optim.Adam
+            network = vit(mode, joint) if name == "vit" else resnet(name, mode, joint)
+            self.model, self.optimizer = network, torch.optim.Adam
             self.inputs = (torch.randn(batch, 3, 32, 32),)
             self.target, self.loss = torch.randint(10, (batch,)), torch.nn.CrossEntropyLoss()
         self.model = self.model.to(memory_format=layout)

@@ -4,7 +4,7 @@
 //! `--serve`: prints a line that says what runs; then, for each line `CASE` on its standard input,
 //! one line `forward backward optimizer total` with the milliseconds of one call, after 30 ms of
 //! calls that are not timed. Cases are `conv LAYER dense`, `conv LAYER sparse` (names of [`convs::CONVS`]) and
-//! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50, `unet` for the U-Net),
+//! `step BATCH dense`, `step BATCH sparse` (ResNet-18; `step50` for ResNet-50, `vit` for the vision transformer, `unet` for the U-Net),
 //! `sample BATCH dense` (a step of sampling with the U-Net), and `eval BATCH dense`, `infer BATCH dense` (logits of
 //! ResNet-18 in evaluation mode, in the latter with its norms folded). An unknown one is answered `unknown`.
 //!
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use convs::{Conv, CONVS, DROP_RATE};
 use inference::Evaluation;
 use sampling::Sampling;
-use ssprop::prelude::{Cpu, ResNet18, ResNet50};
+use ssprop::prelude::{Cpu, ResNet18, ResNet50, ViT};
 use ssprop::sparsity::DropRate;
 use step::{Net, Step};
 use unet::UNetStep;
@@ -137,6 +137,11 @@ fn make(case: &str) -> Option<Box<dyn TimedCase>> {
         "step50" => {
             let batch = layer.parse().ok()?;
             Some(Box::new(Step::new::<ResNet50<10>>(&dev, batch, drop_rate)))
+        }
+        "vit" => {
+            type Net = ViT<10, 3, 32, 4, 64, 256, 4, 6>;
+            let batch = layer.parse().ok()?;
+            Some(Box::new(Step::new::<Net>(&dev, batch, drop_rate)))
         }
         "unet" => Some(Box::new(UNetStep::new(
             &dev,

@@ -1,4 +1,4 @@
-//! A training step of a residual network on random images of 32x32, in its three parts.
+//! A training step of a classifier on random images of 32x32, in its three parts.
 
 use dfdx::data::OneHotEncode;
 use dfdx::tensor::OwnedTape;
