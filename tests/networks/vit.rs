@@ -113,7 +113,7 @@ fn compare(kind: &str, (logits, gradients): Step, tolerance: f64) {
     let of_kind = |name: &&str| name.starts_with(&format!("{kind}."));
     assert_eq!(
         gradients.len(),
-        file.names().iter().copied().filter(|n| of_kind(&n)).count()
+        file.names().iter().copied().filter(|n| of_kind(n)).count()
     );
     for (name, found) in gradients {
         let name = format!("{kind}.{name}");

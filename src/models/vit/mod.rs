@@ -171,7 +171,7 @@ impl<
     ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
         const {
             assert!(
-                PATCH > 0 && IMAGE > 0 && IMAGE % PATCH == 0,
+                PATCH > 0 && IMAGE > 0 && IMAGE / PATCH * PATCH == IMAGE,
                 "PATCH must divide IMAGE"
             );
         }
