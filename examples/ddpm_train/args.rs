@@ -112,6 +112,11 @@ impl Args {
         }
     }
 
+    /// Arxiv 2207.12598 found 0.1 to 0.2 the best.
+    pub fn class_dropout(&self) -> f64 {
+        self.class_dropout.unwrap_or(0.1)
+    }
+
     pub fn sample_steps(&self) -> usize {
         self.sample_steps.unwrap_or(25.min(self.timesteps()))
     }

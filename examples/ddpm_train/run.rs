@@ -13,7 +13,6 @@ use ssprop::data::{
 };
 use ssprop::diffusion::TrainableDenoiser;
 use ssprop::distributed::Communicator;
-use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig};
 use ssprop::{Backend, Error};
@@ -101,8 +100,8 @@ where
         .with_schedule(args.schedule.clone())?
         .with_communicator(&ranks)?
         .with_lr_schedule(args.lr_schedule);
-    if let Some(dropout) = args.class_dropout {
-        trainer = trainer.with_class_dropout(dropout)?;
+    if args.classes {
+        trainer = trainer.with_class_dropout(args.class_dropout())?;
     }
     if args.ema > 0.0 {
         trainer = trainer.with_ema(args.ema)?;
@@ -148,7 +147,7 @@ where
     say!("\n{}", run.finish()?);
     // That of a run that was resumed at its end too.
     save_model(run.folder(), args, unet.name(), classes, &trainer)?;
-    let cost = ModelCost::of::<M>([C, H, W])?;
+    let cost = trainer.backward_cost([C, H, W])?;
     let dense = |images| cost.per_epoch(images, args.batch_size(), DropRate::DENSE);
     say!("{}", run.savings(dense));
     say!("{}", run.written());
@@ -303,9 +302,9 @@ fn config(
         ToSize::Resize => config.fixed(TO_SIZE, "resize"),
         ToSize::Keep => config,
     };
-    let config = match args.class_dropout {
-        Some(dropout) => config.fixed("class-dropout", dropout),
-        None => config,
+    let config = match args.classes {
+        true => config.fixed("class-dropout", args.class_dropout()),
+        false => config,
     };
     let config = match args.optimization == Optimization::default() {
         true => config,

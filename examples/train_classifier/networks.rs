@@ -246,11 +246,7 @@ impl<
     }
 
     fn cost(&mut self) -> ssprop::Result<ModelCost> {
-        let mut dropped = false;
-        self.trainer
-            .model
-            .visit_dropout(&mut |layer| dropped |= layer.dropout.is_on());
-        Ok(ModelCost::of::<M>([C, H, W])?.with_dropout(|_| dropped))
+        self.trainer.backward_cost([C, H, W])
     }
 }
 

@@ -77,6 +77,7 @@ where
         input: Self::Input,
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>> {
+        unneeded::add(&input.x_t);
         let x = (input.x_t.traced(grads), input.t);
         let output = ModuleMut::try_forward_mut(model, x).map_err(Into::into)?;
         check_output(output.shape(), input.target.shape())?;

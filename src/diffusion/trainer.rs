@@ -13,7 +13,7 @@ use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::distributed::Communicator;
 use crate::error::{Error, Result};
-use crate::nn::{SchedulePlan, VisitSparse};
+use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, Optimizer};
 use crate::train::{whole_epoch, EpochReport, Observer, Trainer};
 
@@ -213,6 +213,17 @@ where
     /// The schedule of the drop rates; `None` if the caller sets them.
     pub fn schedule(&self) -> Option<&SchedulePlan> {
         self.trainer.schedule()
+    }
+
+    /// As [`Trainer::backward_cost`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backward_cost(&mut self, size: ImageSize) -> Result<ModelCost>
+    where
+        M: VisitDropout + BackwardCost,
+    {
+        self.trainer.backward_cost(size)
     }
 
     /// The number of epochs done, which is the number of the next one.

@@ -147,38 +147,37 @@ impl ModelCost {
         Ok(Self { layers })
     }
 
-    /// The same where the layers whose paths are frozen are not trained: those in front of the first that is trained,
-    /// in the order of the network's layers, cost nothing, the others the gradient of their input.
-    ///
-    /// ```
-    /// use ssprop::models::modules;
-    /// use ssprop::nn::ModelCost;
-    /// use ssprop::prelude::*;
-    ///
-    /// let cost = ModelCost::of::<modules::ResNet18<10, 3, f32, Cpu>>([3, 32, 32])?;
-    /// let last = cost.clone().with_frozen(|path| !path.starts_with("layer4"));
-    /// assert!(last.layers.iter().all(|(path, _)| path.starts_with("layer4")));
-    /// let first = cost.clone().with_frozen(|path| path.starts_with("layer4"));
-    /// let [dense, frozen, trained] = [&cost, &first, &last].map(|c| c.per_iteration(1, DropRate::DENSE));
-    /// assert!(frozen > dense - trained && frozen < dense);
-    /// # Ok::<(), ssprop::Error>(())
-    /// ```
-    pub fn with_frozen(mut self, is_frozen: impl Fn(&str) -> bool) -> Self {
-        let has_parameters = |layer: &LayerCost| !matches!(layer, LayerCost::Dropout(_));
-        let trained =
-            |(path, layer): &(String, LayerCost)| has_parameters(layer) && !is_frozen(path);
-        let first = self
-            .layers
-            .iter()
-            .position(trained)
-            .unwrap_or(self.layers.len());
-        self.layers.drain(..first);
+    /// The same where some of the model's parameters are frozen: all of them by path, in the model's order, and whether
+    /// each is. Layers in front of the first that is trained cost nothing, other frozen ones the gradient of their
+    /// input.
+    pub(crate) fn with_frozen(mut self, parameters: &[(String, bool)]) -> Self {
+        let first = parameters.iter().position(|(_, frozen)| !frozen);
+        let first = first.unwrap_or(parameters.len());
+        let of = |path: &str, name: &str| {
+            let rest = name.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        // The place of a layer's last parameter, and whether all are frozen.
+        let found = |path: &str| {
+            let mut own = parameters
+                .iter()
+                .enumerate()
+                .filter(|(_, (name, _))| of(path, name));
+            let (mut last, (_, mut frozen)) = own.next().map(|(i, p)| (i, p.clone()))?;
+            for (i, (_, is_frozen)) in own {
+                (last, frozen) = (i, frozen && *is_frozen);
+            }
+            Some((last, frozen))
+        };
+        let is_reached =
+            |(path, _): &(String, LayerCost)| found(path).is_some_and(|p| p.0 >= first);
+        let reached = self.layers.iter().position(is_reached);
+        self.layers.drain(..reached.unwrap_or(self.layers.len()));
         for (path, layer) in &mut self.layers {
+            let is_frozen = found(path).is_some_and(|(_, frozen)| frozen);
             match *layer {
-                LayerCost::Conv2D(conv) if is_frozen(path) => {
-                    *layer = LayerCost::FrozenConv2D(conv)
-                }
-                LayerCost::Linear { inputs, outputs } if is_frozen(path) => {
+                LayerCost::Conv2D(conv) if is_frozen => *layer = LayerCost::FrozenConv2D(conv),
+                LayerCost::Linear { inputs, outputs } if is_frozen => {
                     *layer = LayerCost::FrozenLinear { inputs, outputs };
                 }
                 _ => {}

@@ -12,8 +12,8 @@ use crate::profile::timed;
 /// y = x F(x), element by element, F(x) = (1 + erf(x / sqrt(2))) / 2 being the share of the standard normal
 /// distribution below x ([Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)).
 ///
-/// PyTorch's `GELU()`, not the approximation by tanh: within rounding errors, a few units of the last place of
-/// F(x) on either side of 0. The backward pass keeps x.
+/// PyTorch's `GELU()`, not the approximation by tanh. In `f32` y is within 1e-5 of itself, also where F(x) is small. The
+/// backward pass keeps x.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device).

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// A frozen parameter is not updated and not decayed, and its gradient is no part of the norm. The
 /// [`Trainer`](crate::train::Trainer) leaves it out of the backward pass, and below the first layer that is trained
 /// the gradients of activations too, as far as the layers are this crate's (dfdx's own compute theirs). Its reports
-/// count FLOPs [accordingly](crate::nn::ModelCost::with_frozen). A frozen batch norm's running statistics still follow
+/// count FLOPs [accordingly](crate::train::Trainer::backward_cost). A frozen batch norm's running statistics still follow
 /// the batches, as in PyTorch.
 ///
 /// ```

@@ -28,7 +28,7 @@ type Values = Vec<f64>;
 struct Diagram<'a> {
     title: &'a str,
     unit: &'a str,
-    /// Values that the axis has to reach [default: 0 and the largest].
+    /// Values that the axis has to reach [default: 0, the smallest and the largest].
     ends: Option<[f64; 2]>,
     content: Content,
 }
@@ -52,12 +52,13 @@ impl Diagram<'_> {
         let area = root
             .clone()
             .shrink((x0, TOP), (width, (LEGEND - TOP) as u32 - 18));
-        let largest = match &self.content {
+        let values = match &self.content {
             Content::Curves(train, test) => train.iter().flatten().chain(test).copied().collect(),
             Content::Bars(parts) => parts.iter().map(|p| p[0] + p[1]).collect::<Values>(),
         };
-        let largest = largest.into_iter().filter(|v| v.is_finite());
-        let [low, high] = self.ends.unwrap_or([0.0, largest.fold(0.0, f64::max)]);
+        let finite = || values.iter().copied().filter(|v| v.is_finite());
+        let [low, high] = [finite().fold(0.0, f64::min), finite().fold(0.0, f64::max)];
+        let [low, high] = self.ends.unwrap_or([low, high]);
         let (y, decimals) = Axis::round(low, high);
         let [low, high] = y.ends;
         let count = epochs.last().map_or(1, Record::epoch) as f64;
@@ -214,7 +215,13 @@ pub(super) fn svg(title: &str, records: &[Record]) -> String {
     let set = set
         .and_then(|name| name.split('_').next())
         .unwrap_or("test");
-    let accuracy_title = format!("{}{} accuracy", set[..1].to_uppercase(), &set[1..]);
+    let mut letters = set.chars();
+    let first: String = letters
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    let accuracy_title = format!("{first}{} accuracy", letters.as_str());
     let second = match measured("_accuracy") {
         Some(name) => {
             let accuracy: Values = values(name).iter().map(|share| 100.0 * share).collect();
@@ -298,6 +305,10 @@ mod tests {
             assert!(drawn.contains(&format!(">\n{label}\n<")), "{label}");
         }
         assert!(svg("nothing yet", &[]).ends_with("</svg>\n"));
+        for name in ["_loss", "épreuve_accuracy"] {
+            let odd = Record(vec![("epoch".into(), 1.0), (name.into(), -0.5)]);
+            assert!(svg("odd", &[odd]).ends_with("</svg>\n"));
+        }
 
         for record in &mut records {
             record.0.retain(|(name, _)| !name.starts_with("test"));

@@ -14,7 +14,7 @@ struct Kind {
     operations: BTreeMap<&'static str, f64>,
 }
 
-/// The time of dense epochs and of sparse ones, since the run was started or resumed.
+/// The time of dense epochs and of sparse ones, of epochs that began in this process; an epoch with a sparse step counts as sparse.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
     kinds: [Kind; 2],

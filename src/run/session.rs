@@ -35,6 +35,8 @@ pub struct Run {
     progress: Progress,
     energy: Energy,
     profile: Profile,
+    /// Whether the next epoch may have begun before the run was resumed.
+    is_resumed: bool,
     _listener: signals::Listener,
     start: Instant,
     last_save: Instant,
@@ -106,6 +108,7 @@ impl Run {
             records: Vec::new(),
             energy: Energy::new(),
             profile: Profile::default(),
+            is_resumed: false,
             _listener: signals::Listener::new(),
             start: now,
             last_save: now,
@@ -138,6 +141,7 @@ impl Run {
         let Some(path) = self.options.resume.clone() else {
             return Ok(false);
         };
+        self.is_resumed = true;
         let ranks = self.communicator.clone();
         if !ranks.is_first() {
             let file = ranks.broadcast(Vec::new())?;
@@ -213,7 +217,10 @@ impl Run {
         let report = self.train_in_parts(training, &mut part);
         let spent = crate::profile::stop();
         if let Ok(Some(report)) = &report {
-            self.profile.add(report, &spent);
+            // What was before is in the report, but not in what was spent.
+            if !std::mem::take(&mut self.is_resumed) {
+                self.profile.add(report, &spent);
+            }
         }
         report
     }

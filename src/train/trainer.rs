@@ -19,10 +19,11 @@ use super::report::{whole_epoch, BatchReport, EpochReport, Observer};
 use super::step::{lap, Step, Updated};
 use super::targets::Targets;
 use crate::backend::Backend;
+use crate::bridge::tensors::{for_each_part, Part};
 use crate::data::BatchLoader;
 use crate::distributed::{average_statistics, check_same_weights, Communicator, GradientExchange};
 use crate::error::{Error, Result};
-use crate::nn::{BackwardCost, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
+use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
 use crate::optim::{Adam, AdamConfig, Clip, Ema, LrSchedule, Optimizer};
 
 /// Steps from one comparison of the ranks' weights to the next.
@@ -257,13 +258,9 @@ where
             let range = "less than the batches of an epoch: the checkpoint is of another data set or batch size";
             return Err(Error::parameter("batches done", done, range));
         }
-        let mut dropped = HashSet::new();
         self.model.visit_dropout(&mut |layer| {
             layer.dropout.resume_epoch(epoch, done as u64);
             layer.dropout.begin_after(0);
-            if layer.dropout.is_on() {
-                dropped.insert(layer.path.to_owned());
-            }
         });
         self.frozen = self.frozen_parameters()?;
         if self.accumulated > 0 {
@@ -272,9 +269,7 @@ where
         }
         let image = loader.shape();
         let size = [image.channels, image.height, image.width];
-        let cost = ModelCost::of::<M>(size)?
-            .with_dropout(|path| dropped.contains(path))
-            .with_frozen(|path| self.optimizer.is_frozen(path));
+        let cost = self.backward_cost(size)?;
         let varies = self
             .schedule
             .as_ref()
@@ -373,6 +368,33 @@ where
             Some(ema) => average_statistics(&self.communicator, &mut ema.model),
             None => Ok(()),
         }
+    }
+
+    /// What a backward pass costs, by layer, for images of this size (C, H, W), as the reports count it: with the
+    /// dropout that is on, and without what [frozen](crate::optim::ParameterGroups::freeze) parameters leave out.
+    ///
+    /// # Errors
+    /// As [`ModelCost::of`].
+    pub fn backward_cost(&mut self, size: ImageSize) -> Result<ModelCost>
+    where
+        M: VisitDropout + BackwardCost,
+    {
+        let mut dropped = HashSet::new();
+        self.model.visit_dropout(&mut |layer| {
+            if layer.dropout.is_on() {
+                dropped.insert(layer.path.to_owned());
+            }
+        });
+        let mut parameters = Vec::new();
+        for_each_part(&self.model, &mut |name, part| {
+            if let Part::Weight(_) = part {
+                let is_frozen = self.optimizer.is_frozen(&name);
+                parameters.push((name, is_frozen));
+            }
+            Ok(())
+        })?;
+        let cost = ModelCost::of::<M>(size)?.with_dropout(|path| dropped.contains(path));
+        Ok(cost.with_frozen(&parameters))
     }
 
     /// Sets the drop rates for an iteration of the next epoch, if there is a schedule.

@@ -157,3 +157,27 @@ fn the_larger_u_net_is_told_classes_too() {
     let [first, second] = [[1.0, 0.0], [0.0, 1.0]].map(|row| told(row).as_vec());
     assert!(first != none && second != none && first != second);
 }
+
+/// The embeddings of classes are an input of every block: where they are trained, every block costs.
+#[test]
+fn blocks_cost_where_only_embeddings_are_trained() {
+    ssprop::on_threads(None, || {
+        let cost = |trained: &str| {
+            let model =
+                Cpu::default().build_module::<ClassConditional<MnistUNet<1>, 10, 64>, f32>();
+            let groups = ParameterGroups::new().freeze("**").unfreeze(trained);
+            let trainer = Trainer::new(model, AdamConfig::adam()).unwrap();
+            let mut trainer = trainer.with_parameter_groups(&groups).unwrap();
+            let cost = trainer.backward_cost([1, 32, 32]).unwrap();
+            (cost.layers.len(), cost.per_iteration(1, DropRate::DENSE))
+        };
+        let (all, flops) = cost("**");
+        for embedding in ["label_emb", "time_embed"] {
+            let (layers, frozen) = cost(embedding);
+            assert_eq!((layers, frozen), (all, flops / 2.0), "{embedding}");
+        }
+        let (out, _) = cost("out");
+        assert_eq!(out, 1);
+    })
+    .unwrap();
+}

@@ -489,3 +489,23 @@ fn data_that_do_not_fit_and_losses_that_are_not_finite_are_errors() {
         }
     ));
 }
+
+#[test]
+fn nothing_is_computed_for_the_noised_images() {
+    let (data, dev) = (halves(8), Cpu::default());
+    let passes = |frozen: &str| {
+        let groups = ParameterGroups::new().freeze(frozen);
+        let trainer = Trainer::new(tiny(1), AdamConfig::adamw())
+            .and_then(|trainer| trainer.with_parameter_groups(&groups))
+            .unwrap();
+        let mut trainer = DiffusionTrainer::with_trainer(trainer, diffusion(), 5);
+        let counts = trainer.model_mut().count_kept();
+        let done = trainer.train_epoch::<1, 8, 8>(&dev, &loader(&data, 4), &mut ());
+        let flops = done.unwrap().backward_flops;
+        let cost = trainer.backward_cost([1, 8, 8]).unwrap();
+        assert_eq!(flops, 2.0 * cost.per_iteration(4, DropRate::DENSE));
+        [counts[0].1.passes(), counts[1].1.passes()]
+    };
+    assert_eq!(passes("conv1"), [0, 2]);
+    assert_eq!(passes("conv2.bias"), [2, 2]);
+}

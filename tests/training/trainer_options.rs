@@ -143,7 +143,6 @@ fn frozen_layers_stay_as_they_are() {
     assert_eq!(after.1.weight.as_vec(), before.1.weight.as_vec());
     assert_eq!(after.3.weight.as_vec(), before.3.weight.as_vec());
     assert_ne!(after.5.weight.as_vec(), before.5.weight.as_vec());
-    // Their gradients are not computed.
     // Nothing is computed below the layer that is trained.
     assert!(counts.iter().all(|(_, count)| count.passes() == 0));
 

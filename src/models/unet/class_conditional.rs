@@ -88,16 +88,17 @@ where
     ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
         visitor.visit_fields(
             (
-                // Without a name, so that the U-Net's tensors keep theirs.
-                Self::module("", |s| &s.unet, |s| &mut s.unet),
+                // In front of the blocks, which it is an input of.
                 Self::tensor(
                     "label_emb.weight",
                     |s| &s.label_emb,
                     |s| &mut s.label_emb,
                     TensorOptions::reset_to_zeros(),
                 ),
+                // Without a name, so that the U-Net's tensors keep theirs.
+                Self::module("", |s| &s.unet, |s| &mut s.unet),
             ),
-            |(unet, label_emb)| ClassConditional { unet, label_emb },
+            |(label_emb, unet)| ClassConditional { unet, label_emb },
         )
     }
 }
