@@ -14,13 +14,14 @@
 //! assert_eq!((spent[0].operation, spent[0].calls), ("convolution, forward", 1));
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-static ON: AtomicBool = AtomicBool::new(false);
-static SPENT: Mutex<BTreeMap<&'static str, (u64, Duration)>> = Mutex::new(BTreeMap::new());
+thread_local! {
+    /// How often each operation ran, and how long; `None` while it is off.
+    static SPENT: RefCell<Option<BTreeMap<&'static str, (u64, Duration)>>> = const { RefCell::new(None) };
+}
 
 /// What was spent on one kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +34,14 @@ pub struct Spent {
     pub time: Duration,
 }
 
-/// Begins anew: what runs from here on, on any thread of the process, is timed.
+/// Begins anew: the operations that this thread calls from here on are timed.
 pub fn start() {
-    SPENT.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    ON.store(true, Ordering::Relaxed);
+    SPENT.set(Some(BTreeMap::new()));
 }
 
 /// Stops, and returns what was spent since [`start`], the most first.
 pub fn stop() -> Vec<Spent> {
-    ON.store(false, Ordering::Relaxed);
-    let spent = std::mem::take(&mut *SPENT.lock().unwrap_or_else(PoisonError::into_inner));
+    let spent = SPENT.take().unwrap_or_default();
     let mut spent: Vec<Spent> = spent
         .into_iter()
         .map(|(operation, (calls, time))| Spent {
@@ -57,15 +56,18 @@ pub fn stop() -> Vec<Spent> {
 
 /// Runs `f`, as a part of `operation` if time is taken.
 pub(crate) fn timed<T>(operation: &'static str, f: impl FnOnce() -> T) -> T {
-    if !ON.load(Ordering::Relaxed) {
+    if SPENT.with_borrow(Option::is_none) {
         return f();
     }
     let start = Instant::now();
     let value = f();
     let time = start.elapsed();
-    let mut spent = SPENT.lock().unwrap_or_else(PoisonError::into_inner);
-    let (calls, sum) = spent.entry(operation).or_default();
-    *calls += 1;
-    *sum += time;
+    SPENT.with_borrow_mut(|spent| {
+        if let Some(spent) = spent {
+            let (calls, sum) = spent.entry(operation).or_default();
+            *calls += 1;
+            *sum += time;
+        }
+    });
     value
 }

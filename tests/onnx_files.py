@@ -35,4 +35,4 @@ for file in files:
         print(f"{file.stem}, batch of {batch}: error {error:.1e} of {largest:.2f}")
         assert error <= TOLERANCE, file
     names = [tensor.name for tensor in onnx.load(str(file)).graph.initializer]
-    assert {"linear.weight", "5.weight"} & set(names) and len(set(names)) == len(names), names
+    assert {"linear.weight", "5.weight", "head.weight"} & set(names) and len(set(names)) == len(names), names

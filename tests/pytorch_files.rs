@@ -244,6 +244,7 @@ fn onnxruntime_has_our_logits() {
     onnx!(folder, "resnet50", ResNet50<7>, 3, 16, 7);
     onnx!(folder, "cnn", Cnn<4, 10, 1>, 1, 28, 10);
     onnx!(folder, "mlp", MLP<10, 784>, 1, 28, 10);
+    onnx!(folder, "vit", ViT<10, 3, 32, 8, 32, 48, 4, 2>, 3, 32, 10);
     onnx!(folder, "tuples", Tuples, 4, 8, 5);
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/onnx_files.py");
     let status = Command::new(python)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use common::vit::ViT;
 use ssprop::checkpoint::{load, load_average, read_metadata, save_for_pytorch, Metadata};
 use ssprop::data::InputSpec;
 use ssprop::inference::{Graph, ToGraph};
@@ -82,6 +83,9 @@ impl Source<'_> {
             ("ResNet-26", ..) => resnet!(ResNet26),
             ("ResNet-34", ..) => resnet!(ResNet34),
             ("ResNet-50", ..) => resnet!(ResNet50),
+            ("ViT", Some(784), 10) => load!(ViT<10, 1, 28>),
+            ("ViT", Some(3072), 10) => load!(ViT<10, 3, 32>),
+            ("ViT", Some(3072), 100) => load!(ViT<100, 3, 32>),
             ("MLP", Some(784), 10) => load!(MLP<10, 784>),
             ("MLP", Some(3072), 10) => load!(MLP<10, 3072>),
             ("MLP", Some(3072), 100) => load!(MLP<100, 3072>),

@@ -11,6 +11,7 @@ pub mod small;
 pub mod statistics;
 pub mod sweep;
 pub mod table;
+pub mod vit;
 
 /// Prints a line; what cannot be printed (`| head`) does not end a run.
 #[macro_export]

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use common::device::Device;
 use common::optimization::BoxedTrainer;
+#[cfg(not(test))]
+use common::vit::ViT;
 use dfdx::nn::BuildOnDevice;
 use ssprop::checkpoint::Metadata;
 use ssprop::data::{BatchLoader, Task};
@@ -381,11 +383,6 @@ pub fn network(
         _ => not_compiled(model),
     }
 }
-
-/// The vision transformer for images of this size.
-#[cfg(not(test))]
-type ViT<const CLASSES: usize, const C: usize, const IMAGE: usize> =
-    builders::ViT<CLASSES, C, IMAGE, 4, 64, 256, 4, 6>;
 
 /// A CNN for 10 classes.
 fn cnn<const C: usize, const H: usize, const W: usize>(

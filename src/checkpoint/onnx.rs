@@ -1,7 +1,11 @@
 //! Files for ONNX runtimes.
 
-use std::collections::BTreeSet;
+mod composed;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use composed::Composed;
 
 use super::element::StoredElement;
 use super::protobuf::Message;
@@ -62,18 +66,28 @@ pub fn save_onnx<E: StoredElement>(
     let mut names = Names::of(graph);
     let output = sizes[graph.output().index()];
     let mut body = Message::default().bytes(2, "network");
+    let mut constants = BTreeMap::new();
     for node in graph.nodes() {
-        for message in names.nodes::<E>(node) {
+        let input = sizes[node.inputs[0].index()];
+        let composed = names.nodes::<E>(node, input);
+        for message in composed.nodes {
             body = body.message(1, message);
         }
+        constants.extend(composed.constants);
     }
     let mut stored = BTreeSet::new();
-    for weight in graph.nodes().iter().flat_map(|node| &node.weights) {
-        if !stored.insert(&weight.name) {
-            let name = weight.name.clone();
-            return Err(Error::DuplicateName { name });
+    for node in graph.nodes() {
+        for weight in &node.weights {
+            if !stored.insert(&weight.name) {
+                let name = weight.name.clone();
+                return Err(Error::DuplicateName { name });
+            }
+            let input = sizes[node.inputs[0].index()];
+            body = body.message(5, tensor(&as_stored(node, weight, input)));
         }
-        body = body.message(5, tensor(weight));
+    }
+    for constant in constants.into_values() {
+        body = body.message(5, constant);
     }
     body = body
         .message(11, value_info::<E>(INPUT, &sizes[0]))
@@ -115,27 +129,60 @@ impl Names {
         }
     }
 
-    /// The next node, as the one or two that it is in ONNX.
-    fn nodes<E: StoredElement>(&mut self, node: &Node<E>) -> Vec<Message> {
-        let name = |value: &Value| self.values[value.index()].clone();
+    /// The next node, whose input has these sizes, as those that it is in ONNX.
+    fn nodes<E: StoredElement>(&mut self, node: &Node<E>, input: Sizes) -> Composed {
+        let name = |value: &Value| self.values[value.index()].as_str();
         let inputs = node.inputs.iter().map(name);
-        let inputs: Vec<String> = inputs
-            .chain(node.weights.iter().map(|w| w.name.clone()))
+        let inputs: Vec<&str> = inputs
+            .chain(node.weights.iter().map(|w| w.name.as_str()))
             .collect();
         self.done += 1;
         let output = &self.values[self.done];
         let (kind, attributes) = operation(node.operation);
-        if node.operation != Operation::GlobalAvgPool {
-            return vec![node_message(kind, &inputs, output, attributes)];
+        let mut composed = Composed::default();
+        match (node.operation, &inputs[..]) {
+            (Operation::GELU, [x, ..]) => return composed::gelu::<E>(x, output),
+            (Operation::LayerNorm { eps }, &[x, weight, bias]) => {
+                return composed::layer_norm::<E>(eps, [x, weight, bias], output);
+            }
+            (Operation::Attention { heads }, [x, ..]) => {
+                // As the sizes of what it puts out have said.
+                if let Ok(sizes) = input.images() {
+                    return composed::attention::<E>(heads, sizes, x, output);
+                }
+            }
+            (Operation::GlobalAvgPool, _) => {
+                // ONNX keeps a row and a column.
+                let pooled = format!("{output}/image");
+                let (flatten, axis) = operation(Operation::Flatten);
+                composed.nodes = vec![
+                    node_message(kind, &inputs, &[&pooled], attributes),
+                    node_message(flatten, &[&pooled], &[output], axis),
+                ];
+                return composed;
+            }
+            _ => {}
         }
-        // ONNX keeps a row and a column.
-        let pooled = format!("{output}/image");
-        let (flatten, axis) = operation(Operation::Flatten);
-        vec![
-            node_message(kind, &inputs, &pooled, attributes),
-            node_message(flatten, &[pooled], output, axis),
-        ]
+        composed.nodes = vec![node_message(kind, &inputs, &[output], attributes)];
+        composed
     }
+}
+
+/// A weight as ONNX broadcasts it over an input of these sizes.
+fn as_stored<E: StoredElement>(node: &Node<E>, weight: &Weight<E>, input: Sizes) -> Weight<E> {
+    let mut weight = weight.clone();
+    match (node.operation, input) {
+        (Operation::LayerNorm { .. }, Sizes::Images(_)) => weight.sizes.extend([1, 1]),
+        (Operation::PositionEmbedding, Sizes::Images([_, c, h, w])) => {
+            // From (1, N, C) to (1, C, H, W).
+            let elements =
+                (0..c).flat_map(|c| weight.elements.iter().skip(c).step_by(weight.sizes[2]));
+            weight.elements = elements.copied().collect();
+            weight.sizes = vec![1, c, h, w];
+        }
+        _ => {}
+    }
+    weight
 }
 
 /// An operation's name, and its attributes.
@@ -162,6 +209,11 @@ fn operation(operation: Operation) -> (&'static str, Vec<Message>) {
         }
         Operation::GlobalAvgPool => ("GlobalAveragePool", vec![]),
         Operation::Flatten => ("Flatten", vec![int("axis", 1)]),
+        Operation::PositionEmbedding => ("Add", vec![]),
+        // What they are called that ONNX has not as one.
+        Operation::LayerNorm { .. } => ("LayerNorm", vec![]),
+        Operation::GELU => ("Gelu", vec![]),
+        Operation::Attention { .. } => ("Attention", vec![]),
     }
 }
 
@@ -194,12 +246,20 @@ fn ints<const N: usize>(name: &str, values: [usize; N]) -> Message {
 }
 
 /// `NodeProto`
-fn node_message(kind: &str, inputs: &[String], output: &str, attributes: Vec<Message>) -> Message {
+fn node_message(
+    kind: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: Vec<Message>,
+) -> Message {
     let mut message = Message::default();
     for input in inputs {
         message = message.bytes(1, input);
     }
-    message = message.bytes(2, output).bytes(3, output).bytes(4, kind);
+    for output in outputs {
+        message = message.bytes(2, output);
+    }
+    message = message.bytes(3, outputs[0]).bytes(4, kind);
     for attribute in attributes {
         message = message.message(5, attribute);
     }

@@ -80,6 +80,22 @@ pub enum Operation {
     GlobalAvgPool,
     /// (B, C, H, W) to (B, C H W).
     Flatten,
+    /// weight (x - mean) / sqrt(var + eps) + bias, mean and variance over the channels of each position of
+    /// (B, C, H, W), or of (B, C). Weights: weight and bias, (C) each.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// x times the share of the standard normal distribution below x, element by element.
+    GELU,
+    /// x + embedding of each position of (B, C, H, W). Weight: (1, H W, C).
+    PositionEmbedding,
+    /// Self-attention over the positions: (B, 3 C, H, W), the queries of all heads, then their keys, then their
+    /// values, to (B, C, H, W).
+    Attention {
+        /// They divide C.
+        heads: usize,
+    },
 }
 
 /// A pooling's square window.
@@ -135,7 +151,10 @@ impl Operation {
             (Self::BatchNorm2D { .. }, [first @ [_], others @ ..]) => {
                 others.len() == 3 && others.iter().all(|other| other == first)
             }
+            (Self::LayerNorm { .. }, [weight @ [_], bias]) => weight == bias,
+            (Self::PositionEmbedding, [[1, _, _]]) => true,
             (Self::Conv2D(_) | Self::Linear | Self::BatchNorm2D { .. }, _) => false,
+            (Self::LayerNorm { .. } | Self::PositionEmbedding, _) => false,
             (_, weights) => weights.is_empty(),
         };
         fit && weights.iter().all(whole)
@@ -178,7 +197,7 @@ impl<E: Dtype> Graph<E> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for another number of inputs or weights than the operation has, for weights of
-    /// other sizes, and for inputs that another graph has.
+    /// other sizes, for no heads, and for inputs that another graph has.
     pub fn push(
         &mut self,
         path: &str,
@@ -193,6 +212,9 @@ impl<E: Dtype> Graph<E> {
                 format_args!("{inputs:?} at `{path}`"),
                 "earlier values of the graph, two for a sum and one for all others",
             ));
+        }
+        if let Operation::Attention { heads: 0 } = operation {
+            return Err(Error::parameter("heads", 0, "at least 1"));
         }
         if !operation.takes(&weights) {
             let sizes: Vec<_> = weights.iter().map(|weight| &weight.sizes).collect();

@@ -12,10 +12,11 @@ use crate::backend::Backend;
 use crate::bridge::tensors::AnyTensor;
 use crate::bridge::{Buffer, View};
 use crate::error::{Error, Result};
+use crate::kernels::args::attention::{AttentionOp, QkvOrder};
 use crate::kernels::args::batch_norm::{Activation, BatchNorm2DOp, Input};
 use crate::kernels::args::conv2d::Epilogue;
+use crate::kernels::args::layer_norm::LayerNormOp;
 use crate::kernels::args::linear::LinearShape;
-use crate::kernels::args::ImageDims;
 use crate::profile::timed;
 
 /// Winograd's algorithm transforms the weights at each call, which so few tiles of 4x4 pixels do not pay for.
@@ -176,18 +177,13 @@ impl<E: Dtype, D: Backend<E>> Inference<E, D> {
                 D::conv2d_forward(&shape, x, w, bias, y.view_mut())?;
             }
             (Operation::BatchNorm2D { eps }, Some(w)) => {
-                let [b, c, h, width] = input.images()?;
                 let op = BatchNorm2DOp {
                     eps,
                     ..Default::default()
                 };
                 op.check()?;
-                let dims = ImageDims {
-                    batch: b,
-                    channels: c,
-                    plane: h * width,
-                };
-                let mut inv_std = Buffer::take(&self.dev, c)?;
+                let dims = input.dims();
+                let mut inv_std = Buffer::take(&self.dev, dims.channels)?;
                 let [bias, mean, var] = [1, 2, 3].map(|i| step.weights[i].view());
                 let norm = Input {
                     x,
@@ -221,6 +217,29 @@ impl<E: Dtype, D: Backend<E>> Inference<E, D> {
             (Operation::GlobalAvgPool, _) => {
                 let [.., h, w] = input.images()?;
                 D::global_avg_pool2d_forward(h * w, x, y.view_mut())?;
+            }
+            (Operation::GELU, _) => D::gelu_forward(x, y.view_mut())?,
+            (Operation::LayerNorm { eps }, Some(w)) => {
+                let (op, dims) = (LayerNormOp { eps }, input.dims());
+                op.check()?;
+                let statistics = || Buffer::take(&self.dev, dims.batch * dims.plane);
+                let (mut mean, mut inv_std) = (statistics()?, statistics()?);
+                let bias = step.weights[1].view();
+                let saved = [mean.view_mut(), inv_std.view_mut()];
+                D::layer_norm_forward(&op, dims, x, w, bias, y.view_mut(), saved)?;
+            }
+            (Operation::PositionEmbedding, Some(w)) => {
+                D::position_embedding_forward(input.dims(), x, w, y.view_mut())?;
+            }
+            (Operation::Attention { heads }, _) => {
+                let dims = input.dims();
+                let op = AttentionOp {
+                    depth: dims.channels / 3 / heads,
+                    positions: dims.plane,
+                    order: QkvOrder::ByKind { heads },
+                };
+                let mut statistics = Buffer::take(&self.dev, dims.batch * heads * 2 * dims.plane)?;
+                D::attention_forward(&op, x, y.view_mut(), statistics.view_mut())?;
             }
             (Operation::Flatten, _) | (_, None) => {
                 return Err(Error::parameter(

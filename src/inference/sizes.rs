@@ -6,7 +6,7 @@ use super::graph::{Graph, Node, Operation, PoolWindow};
 use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape};
 use crate::kernels::args::pool::Pool2DOp;
-use crate::kernels::args::window_count;
+use crate::kernels::args::{window_count, ImageDims};
 
 /// (B, C, H, W), or (B, N).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,16 @@ impl Sizes {
     /// How many elements that is.
     pub fn elements(&self) -> usize {
         self.as_slice().iter().product()
+    }
+
+    /// Those of images, or of features as images of one position: batch, channels, and positions.
+    pub fn dims(&self) -> ImageDims {
+        let sizes = self.as_slice();
+        ImageDims {
+            batch: sizes[0],
+            channels: sizes[1],
+            plane: sizes[2..].iter().product(),
+        }
     }
 
     /// Those of images.
@@ -93,7 +103,38 @@ impl<E: Dtype> Node<E> {
                     }
                 }
             }
-            Operation::ReLU => x,
+            Operation::ReLU | Operation::GELU => x,
+            Operation::LayerNorm { .. } => match x.as_slice()[1] {
+                found if found == self.weights[0].sizes[0] => x,
+                _ => {
+                    let expected =
+                        format!("{:?} channels at `{}`", self.weights[0].sizes, self.path);
+                    return Err(unfit("input", expected, x.as_slice()));
+                }
+            },
+            Operation::PositionEmbedding => {
+                let [_, c, h, w] = x.images()?;
+                if self.weights[0].sizes[1..] != [h * w, c] {
+                    let expected = format!(
+                        "{:?} of positions and channels at `{}`",
+                        &self.weights[0].sizes[1..],
+                        self.path
+                    );
+                    return Err(unfit("images", expected, x.as_slice()));
+                }
+                x
+            }
+            &Operation::Attention { heads } => {
+                let [b, c, h, w] = x.images()?;
+                if c % (3 * heads) != 0 {
+                    let expected = format!(
+                        "three times as many channels for {heads} heads at `{}`",
+                        self.path
+                    );
+                    return Err(unfit("images", expected, x.as_slice()));
+                }
+                Sizes::Images([b, c / 3, h, w])
+            }
             Operation::Add if inputs[1] != x => {
                 let expected = format!("{:?} at `{}`", x.as_slice(), self.path);
                 return Err(unfit("second term", expected, inputs[1].as_slice()));

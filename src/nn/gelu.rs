@@ -7,6 +7,8 @@ use dfdx::tensor::{Tape, Tensor};
 
 use super::plain_layer::plain_layer;
 use crate::backend::Backend;
+use crate::error::Result;
+use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::ops::gelu::try_gelu;
 
 /// x times the share of the standard normal distribution below x, element by element (arXiv 1606.08415):
@@ -23,6 +25,12 @@ impl<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>> Module<Tensor<S, E, D, T>
 
     fn try_forward(&self, x: Tensor<S, E, D, T>) -> Result<Self::Output, D::Err> {
         try_gelu(x).map_err(D::device_error)
+    }
+}
+
+impl<E: Dtype> ToGraph<E> for GELU {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        graph.push(path, Operation::GELU, Vec::new(), &[x])
     }
 }
 

@@ -13,6 +13,7 @@ use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::layer_norm::{layer_norm_hidden, Channels, LayerNormOp};
 
 /// The description of the layer.
@@ -123,6 +124,16 @@ impl<const C: usize, E: Dtype, D: Device<E>> TensorCollection<E, D> for LayerNor
                 eps: LayerNormOp::default().eps,
             },
         )
+    }
+}
+
+impl<const C: usize, E: Dtype, D: Storage<E>> ToGraph<E> for LayerNorm<C, E, D> {
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let weights = vec![
+            Weight::of(path, "weight", &self.weight),
+            Weight::of(path, "bias", &self.bias),
+        ];
+        graph.push(path, Operation::LayerNorm { eps: self.eps }, weights, &[x])
     }
 }
 

@@ -16,6 +16,7 @@ use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, Visit
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::conv2d::{conv_sparse_hidden, Conv2DOp, Conv2DShape};
 use crate::ops::Backward;
 use crate::sparsity::KeptCount;
@@ -64,16 +65,17 @@ pub struct SparsePositionwiseLinear<I: ConstDim, O: ConstDim, E: Dtype, D: Stora
 }
 
 impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> SparsePositionwiseLinear<I, O, E, D> {
+    const OP: Conv2DOp = Conv2DOp {
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        dilation: 1,
+        groups: 1,
+    };
+
     /// As a convolution of `batch` images.
     fn conv(batch: usize, h: usize, w: usize) -> Result<Conv2DShape> {
-        let op = Conv2DOp {
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-            dilation: 1,
-            groups: 1,
-        };
-        Ok(Conv2DShape::new(op, [batch, I::SIZE, h, w], O::SIZE)?)
+        Ok(Conv2DShape::new(Self::OP, [batch, I::SIZE, h, w], O::SIZE)?)
     }
 }
 
@@ -168,6 +170,18 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Device<E>> TensorCollection<E, D>
                 kept_count: None,
             },
         )
+    }
+}
+
+/// As a 1x1 convolution.
+impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> ToGraph<E>
+    for SparsePositionwiseLinear<I, O, E, D>
+{
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let mut weight = Weight::of(path, "weight", &self.weight);
+        weight.sizes.extend([1, 1]);
+        let weights = vec![weight, Weight::of(path, "bias", &self.bias)];
+        graph.push(path, Operation::Conv2D(Self::OP), weights, &[x])
     }
 }
 

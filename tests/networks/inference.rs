@@ -48,6 +48,7 @@ fn the_papers_networks_have_the_logits_of_their_graphs() {
     assert!(check!(ResNet34<10>, f32, 3, 8, Logits<10>, 1e-5).0);
     assert!(check!(ResNet50<7, 1>, f32, 1, 28, Logits<7>, 1e-5).0);
     assert!(check!(Cnn<4, 10, 1>, f32, 1, 28, Logits<10>, 1e-5).0);
+    assert!(!check!(ViT<10, 1, 28, 4, 16, 32, 4, 2>, f32, 1, 28, Logits<10>, 1e-5).0);
     assert!(!check!(MLP<10, 192, 32, 2>, f32, 3, 8, Logits<10>, 1e-5).0);
 }
 
@@ -62,6 +63,7 @@ fn in_f64_there_is_no_difference_but_rounding() {
     check!(BasicBlock<8>, f64, 8, 5, Images<8, 5>, 1e-13);
     check!(ProjectionBottleneck<8, 4, 16, 2>, f64, 8, 6, Images<16, 3>, 1e-13);
     check!(Bottleneck<16, 4>, f64, 16, 3, Images<16, 3>, 1e-13);
+    check!(ViT<5, 3, 8, 2, 12, 20, 3, 1>, f64, 3, 8, Logits<5>, 1e-13);
     check!(Cnn<2, 10>, f64, 3, 9, Logits<10>, 1e-13);
 }
 
@@ -142,6 +144,19 @@ fn what_does_not_fit_is_named() {
     let run = Inference::new(&dev, &mlp).unwrap();
     let m = message(run.run(&dev.zeros::<Rank4<1, 3, 28, 28>>()));
     assert!(m.contains("(B, 784) at `input`"), "{m}");
+
+    let vit = Graph::of(&dev.build_module::<ViT<10, 1, 28, 4, 16, 32, 4, 1>, f32>()).unwrap();
+    let vit = Inference::new(&dev, &vit).unwrap();
+    let m = message(vit.run(&dev.zeros::<Rank4<1, 1, 32, 32>>()));
+    assert!(m.contains("[49, 16]") && m.contains("[1, 16, 8, 8]"), "{m}");
+    let attention = |heads| {
+        let mut graph = Graph::<f32>::of(&ReLU).unwrap();
+        let input = graph.output();
+        graph.push("attn", Operation::Attention { heads }, Vec::new(), &[input])
+    };
+    let m = attention(0).unwrap_err().to_string();
+    assert!(m.contains("heads = 0"), "{m}");
+    assert!(attention(2).is_ok());
 
     let empty: Tensor<(usize, Const<1>, Const<28>, Const<28>), f32, _> =
         dev.zeros_like(&(0, Const, Const, Const));

@@ -9,6 +9,7 @@ use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::models::forward::HiddenImages;
 use crate::models::module::network;
 use crate::nn::modules::{LayerNorm, SparsePositionwiseLinear};
@@ -65,6 +66,25 @@ impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Backen
         let y = self.fc1.apply_hidden(self.norm2.apply_hidden(x)?)?;
         let y = self.fc2.apply_hidden(gelu_hidden(y)?)?;
         add_hidden(y, shortcut)
+    }
+}
+
+impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Storage<E>> ToGraph<E>
+    for ViTBlock<DIM, MLP, HEADS, E, D>
+{
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let at = |name: &str| join(path, name);
+        let y = self.norm1.add_to(graph, &at("norm1"), x)?;
+        let y = self.qkv.add_to(graph, &at("attn.qkv"), y)?;
+        let attention = Operation::Attention { heads: HEADS };
+        let y = graph.push(&at("attn"), attention, Vec::new(), &[y])?;
+        let y = self.proj.add_to(graph, &at("attn.proj"), y)?;
+        let x = graph.push(path, Operation::Add, Vec::new(), &[y, x])?;
+        let y = self.norm2.add_to(graph, &at("norm2"), x)?;
+        let y = self.fc1.add_to(graph, &at("mlp.fc1"), y)?;
+        let y = graph.push(&at("mlp"), Operation::GELU, Vec::new(), &[y])?;
+        let y = self.fc2.add_to(graph, &at("mlp.fc2"), y)?;
+        graph.push(path, Operation::Add, Vec::new(), &[y, x])
     }
 }
 

@@ -19,6 +19,7 @@ use super::forward::Images;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
+use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::nn::modules::{BiasedSparseConv2D, LayerNorm, Quotient};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
 use crate::ops::conv2d::{conv_sparse_hidden, Conv2DOp, Conv2DShape};
@@ -317,6 +318,33 @@ impl<
         self.patch_embed
             .visit_sparse_at(&join(path, "patch_embed.proj"), f);
         self.blocks.visit_sparse_at(&join(path, "blocks"), f);
+    }
+}
+
+impl<
+        const CLASSES: usize,
+        const C_IN: usize,
+        const IMAGE: usize,
+        const PATCH: usize,
+        const DIM: usize,
+        const MLP: usize,
+        const HEADS: usize,
+        const DEPTH: usize,
+        E: Dtype,
+        D: Storage<E>,
+    > ToGraph<E> for ViT<CLASSES, C_IN, IMAGE, PATCH, DIM, MLP, HEADS, DEPTH, E, D>
+{
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let at = |name: &str| join(path, name);
+        let x = self.patch_embed.add_to(graph, &at("patch_embed.proj"), x)?;
+        let embedding = vec![Weight::of(path, "pos_embed", &self.pos_embed)];
+        let mut x = graph.push(path, Operation::PositionEmbedding, embedding, &[x])?;
+        for (i, block) in self.blocks.modules.iter().enumerate() {
+            x = block.add_to(graph, &at(&format!("blocks.{i}")), x)?;
+        }
+        let x = graph.push(path, Operation::GlobalAvgPool, Vec::new(), &[x])?;
+        let x = self.fc_norm.add_to(graph, &at("fc_norm"), x)?;
+        self.head.add_to(graph, &at("head"), x)
     }
 }
 
