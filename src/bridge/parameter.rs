@@ -52,12 +52,12 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
         op: &'static str,
         weight: &Tensor<W, E, D>,
         bias: Option<&Tensor<B, E, D>>,
-        are_trained: bool,
     ) -> Result<[Option<Self>; 2]> {
-        let weight = are_trained.then(|| Self::of::<_, T>(op, weight));
-        let bias = bias.filter(|_| are_trained);
-        let bias = bias.map(|bias| Self::of::<_, T>(op, bias));
-        Ok([weight.transpose()?, bias.transpose()?].map(|of| of.filter(Self::is_trained)))
+        let parameters = [
+            Some(Self::of::<_, T>(op, weight)?),
+            bias.map(|bias| Self::of::<_, T>(op, bias)).transpose()?,
+        ];
+        Ok(parameters.map(|of| of.filter(Self::is_trained)))
     }
 
     /// Has `write` add to the gradient, if it is wanted, in these `rows` of its first dimension or in all.

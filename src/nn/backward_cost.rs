@@ -62,27 +62,29 @@ impl LayerCost {
                 drop_rate,
             ),
             &Self::Linear { inputs, outputs } => flops::linear(batch, inputs, outputs, drop_rate),
-            // dX is half of a dense pass's products, or of what is left of them; the ranking is the same.
             &Self::FrozenConv2D(conv) => {
-                let m = batch * conv.output_pixels();
-                let ranking = if drop_rate.is_dense() {
-                    0.0
-                } else {
-                    flops::importance(m, conv.c_out())
-                };
-                (Self::Conv2D(conv).flops(batch, drop_rate) + ranking) / 2.0
+                let ranking = flops::importance(batch * conv.output_pixels(), conv.c_out());
+                half(
+                    Self::Conv2D(conv).flops(batch, drop_rate),
+                    ranking,
+                    drop_rate,
+                )
             }
             &Self::FrozenLinear { inputs, outputs } => {
-                let ranking = if drop_rate.is_dense() {
-                    0.0
-                } else {
-                    flops::importance(batch, outputs)
-                };
-                (Self::Linear { inputs, outputs }.flops(batch, drop_rate) + ranking) / 2.0
+                let whole = Self::Linear { inputs, outputs }.flops(batch, drop_rate);
+                half(whole, flops::importance(batch, outputs), drop_rate)
             }
             &Self::BatchNorm2D([c, h, w]) => flops::batch_norm2d(batch * h * w, c),
             &Self::Dropout([c, h, w]) => flops::dropout(batch * h * w, c),
         }
+    }
+}
+
+/// FLOPs of dX alone: half of the products of a whole pass, and all of its ranking, where there is one.
+fn half(whole: f64, ranking: f64, drop_rate: DropRate) -> f64 {
+    match drop_rate.is_dense() {
+        true => whole / 2.0,
+        false => (whole + ranking) / 2.0,
     }
 }
 

@@ -24,9 +24,6 @@ pub struct Backward {
     pub drop_rate: DropRate,
     /// Whether dX is computed. A network's first layer has no use for it.
     pub input_gradient: bool,
-    /// Whether dW and db are computed. (A [`Trainer`](crate::train::Trainer) leaves out those of frozen
-    /// parameters by itself.)
-    pub weight_gradient: bool,
     /// How those that are kept are chosen.
     pub selection: Selection,
     /// What is kept or dropped as one.
@@ -54,7 +51,6 @@ impl Default for Backward {
         Self {
             drop_rate: DropRate::DENSE,
             input_gradient: true,
-            weight_gradient: true,
             selection: Selection::default(),
             masking: Masking::default(),
             dense_below: DropRate::DENSE,

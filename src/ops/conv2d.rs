@@ -225,7 +225,6 @@ where
     let setup = BackwardSetup {
         wants_importance: !backward.planned_drop_rate().is_dense(),
         input_gradient: backward.input_gradient,
-        weight_gradient: backward.weight_gradient,
         select: move |dev: &D, dy, known| {
             let dy = BackwardGradient::<C, E, D>::ranked(dev, &shape, dy, &backward, known)?;
             if let Some(count) = &count {
@@ -261,7 +260,6 @@ where
     let setup = BackwardSetup {
         wants_importance: false,
         input_gradient: true,
-        weight_gradient: true,
         // The number of channels is a part of the type for the sake of a choice of them. There is
         // none here, so that channel counts can be types that are no plain constants.
         select: |_: &D, dy, _| Ok(BackwardGradient::<Const<0>, E, D>::whole(dy)),
@@ -275,8 +273,6 @@ struct BackwardSetup<F> {
     wants_importance: bool,
     /// Whether dX is computed.
     input_gradient: bool,
-    /// Whether dW and db are.
-    weight_gradient: bool,
     /// What is kept of dY, which may come with the channels' importance.
     select: F,
 }
@@ -316,8 +312,7 @@ where
 
     let slot = GradSlot::new(setup.wants_importance);
     let importance = slot.clone();
-    let trained = setup.weight_gradient;
-    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
+    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref())?;
     let feeds_back = setup.input_gradient && x.grad.is_wanted();
     let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
     Ok(Hidden::recorded_with(

@@ -97,8 +97,7 @@ pub(crate) fn linear_hidden<
         D::linear_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
-    let trained = backward.weight_gradient;
-    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref(), trained)?;
+    let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref())?;
     let feeds_back = backward.input_gradient && x.grad.is_wanted();
     let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
