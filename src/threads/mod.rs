@@ -4,6 +4,7 @@ mod launcher;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rayon::Yield;
@@ -29,7 +30,7 @@ const STACK: usize = 64 << 20;
 /// and woken each time; one inside takes part, and while `f` runs the pool's other threads look for
 /// work all the time instead of sleeping, too (after some milliseconds without any, now and then: a
 /// program that waits costs next to nothing). Results are the same for any number of threads, inside
-/// and outside.
+/// and outside. What the threads keep for themselves (workspaces, memory of a CUDA device) is freed when this returns.
 ///
 /// # Errors
 /// [`Error::Parameter`] for 0 threads, [`Error::Device`] if they cannot be started.
@@ -51,16 +52,36 @@ pub fn on_threads<R: Send>(threads: Option<usize>, f: impl FnOnce() -> R + Send)
     }
     let is_set = || std::env::var_os("RAYON_NUM_THREADS").is_some();
     let threads = threads.or_else(|| launcher::share_of_cores().filter(|_| !is_set()));
-    // 0 is rayon's word for its default.
+    // Before the pool, so that it is dropped after it.
+    let mut ends = Ends::default();
     let pool = rayon::ThreadPoolBuilder::new()
+        // 0 is rayon's word for its default.
         .num_threads(threads.unwrap_or(0))
-        .stack_size(STACK)
+        .spawn_handler(|thread| {
+            let builder = std::thread::Builder::new().stack_size(STACK);
+            ends.0.push(builder.spawn(|| thread.run())?);
+            Ok(())
+        })
         .build()
         .map_err(Error::device)?;
     Ok(pool.install(|| {
         let _awake = Awake::keep();
         f()
     }))
+}
+
+/// Waits, when it is dropped, until threads have ended. rayon only tells a pool's to: what they keep of a CUDA device
+/// could be freed after the driver is gone, at the end of the program.
+#[derive(Default)]
+struct Ends(Vec<JoinHandle<()>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            // rayon ends the process where one of its threads panics.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// While it lives, the pool's other threads look for work instead of going to sleep.
@@ -126,6 +147,21 @@ mod tests {
         assert_eq!(on_threads(Some(1), || 1).unwrap(), 1);
         let nested = on_threads(Some(2), || on_threads(Some(2), || 2).unwrap());
         assert_eq!(nested.unwrap(), 2);
+    }
+
+    #[test]
+    fn threads_have_ended_when_it_returns() {
+        static FREED: AtomicBool = AtomicBool::new(false);
+        struct Kept;
+        impl Drop for Kept {
+            fn drop(&mut self) {
+                std::thread::sleep(Duration::from_millis(100));
+                FREED.store(true, Ordering::Relaxed);
+            }
+        }
+        thread_local!(static KEPT: Kept = const { Kept });
+        on_threads(Some(1), || KEPT.with(|_| ())).unwrap();
+        assert!(FREED.load(Ordering::Relaxed));
     }
 
     #[test]
