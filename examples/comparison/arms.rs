@@ -1,7 +1,7 @@
 //! What is compared: ways to train one network, and a narrower one.
 
 use clap::ValueEnum;
-use ssprop::nn::{ModelCost, RunSize};
+use ssprop::nn::RunSize;
 use ssprop::prelude::*;
 use ssprop::Error;
 
@@ -53,9 +53,9 @@ impl Name {
 }
 
 /// Runs that differ by their seed only.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Arm {
-    pub title: &'static str,
+    pub title: String,
     pub network: Network,
     pub epochs: usize,
     pub schedule: Schedule,
@@ -75,40 +75,17 @@ fn same_flops_epochs(epochs: usize, scheduled: f64, dense: f64) -> usize {
 impl Arm {
     /// # Errors
     /// [`Error::Parameter`] for an arm that only ResNet-18 has.
-    pub fn new(
-        name: Name,
-        network: Network,
-        epochs: usize,
-        images: usize,
-        batch: usize,
-    ) -> ssprop::Result<Self> {
-        let mut arm = Self {
-            title: name.title(),
-            network,
-            epochs,
-            schedule: Schedule::paper(),
-            selection: Selection::TopK,
-            dropout: 0.0,
-            flops: 0.0,
-        };
-        let flops = |cost: ModelCost, schedule: Schedule, epochs: usize| {
-            let epochs = epochs as u64;
-            let plan = schedule.into();
-            let size = RunSize {
-                images,
-                batch,
-                epochs,
-            };
-            cost.on_schedule(&plan, size)
-        };
+    pub fn new(name: Name, network: Network, size: RunSize) -> ssprop::Result<Self> {
+        let mut arm = Self::of_schedule(Schedule::paper(), network, size)?;
+        arm.title = name.title().into();
         let (seed, rescale) = (0, false);
         let constant = || DropRate::new(0.4).map(Schedule::constant);
         match name {
             Name::Ssprop => {}
             Name::Dense | Name::Narrower => arm.schedule = Schedule::DENSE,
             Name::Shorter => {
-                let total = flops(cost(network)?, arm.schedule, epochs)?.total;
-                arm.epochs = same_flops_epochs(epochs, total.scheduled, total.dense);
+                let dense = Self::of_schedule(Schedule::DENSE, network, size)?.flops;
+                arm.epochs = same_flops_epochs(arm.epochs, arm.flops, dense);
                 arm.schedule = Schedule::DENSE;
             }
             Name::Random => arm.selection = Selection::Random { seed, rescale },
@@ -130,10 +107,37 @@ impl Arm {
                 arm.network = Network::Narrower;
             }
         }
-        let cost = cost(arm.network)?.with_dropout(|_| arm.dropout > 0.0);
-        let run = flops(cost, arm.schedule, arm.epochs)?;
-        arm.flops = run.total.scheduled;
-        Ok(arm)
+        arm.counted(size)
+    }
+
+    /// The most important channels, by a schedule.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a run that is shorter than the warm-up.
+    pub fn of_schedule(
+        schedule: Schedule,
+        network: Network,
+        size: RunSize,
+    ) -> ssprop::Result<Self> {
+        let arm = Self {
+            title: schedule.to_string(),
+            network,
+            epochs: size.epochs as usize,
+            schedule,
+            selection: Selection::TopK,
+            dropout: 0.0,
+            flops: 0.0,
+        };
+        arm.counted(size)
+    }
+
+    /// With the FLOPs of its epochs.
+    fn counted(mut self, size: RunSize) -> ssprop::Result<Self> {
+        let cost = cost(self.network)?.with_dropout(|_| self.dropout > 0.0);
+        let epochs = self.epochs as u64;
+        let run = cost.on_schedule(&self.schedule.into(), RunSize { epochs, ..size })?;
+        self.flops = run.total.scheduled;
+        Ok(self)
     }
 }
 
@@ -150,13 +154,18 @@ mod tests {
 
     #[test]
     fn the_narrower_network_costs_what_ssprop_does() {
-        let arm = |name| Arm::new(name, Network::HalfResNet18, 10, 1000, 50).unwrap();
+        let size = RunSize {
+            images: 1000,
+            batch: 50,
+            epochs: 10,
+        };
+        let arm = |name| Arm::new(name, Network::HalfResNet18, size).unwrap();
         let [dense, ssprop, narrower] = [Name::Dense, Name::Ssprop, Name::Narrower].map(arm);
         assert!(
             (narrower.flops / ssprop.flops - 1.0).abs() < 0.03,
             "{narrower:?} {ssprop:?}"
         );
         assert!(ssprop.flops < 0.62 * dense.flops);
-        assert!(Arm::new(Name::Narrower, Network::Small, 10, 1000, 50).is_err());
+        assert!(Arm::new(Name::Narrower, Network::Small, size).is_err());
     }
 }

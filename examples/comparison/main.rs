@@ -1,5 +1,5 @@
 //! Dense training against ssProp, and against others of the same backward FLOPs: fewer epochs, fewer channels,
-//! other channels kept, a constant drop rate, dropout; with a small network or a ResNet-18 on Fashion-MNIST.
+//! other channels kept, other schedules, dropout; with a small network or a ResNet-18 on Fashion-MNIST.
 //!
 //!     cargo run --example comparison -- --data FOLDER
 //!     cargo run --example comparison -- --train-limit 2000 --seeds 5
@@ -20,6 +20,8 @@ use common::sweep::{Flags, Images, Run};
 use common::{args, say};
 use networks::Network;
 use ssprop::checkpoint::write_file;
+use ssprop::nn::RunSize;
+use ssprop::prelude::*;
 use ssprop::run::exit_code;
 use table::Done;
 
@@ -43,6 +45,10 @@ struct Args {
         default_value = "dense,ssprop,shorter"
     )]
     arms: Vec<Name>,
+    /// Another arm: the most important channels, on this schedule (may be given again), as
+    /// "linear,drop=0,start=0.8,epochs=10" or "bar,drop=0.8,period=2"
+    #[arg(long)]
+    schedule: Vec<Schedule>,
     /// Epochs of the runs, but for those of the arm of fewer
     #[arg(long, default_value = "10", value_parser = args::count)]
     epochs: usize,
@@ -92,13 +98,7 @@ fn run(args: &Args) -> ssprop::Result<()> {
         args.flags.batch_size(false),
         args.lr,
     );
-    let (count, batch) = (images.train.len(), args.flags.batch_size(false));
-    let arm = |&name: &Name| Arm::new(name, args.network, args.epochs, count, batch);
-    let arms = args
-        .arms
-        .iter()
-        .map(arm)
-        .collect::<ssprop::Result<Vec<_>>>()?;
+    let arms = arms(args, images.train.len())?;
     for arm in &arms {
         say!(
             "{}: {} epochs, schedule {}, {:.4e} backward FLOPs",
@@ -136,6 +136,21 @@ fn run(args: &Args) -> ssprop::Result<()> {
     Ok(())
 }
 
+fn arms(args: &Args, images: usize) -> ssprop::Result<Vec<Arm>> {
+    let size = RunSize {
+        images,
+        batch: args.flags.batch_size(false),
+        epochs: args.epochs as u64,
+    };
+    let named = args
+        .arms
+        .iter()
+        .map(|&name| Arm::new(name, args.network, size));
+    let scheduled = args.schedule.iter();
+    let scheduled = scheduled.map(|&schedule| Arm::of_schedule(schedule, args.network, size));
+    named.chain(scheduled).collect()
+}
+
 fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<Done> {
     let run = Run {
         epochs: arm.epochs,
@@ -146,7 +161,7 @@ fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<D
         seed,
     };
     Ok(Done {
-        arm: arm.title,
+        arm: arm.title.clone(),
         epochs: arm.epochs,
         seed,
         outcome: networks::train(arm, &run, images)?,
@@ -159,24 +174,28 @@ mod tests {
 
     #[test]
     fn arms_cost_what_their_runs_report() {
+        let seven = "dense,ssprop,shorter,random,rotation,constant,constant-random";
         check_costs(
             "small",
-            "dense,ssprop,shorter,random,rotation,constant,constant-random",
+            seven,
+            &["bar,drop=0.8,period=2", "linear,drop=0,start=0.8,epochs=2"],
         );
-        check_costs("wide", "dense,ssprop,shorter");
-        check_costs("half-resnet18", "ssprop-dropout,narrower");
+        check_costs("wide", "dense,ssprop,shorter", &[]);
+        check_costs("half-resnet18", "ssprop-dropout,narrower", &[]);
     }
 
-    fn check_costs(network: &str, arms: &str) {
+    fn check_costs(network: &str, arms: &str, schedules: &[&str]) {
         let limits = ["--train-limit=60", "--test-limit=20", "--epochs=2"];
         // Batches of 20 and no fraction of one.
         let what = ["--batch-size=20", "--network", network, "--arms", arms];
-        let args = ["x"].iter().chain(&limits).chain(&what);
+        let schedules = schedules
+            .iter()
+            .flat_map(|schedule| ["--schedule", schedule]);
+        let args = ["x"].into_iter().chain(limits).chain(what).chain(schedules);
         let args = Args::try_parse_from(args).unwrap();
         let images = Images::fashion_mnist(None, args.train_limit, args.test_limit).unwrap();
         let images = images.resized(args.network.size()).unwrap();
-        for name in &args.arms {
-            let arm = Arm::new(*name, args.network, args.epochs, 60, 20).unwrap();
+        for arm in super::arms(&args, 60).unwrap() {
             let done = train(&args, &images, &arm, 1).unwrap().outcome;
             let off = (done.backward_flops / arm.flops - 1.0).abs();
             assert!(off < 1e-9, "{arm:?} {done:?}");

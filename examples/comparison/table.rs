@@ -5,9 +5,9 @@ use common::sweep::Outcome;
 use serde::Serialize;
 
 /// A training of an arm.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Done {
-    pub arm: &'static str,
+    pub arm: String,
     pub epochs: usize,
     pub seed: u64,
     pub outcome: Outcome,
@@ -15,8 +15,8 @@ pub struct Done {
 
 /// A line of the CSV.
 #[derive(Serialize)]
-struct Row {
-    arm: &'static str,
+struct Row<'a> {
+    arm: &'a str,
     seed: u64,
     epochs: usize,
     test_accuracy: f64,
@@ -28,7 +28,7 @@ struct Row {
 /// A line a run.
 pub fn csv(runs: &[Done]) -> String {
     common::table::csv(runs.iter().map(|run| Row {
-        arm: run.arm,
+        arm: &run.arm,
         seed: run.seed,
         epochs: run.epochs,
         test_accuracy: run.outcome.accuracy,
@@ -46,8 +46,8 @@ pub fn markdown(runs: &[Done]) -> String {
     );
     let mut arms: Vec<&str> = Vec::new();
     for run in runs {
-        if !arms.contains(&run.arm) {
-            arms.push(run.arm);
+        if !arms.contains(&run.arm.as_str()) {
+            arms.push(&run.arm);
         }
     }
     for arm in arms {
@@ -80,7 +80,7 @@ mod tests {
 
     fn done(arm: &'static str, seed: u64, accuracy: f64) -> Done {
         Done {
-            arm,
+            arm: arm.into(),
             epochs: 6,
             seed,
             outcome: Outcome {
