@@ -9,7 +9,9 @@ use ssprop::nn::LayerSelector;
 use ssprop::prelude::*;
 use ssprop::Error;
 
-use crate::networks::{Images, Model, Settings, DEPTHS, SIZES};
+use crate::images::{Images, SIZES};
+use crate::model::{Model, DEPTHS};
+use crate::networks::Settings;
 use crate::optimization::Optimization;
 use crate::paper;
 use crate::preparation::Preparation;

@@ -10,7 +10,9 @@
 mod any_size;
 mod args;
 mod data;
+mod images;
 mod kept;
+mod model;
 mod networks;
 mod optimization;
 mod paper;

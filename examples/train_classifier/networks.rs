@@ -1,7 +1,5 @@
 //! The networks, each of a type of its own, behind one trait without type parameters.
 
-use std::fmt;
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 use common::device::Device;
@@ -20,7 +18,9 @@ use ssprop::train::{ConfusionMatrix, ImageClassifier};
 use ssprop::{Backend, Error};
 
 use crate::any_size::AnySize;
+use crate::images::Images;
 use crate::kept::Kept;
+use crate::model::Model;
 use crate::optimization::Optimization;
 
 /// A network in training.
@@ -39,104 +39,6 @@ pub trait Network: Resumable {
     ) -> ssprop::Result<(Evaluation, ConfusionMatrix)>;
     /// What its backward pass costs.
     fn cost(&mut self) -> ssprop::Result<ModelCost>;
-}
-
-/// A network: the paper's, a multi-layer perceptron, a vision transformer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
-    ResNet18,
-    ResNet26,
-    ResNet34,
-    ResNet50,
-    /// Of this many convolutions.
-    Cnn(usize),
-    Mlp,
-    /// Of 6 blocks of 64 channels and 4 heads, for patches of 4x4 pixels.
-    ViT,
-}
-
-/// The depths of the CNN.
-pub const DEPTHS: RangeInclusive<usize> = 2..=11;
-
-impl Model {
-    /// Its value of --model.
-    fn flag(self) -> &'static str {
-        match self {
-            Self::ResNet18 => "resnet18",
-            Self::ResNet26 => "resnet26",
-            Self::ResNet34 => "resnet34",
-            Self::ResNet50 => "resnet50",
-            Self::Cnn(_) => "cnn",
-            Self::Mlp => "mlp",
-            Self::ViT => "vit",
-        }
-    }
-}
-
-impl fmt::Display for Model {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ResNet18 => f.write_str("ResNet-18"),
-            Self::ResNet26 => f.write_str("ResNet-26"),
-            Self::ResNet34 => f.write_str("ResNet-34"),
-            Self::ResNet50 => f.write_str("ResNet-50"),
-            Self::Cnn(layers) => write!(f, "CNN of {layers} layers"),
-            Self::Mlp => f.write_str("MLP"),
-            Self::ViT => f.write_str("ViT"),
-        }
-    }
-}
-
-/// What a network is for. Its type has the images' size and the number of classes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Images {
-    Task(Task),
-    /// Pictures of a folder, of `classes` classes. The networks are compiled for 10, 100 and 1000: of the
-    /// next number, the last logits belong to no class. No image has them as its label, so that
-    /// training makes them small.
-    Folder {
-        size: usize,
-        classes: usize,
-    },
-}
-
-/// The sizes of the pictures of a folder.
-pub const SIZES: [usize; 3] = [32, 64, 224];
-
-impl Images {
-    /// # Errors
-    /// [`Error::Parameter`] for other sizes, and more classes than a network has.
-    pub fn of_folder(size: usize, classes: usize) -> ssprop::Result<Self> {
-        if !SIZES.contains(&size) {
-            return Err(Error::parameter("--size", size, "32, 64 or 224"));
-        }
-        match classes {
-            1..=1000 => Ok(Self::Folder { size, classes }),
-            _ => Err(Error::parameter(
-                "classes of --data",
-                classes,
-                "in 1..=1000",
-            )),
-        }
-    }
-
-    pub fn task(self) -> Task {
-        match self {
-            Self::Task(task) => task,
-            Self::Folder { .. } => Task::Folder,
-        }
-    }
-}
-
-impl fmt::Display for Images {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Task(task) => task.fmt(f),
-            Self::Folder { size, classes } => {
-                write!(f, "{} of {classes} classes at {size}x{size}", Task::Folder)
-            }
-        }
-    }
 }
 
 /// How a network is trained.
@@ -311,28 +213,6 @@ impl Settings {
             layer.backward.only_weight_sparse = self.only_weight;
         });
     }
-}
-
-/// That a network is compiled for a task. Each pair costs compile time, so that those which the
-/// paper does not have are fewer.
-///
-/// # Errors
-/// [`Error::Parameter`] with the network.
-pub fn check(task: Task, model: Model) -> ssprop::Result<()> {
-    let range = match (task, model) {
-        (_, Model::Cnn(layers)) if !DEPTHS.contains(&layers) => {
-            return Err(Error::parameter("--layers", layers, "in 2..=11"));
-        }
-        (Task::Mnist | Task::FashionMnist | Task::Cifar10, _) => return Ok(()),
-        (Task::Folder, Model::ResNet18) => return Ok(()),
-        (Task::Folder, _) => "resnet18 with --task folder",
-        (_, Model::ResNet18 | Model::ResNet50) => return Ok(()),
-        (Task::Cifar100, Model::Cnn(_)) => "another than cnn with --task cifar100",
-        (Task::Cifar100, _) => return Ok(()),
-        (Task::CelebA, _) => "resnet18 or resnet50 with --task celeba",
-        (Task::ImageNet, _) => "resnet18 or resnet50 with --task imagenet",
-    };
-    Err(Error::parameter("--model", model.flag(), range))
 }
 
 /// Builds `model` for `images`. (Tests are spared all but two networks.)

@@ -11,7 +11,9 @@ use ssprop::train::{ConfusionMatrix, Evaluation};
 
 use crate::args::Args;
 use crate::data;
-use crate::networks::{self, network, Images, Model, Network, Settings};
+use crate::images::Images;
+use crate::model::{self, Model};
+use crate::networks::{network, Network, Settings};
 use crate::optimization::Optimization;
 
 /// What came out.
@@ -33,7 +35,7 @@ pub fn run(args: &Args) -> ssprop::Result<Outcome> {
     let (mut settings, model) = (args.settings()?, args.model()?);
     settings.ranks = ranks.clone();
     let images = args.images()?;
-    networks::check(images.task(), model)?;
+    model::check(images.task(), model)?;
     let (splits, normalization) = data::read(args)?;
     if args.balance_classes {
         settings.class_weights = Some(splits.train.balancing_weights());

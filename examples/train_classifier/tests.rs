@@ -4,7 +4,8 @@ use ssprop::run::Record;
 
 use crate::args::Args;
 use crate::data::{self, LeftOut};
-use crate::networks::{check, Images, Model};
+use crate::images::Images;
+use crate::model::{check, Model};
 use crate::run::{loader, run, Outcome};
 
 fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
