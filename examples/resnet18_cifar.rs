@@ -103,7 +103,7 @@ where
     };
     let mut trainer: Trainer<Net<D>, D> =
         Trainer::new(ResNet18::<10>::build_on_device(dev), config)?
-            .with_schedule(args.schedule.with(args.drop_rate))?
+            .with_schedule(args.schedule.with(args.drop_rate, args.epochs)?)?
             .with_communicator(&ranks)?;
     let images = [train.len(), test.len()];
     let title = format!(

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ssprop::prelude::DropRate;
 use ssprop::run::RunOptions;
-use ssprop::{prelude::DropRate, sparsity};
+use ssprop::sparsity::{self, Span};
 
 /// Where a run's files go, and what it begins with.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,16 +59,22 @@ pub enum Schedule {
     Dense,
     /// Every epoch sparse
     Constant,
+    /// From dense in the first epoch to the drop rate in the last, in equal steps
+    Linear,
 }
 
 impl Schedule {
-    /// The schedule whose sparse epochs drop at the rate `sparse`.
-    pub fn with(self, sparse: DropRate) -> sparsity::Schedule {
-        match self {
+    /// The schedule of `epochs` epochs whose sparse ones drop at the rate `sparse`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](ssprop::Error::Parameter) for 0 epochs.
+    pub fn with(self, sparse: DropRate, epochs: usize) -> ssprop::Result<sparsity::Schedule> {
+        Ok(match self {
             Self::Bar => sparsity::Schedule::alternating(sparse),
             Self::Dense => sparsity::Schedule::DENSE,
             Self::Constant => sparsity::Schedule::constant(sparse),
-        }
+            Self::Linear => sparsity::Schedule::linear(sparse, Span::epochs(epochs as u64)?),
+        })
     }
 }
 
@@ -151,9 +158,13 @@ mod tests {
     #[test]
     fn schedules() {
         let sparse = DropRate::new(0.8).unwrap();
-        let rates = |s: Schedule| [0, 1, 2].map(|epoch| s.with(sparse).drop_rate(epoch, 0).rate());
+        let rates = |s: Schedule| {
+            let schedule = s.with(sparse, 3).unwrap();
+            [0, 1, 2].map(|epoch| schedule.drop_rate(epoch, 0).rate())
+        };
         assert_eq!(rates(Schedule::Bar), [0.0, 0.8, 0.0]);
         assert_eq!(rates(Schedule::Dense), [0.0; 3]);
         assert_eq!(rates(Schedule::Constant), [0.8; 3]);
+        assert_eq!(rates(Schedule::Linear), [0.0, 0.4, 0.8]);
     }
 }
