@@ -158,6 +158,7 @@ pub struct Run {
     pub epochs: usize,
     pub batch_size: usize,
     pub lr: f64,
+    pub lr_schedule: LrSchedule,
     pub schedule: Schedule,
     /// [`AdamConfig::lazy`]
     pub lazy: bool,
@@ -196,8 +197,9 @@ impl Run {
             lazy: self.lazy,
             ..AdamConfig::adam()
         };
-        let mut trainer: Trainer<M, D> =
-            Trainer::new(model, config)?.with_schedule(self.schedule)?;
+        let mut trainer: Trainer<M, D> = Trainer::new(model, config)?
+            .with_schedule(self.schedule)?
+            .with_lr_schedule(self.lr_schedule);
         let mut outcome = Outcome {
             accuracy: f64::NAN,
             backward_flops: 0.0,

@@ -58,6 +58,9 @@ struct Args {
     /// Learning rate of Adam; the paper's 0.0002 would need its 50 epochs
     #[arg(long, default_value = "0.002", value_parser = args::lr)]
     lr: f64,
+    /// Let the learning rate fall to 0 over the epochs of each run, along half a cosine
+    #[arg(long)]
+    lr_decay: bool,
     /// Training images, the same number of each class [default: all]
     #[arg(long, value_parser = args::count)]
     train_limit: Option<usize>,
@@ -91,12 +94,13 @@ fn run(args: &Args) -> ssprop::Result<()> {
         say!("No --data: only the bundled part of Fashion-MNIST.");
     }
     say!(
-        "{:?} network, {} training images of {size}x{size}, {} test images, batches of {}, Adam at {}",
+        "{:?} network, {} training images of {size}x{size}, {} test images, batches of {}, Adam at {}{}",
         args.network,
         images.train.len(),
         images.test.len(),
         args.flags.batch_size(false),
         args.lr,
+        if args.lr_decay { ", falling to 0" } else { "" },
     );
     let arms = arms(args, images.train.len())?;
     for arm in &arms {
@@ -151,20 +155,27 @@ fn arms(args: &Args, images: usize) -> ssprop::Result<Vec<Arm>> {
     named.chain(scheduled).collect()
 }
 
-fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<Done> {
-    let run = Run {
+fn settings(args: &Args, arm: &Arm, seed: u64) -> ssprop::Result<Run> {
+    Ok(Run {
         epochs: arm.epochs,
         batch_size: args.flags.batch_size(false),
         lr: args.lr,
+        lr_schedule: match args.lr_decay {
+            true => LrSchedule::cosine(arm.epochs as u64)?,
+            false => LrSchedule::constant(),
+        },
         schedule: arm.schedule,
         lazy: false,
         seed,
-    };
+    })
+}
+
+fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<Done> {
     Ok(Done {
         arm: arm.title.clone(),
         epochs: arm.epochs,
         seed,
-        outcome: networks::train(arm, &run, images)?,
+        outcome: networks::train(arm, &settings(args, arm, seed)?, images)?,
     })
 }
 
@@ -175,26 +186,26 @@ mod tests {
     #[test]
     fn arms_cost_what_their_runs_report() {
         let seven = "dense,ssprop,shorter,random,rotation,constant,constant-random";
-        check_costs(
-            "small",
-            seven,
-            &["bar,drop=0.8,period=2", "linear,drop=0,start=0.8,epochs=2"],
-        );
-        check_costs("wide", "dense,ssprop,shorter", &[]);
+        let [bar, falling] = ["bar,drop=0.8,period=2", "linear,drop=0,start=0.8,epochs=2"];
+        check_costs("small", seven, &["--schedule", bar, "--schedule", falling]);
+        check_costs("wide", "dense,ssprop,shorter", &["--lr-decay"]);
         check_costs("half-resnet18", "ssprop-dropout,narrower", &[]);
     }
 
-    fn check_costs(network: &str, arms: &str, schedules: &[&str]) {
-        let limits = ["--train-limit=60", "--test-limit=20", "--epochs=2"];
+    fn parsed(network: &str, arms: &str, flags: &[&str]) -> (Args, Images) {
+        let limits = ["x", "--train-limit=60", "--test-limit=20"];
         // Batches of 20 and no fraction of one.
         let what = ["--batch-size=20", "--network", network, "--arms", arms];
-        let schedules = schedules
-            .iter()
-            .flat_map(|schedule| ["--schedule", schedule]);
-        let args = ["x"].into_iter().chain(limits).chain(what).chain(schedules);
+        let args = limits.iter().chain(&what).chain(flags);
         let args = Args::try_parse_from(args).unwrap();
         let images = Images::fashion_mnist(None, args.train_limit, args.test_limit).unwrap();
         let images = images.resized(args.network.size()).unwrap();
+        (args, images)
+    }
+
+    fn check_costs(network: &str, arms: &str, flags: &[&str]) {
+        let flags = [flags, &["--epochs=2"]].concat();
+        let (args, images) = parsed(network, arms, &flags);
         for arm in super::arms(&args, 60).unwrap() {
             let done = train(&args, &images, &arm, 1).unwrap().outcome;
             let off = (done.backward_flops / arm.flops - 1.0).abs();
@@ -202,5 +213,18 @@ mod tests {
             assert!(done.accuracy.is_finite());
             assert!(done.backward_seconds > 0.0 && done.backward_seconds < done.seconds);
         }
+    }
+
+    #[test]
+    fn learning_rates_fall_over_the_epochs_of_their_arm() {
+        let (args, _) = parsed("small", "dense,shorter", &["--lr-decay", "--epochs=10"]);
+        for arm in arms(&args, 60).unwrap() {
+            let cosine = LrSchedule::cosine(arm.epochs as u64).unwrap();
+            assert_eq!(settings(&args, &arm, 0).unwrap().lr_schedule, cosine);
+        }
+        let (args, _) = parsed("small", "dense", &[]);
+        let arm = &arms(&args, 60).unwrap()[0];
+        let constant = settings(&args, arm, 0).unwrap().lr_schedule;
+        assert_eq!(constant, LrSchedule::constant());
     }
 }

@@ -204,6 +204,7 @@ fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f
         epochs: args.epochs(),
         batch_size: args.batch_size(),
         lr: args.lr(),
+        lr_schedule: LrSchedule::constant(),
         schedule: way.schedule,
         lazy: way.lazy,
         seed,
