@@ -30,7 +30,8 @@ const STACK: usize = 64 << 20;
 /// and woken each time; one inside takes part, and while `f` runs the pool's other threads look for
 /// work all the time instead of sleeping, too (after some milliseconds without any, now and then: a
 /// program that waits costs next to nothing). Results are the same for any number of threads, inside
-/// and outside. What the threads keep for themselves (workspaces, memory of a CUDA device) is freed when this returns.
+/// and outside. When this returns, the threads have ended, and what they kept (workspaces, memory of a CUDA device) is
+/// freed; jobs that `f` has left to rayon are waited for.
 ///
 /// # Errors
 /// [`Error::Parameter`] for 0 threads, [`Error::Device`] if they cannot be started.
