@@ -25,8 +25,8 @@ impl std::fmt::Display for DamagedPicture {
 
 impl ImageDataset {
     /// The images that can be decoded, and those that cannot, in the data set's order: reads all, on the
-    /// current rayon pool's threads. (A [`BatchLoader`](super::BatchLoader) can
-    /// [skip](super::BatchLoader::skip_damaged) damaged pictures as it meets them.)
+    /// current rayon pool's threads. (A [`BatchLoader`](crate::data::BatchLoader) can
+    /// [skip](crate::data::BatchLoader::skip_damaged) damaged pictures as it meets them.)
     ///
     /// # Errors
     /// That of the first image, in the data set's order, which cannot be read for another reason.
