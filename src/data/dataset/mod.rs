@@ -79,9 +79,7 @@ impl ImageDataset {
         classes: usize,
     ) -> Result<Self> {
         let image_len = shape.image_len()?;
-        if classes == 0 || classes > usize::from(u16::MAX) + 1 {
-            return Err(Error::parameter("classes", classes, "in 1..=65536"));
-        }
+        check_classes(classes)?;
         if labels.len().checked_mul(image_len) != Some(images.len()) {
             return Err(Error::shape(
                 "ImageDataset::new",
@@ -155,9 +153,7 @@ impl ImageDataset {
         labels: Labels,
         classes: usize,
     ) -> Result<Self> {
-        if classes == 0 || classes > usize::from(u16::MAX) + 1 {
-            return Err(Error::parameter("classes", classes, "in 1..=65536"));
-        }
+        check_classes(classes)?;
         let count = files.len();
         let shape = ImageShape::new(3, side, side);
         Self::of(
@@ -322,6 +318,14 @@ impl ImageDataset {
             }
         };
         counts.iter().map(weight).collect()
+    }
+}
+
+/// That labels, which are `u16`, can tell `classes` classes.
+fn check_classes(classes: usize) -> Result<()> {
+    match classes {
+        1..=65536 => Ok(()),
+        _ => Err(Error::parameter("classes", classes, "in 1..=65536")),
     }
 }
 
