@@ -99,6 +99,117 @@ fn rooms_import_lower_floors_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The paths of a `use` line's tree, written out: `a::{b, c::D}` is `a::b` and `a::c::D`.
+fn written_out(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((before, inside)) = tree.split_once('{') else {
+        let name = tree.split(" as ").next().unwrap();
+        return vec![name.to_owned()];
+    };
+    let inside = inside.strip_suffix('}').unwrap_or_else(|| panic!("{tree}"));
+    let mut depth = 0;
+    let parts = inside.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    parts
+        .flat_map(written_out)
+        .filter(|path| !path.is_empty())
+        .map(|path| format!("{before}{path}"))
+        .collect()
+}
+
+/// A file's `use` lines written out, each as words from its crate's root.
+fn used(module: &[&str], code: &str, children: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
+    let mut lines = code.lines().map(str::trim);
+    let trees = std::iter::from_fn(|| {
+        let first = lines.find_map(|line| match line.split_once("use ")? {
+            ("" | "pub " | "pub(super) " | "pub(crate) ", tree) => Some(tree),
+            _ => None,
+        })?;
+        let mut tree = first.to_owned();
+        while !tree.ends_with(';') {
+            tree += lines.next()?;
+        }
+        Some(tree.trim_end_matches(';').to_owned())
+    });
+    let paths = trees
+        .flat_map(|tree| written_out(&tree))
+        .filter_map(|path| {
+            let words: Vec<_> = path.split("::").map(str::trim).collect();
+            let ups = words.iter().take_while(|&&word| word == "super").count();
+            let (root, rest) = match words[0] {
+                "crate" if module[0] == "kernels" => (&module[..1], &words[1..]),
+                "crate" => (&module[..0], &words[1..]),
+                "super" => (&module[..module.len() - ups], &words[ups..]),
+                "self" => (module, &words[1..]),
+                child if children(child) => (module, &words[..]),
+                _ => return None,
+            };
+            let words = root.iter().chain(rest);
+            Some(words.map(|&word| word.to_owned()).collect())
+        });
+    paths.collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let sources = all_sources();
+    let files: BTreeMap<_, _> = sources
+        .iter()
+        .map(|(path, code)| (module(path).join("::"), (path, code)))
+        .collect();
+    let uses: BTreeMap<_, _> = files
+        .iter()
+        .map(|(name, (path, code))| {
+            let child = |word: &str| files.contains_key(&format!("{name}::{word}"));
+            (name, used(&module(path), code, child))
+        })
+        .collect();
+    // The file that a path is of, through those that only hand its name on.
+    let file_of = |path: &[String]| {
+        let mut path = path.to_vec();
+        for _ in 0..5 {
+            let file = (1..=path.len())
+                .rev()
+                .map(|end| path[..end].join("::"))
+                .find(|name| files.contains_key(name))?;
+            let name = path.last().unwrap().clone();
+            let handed_on = |used: &&Vec<String>| used.last() == Some(&name) && **used != path;
+            let of_a_child = |used: &&Vec<String>| used.join("::").starts_with(&file);
+            match uses[&file].iter().filter(of_a_child).find(handed_on) {
+                Some(further) => path = further.clone(),
+                None => return Some(file),
+            }
+        }
+        None
+    };
+    let mut imports: BTreeMap<&String, BTreeSet<String>> = BTreeMap::new();
+    for (name, (path, _)) in &files {
+        let targets = uses[name].iter().filter_map(|path| file_of(path));
+        // A folder's `mod.rs` names its files, which is no import.
+        let face = path.ends_with("/mod.rs") || path.ends_with("lib.rs");
+        let declared = format!("{name}::");
+        let targets = targets.filter(|to| to != name && !(face && to.starts_with(&declared)));
+        imports.insert(name, targets.collect());
+    }
+    let arrows: usize = imports.values().map(BTreeSet::len).sum();
+    assert!(arrows > 500, "{arrows} arrows were read");
+    // In no circle is whoever imports nobody that is left, or is imported by nobody.
+    loop {
+        let left: BTreeSet<_> = imports.keys().map(|name| (*name).clone()).collect();
+        let imported: BTreeSet<_> = imports.values().flatten().cloned().collect();
+        for targets in imports.values_mut() {
+            targets.retain(|to| left.contains(to));
+        }
+        imports.retain(|name, targets| !targets.is_empty() && imported.contains(*name));
+        if imports.len() == left.len() {
+            break;
+        }
+    }
+    assert!(imports.is_empty(), "{imports:#?}");
+}
+
 #[test]
 fn kernels_know_nothing_of_dfdx() {
     for (path, code) in all_sources() {

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::model::{ClassDenoiser, Classes};
 use super::objective::class_rows;
+use super::predict::predict;
 use super::process::combine_slices;
-use super::sampler::predict;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 

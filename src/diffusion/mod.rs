@@ -42,6 +42,7 @@ mod model;
 mod noise;
 mod objective;
 mod parameterization;
+mod predict;
 mod process;
 mod sampler;
 mod schedule;

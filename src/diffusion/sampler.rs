@@ -2,19 +2,16 @@
 
 use std::ops::Range;
 
-use dfdx::shapes::Const;
-use dfdx::tensor::NoneTape;
 use rand::rngs::StdRng;
 
 use super::guidance::Guided;
-use super::model::{ClassDenoiser, Denoiser, Timesteps};
+use super::model::{ClassDenoiser, Denoiser};
 use super::noise::{fill_normal, Draw};
+use super::predict::predict;
 use super::process::{combine_slices, Diffusion};
 use crate::backend::Backend;
-use crate::bridge::{upload, values};
 use crate::distributed::Communicator;
 use crate::error::{Error, Result};
-use crate::train::Images;
 
 /// How images are drawn from noise. Both clip the image that each step predicts to -1..=1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -338,27 +335,6 @@ impl Sampler {
 
 /// What a network answers of the images of these numbers, (B, C, H, W), at timestep t.
 type Predict<'a> = dyn Fn(&[f32], Range<usize>, usize) -> Result<Vec<f32>> + 'a;
-
-/// What a network, called by `forward`, answers of all images at timestep t.
-pub(super) fn predict<const C: usize, const H: usize, const W: usize, D: Backend<f32>>(
-    dev: &D,
-    x: &[f32],
-    t: usize,
-    forward: impl FnOnce(
-        Images<C, H, W, D, NoneTape>,
-        Timesteps<D>,
-    ) -> Result<Images<C, H, W, D, NoneTape>>,
-) -> Result<Vec<f32>> {
-    let images = x.len() / (C * H * W).max(1);
-    let x_t = upload(dev, (images, Const, Const, Const), x)?;
-    let t = upload(dev, (images,), &vec![t as f32; images])?;
-    let output = values(&forward(x_t, t)?);
-    if output.len() != x.len() {
-        let what = "elements of the network's output";
-        return Err(Error::shape("sample", what, x.len(), output.len()));
-    }
-    Ok(output)
-}
 
 /// The next normal values of each image's generator.
 fn draw(rngs: &mut [StdRng], values: &mut [f32], len: usize) {

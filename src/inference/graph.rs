@@ -4,7 +4,6 @@ use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::{Storage, Tensor};
 
-use super::ToGraph;
 use crate::bridge::values;
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm::Activation;
@@ -17,7 +16,7 @@ use crate::kernels::args::conv2d::Conv2DOp;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph<E> {
     nodes: Vec<Node<E>>,
-    output: Value,
+    pub(super) output: Value,
 }
 
 /// The input of a [`Graph`], or what one of its nodes puts out.
@@ -170,19 +169,6 @@ pub(super) fn join(path: &str, name: &str) -> String {
 }
 
 impl<E: Dtype> Graph<E> {
-    /// What `network` computes.
-    ///
-    /// # Errors
-    /// Those of its layers.
-    pub fn of<M: ToGraph<E>>(network: &M) -> Result<Self> {
-        let mut graph = Self {
-            nodes: Vec::new(),
-            output: Value(0),
-        };
-        graph.output = network.add_to(&mut graph, "", Value(0))?;
-        Ok(graph)
-    }
-
     /// The operations, each after those of its inputs.
     pub fn nodes(&self) -> &[Node<E>] {
         &self.nodes

@@ -1,5 +1,7 @@
 //! What has a graph.
 
+use dfdx::dtypes::Dtype;
+
 use super::{Graph, Value};
 use crate::error::Result;
 
@@ -33,4 +35,16 @@ pub trait ToGraph<E> {
     /// # Errors
     /// As [`Graph::push`].
     fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value>;
+}
+
+impl<E: Dtype> Graph<E> {
+    /// What `network` computes.
+    ///
+    /// # Errors
+    /// Those of its layers.
+    pub fn of<M: ToGraph<E>>(network: &M) -> Result<Self> {
+        let mut graph = Self::with_nodes(Vec::new(), Value(0));
+        graph.output = network.add_to(&mut graph, "", Value(0))?;
+        Ok(graph)
+    }
 }

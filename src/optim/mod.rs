@@ -19,6 +19,7 @@ mod lr_schedule;
 mod optimizer;
 mod presence;
 mod rule;
+mod saved;
 mod sgd;
 mod state;
 

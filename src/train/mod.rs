@@ -39,6 +39,7 @@ mod classifier;
 mod confusion;
 mod drop_rates;
 mod early_stopping;
+mod epoch;
 mod evaluate;
 mod mixup;
 mod objective;

@@ -4,7 +4,7 @@
 //! in the order in which it was asked for, and memory is freed in that order.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,41 +14,28 @@ use cudarc::driver::result::device::get_attribute;
 use cudarc::driver::result::{memcpy_dtoh_sync, module, DriverError};
 use cudarc::driver::{sys, CudaDevice, CudaSlice, DevicePtr, DeviceSlice};
 
-#[cfg(feature = "cudnn")]
-use super::cudnn::Cudnn;
-use super::upload::Uploads;
+use super::per_device::PerDevice;
 use super::Source;
 use crate::error::{Error, Result};
 
 thread_local! {
-    static CONTEXTS: RefCell<BTreeMap<i32, Rc<Context>>> = const { RefCell::new(BTreeMap::new()) };
+    static CONTEXTS: PerDevice<Context> = const { PerDevice::new() };
 }
 
 /// This thread's context of a device, whose driver context is made the thread's.
 pub(super) fn context(device: i32) -> Result<Rc<Context>> {
-    let known = CONTEXTS.with_borrow(|contexts| contexts.get(&device).cloned());
-    let context = match known {
-        Some(context) => context,
-        None => {
-            let context = Rc::new(Context::new(device)?);
-            CONTEXTS.with_borrow_mut(|contexts| contexts.insert(device, context.clone()));
-            context
-        }
-    };
+    let context = CONTEXTS.with(|contexts| contexts.get(device, || Context::new(device)))?;
     context.device.bind_to_thread().map_err(failed)?;
     Ok(context)
 }
 
-/// Frees the workspaces of this thread's contexts that are not in use, and the buffers of uploads.
+/// Frees the workspaces of this thread's contexts that are not in use.
 pub fn free_workspaces() {
-    CONTEXTS.with_borrow(|contexts| {
-        for context in contexts.values() {
-            if let Ok(mut workspace) = context.workspace.try_borrow_mut() {
-                workspace.take();
-            }
-            context.uploads.take();
+    for context in CONTEXTS.with(PerDevice::all) {
+        if let Ok(mut workspace) = context.workspace.try_borrow_mut() {
+            workspace.take();
         }
-    });
+    }
 }
 
 /// Whether a device's tensor cores know TF32: from compute capability 8 on.
@@ -73,9 +60,6 @@ pub(super) struct Context {
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
-    uploads: RefCell<Option<Rc<Uploads>>>,
-    #[cfg(feature = "cudnn")]
-    cudnn: RefCell<Option<Rc<Cudnn>>>,
 }
 
 impl Context {
@@ -93,9 +77,6 @@ impl Context {
             modules: RefCell::default(),
             functions: RefCell::default(),
             workspace: RefCell::default(),
-            uploads: RefCell::default(),
-            #[cfg(feature = "cudnn")]
-            cudnn: RefCell::default(),
         })
     }
 
@@ -117,27 +98,6 @@ impl Context {
             self.tf32.set(tf32);
         }
         Ok(handle)
-    }
-
-    /// What copies to the device.
-    pub(super) fn uploads(&self) -> Result<Rc<Uploads>> {
-        if let Some(uploads) = &*self.uploads.borrow() {
-            return Ok(uploads.clone());
-        }
-        let uploads = Rc::new(Uploads::new(self.device.clone()).map_err(failed)?);
-        *self.uploads.borrow_mut() = Some(uploads.clone());
-        Ok(uploads)
-    }
-
-    /// cuDNN, made when it is first asked for.
-    #[cfg(feature = "cudnn")]
-    pub(super) fn cudnn(&self) -> Result<Rc<Cudnn>> {
-        if let Some(cudnn) = &*self.cudnn.borrow() {
-            return Ok(cudnn.clone());
-        }
-        let cudnn = Rc::new(Cudnn::new()?);
-        *self.cudnn.borrow_mut() = Some(cudnn.clone());
-        Ok(cudnn)
     }
 
     /// The kernel `name` of `source`, which is loaded when it is first asked for.

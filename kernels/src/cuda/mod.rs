@@ -12,6 +12,7 @@ mod cudnn;
 mod driver;
 mod launch;
 mod memory;
+mod per_device;
 mod tf32;
 mod upload;
 
@@ -24,7 +25,7 @@ pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
 pub use memory::{download, with_workspace, Slice, SliceMut};
 pub use tf32::{tf32, use_tf32, Tf32};
-pub use upload::upload;
+pub use upload::{free_uploads, upload};
 
 /// A `.cu` file.
 #[derive(Debug)]

@@ -13,7 +13,17 @@ use cudarc::driver::{sys, CudaDevice};
 
 use super::context::{context, failed};
 use super::memory::SliceMut;
+use super::per_device::PerDevice;
 use crate::error::{Error, Result};
+
+thread_local! {
+    static UPLOADS: PerDevice<Uploads> = const { PerDevice::new() };
+}
+
+/// Frees the buffers of this thread's uploads.
+pub fn free_uploads() {
+    UPLOADS.with(PerDevice::clear);
+}
 
 /// Copies values to the device. They may be changed as soon as this returns.
 ///
@@ -29,18 +39,15 @@ pub fn upload<E: Copy>(values: &[E], to: &SliceMut<'_, E>) -> Result<()> {
         return Ok(());
     }
     let context = context(to.device())?;
+    let make = || Uploads::new(context.device().clone()).map_err(failed);
+    let uploads = UPLOADS.with(|uploads| uploads.get(to.device(), make))?;
     // SAFETY: `to` is room for `bytes` bytes on the device, which its owner keeps, and whose free is ordered behind
     // what the default stream does here.
-    unsafe {
-        context
-            .uploads()?
-            .copy(values.as_ptr().cast(), bytes, to.shared().address())
-    }
-    .map_err(failed)
+    unsafe { uploads.copy(values.as_ptr().cast(), bytes, to.shared().address()) }.map_err(failed)
 }
 
 /// Two pairs of buffers, and the stream of the copies from one to the other.
-pub(super) struct Uploads {
+struct Uploads {
     /// Keeps the driver's context.
     device: Arc<CudaDevice>,
     stream: sys::CUstream,
@@ -49,7 +56,7 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    pub(super) fn new(device: Arc<CudaDevice>) -> std::result::Result<Self, DriverError> {
+    fn new(device: Arc<CudaDevice>) -> std::result::Result<Self, DriverError> {
         Ok(Self {
             stream: stream::create(stream::StreamKind::NonBlocking)?,
             pairs: [Pair::new()?, Pair::new()?],

@@ -2,7 +2,7 @@
 //!
 //! dfdx keeps a tensor's storage to itself, but prints it: `Tensor`, its buffer and cudarc's `CudaSlice`
 //! derive `Debug`, and the slice's first fields are the address, the length and the device. Formatting is
-//! cut off right behind these. dfdx 0.13.0 and cudarc 0.9.15 are pinned, and [`start`](super::device::start)
+//! cut off right behind these. dfdx 0.13.0 and cudarc 0.9.15 are pinned, and [`start`](super::start::start)
 //! checks on each device that what is read is the address.
 
 use std::fmt::{Debug, Write};

@@ -6,6 +6,7 @@ mod device;
 mod host;
 mod pools;
 mod ranking;
+mod start;
 mod views;
 
 pub use device::cuda_device;

@@ -7,8 +7,8 @@ use dfdx::shapes::Shape;
 use dfdx::tensor::{Cache, Cuda, Tensor};
 use dfdx::tensor_ops::ReshapeTo;
 
-use super::device::start;
-use crate::bridge::cuda::calls::{free_workspaces, launch, Grid, ADD};
+use super::start::start;
+use crate::bridge::cuda::calls::{free_uploads, free_workspaces, launch, Grid, ADD};
 use crate::bridge::pool::{Pooling, Pools};
 use crate::bridge::view::Views;
 use crate::error::{Error, Result};
@@ -102,4 +102,5 @@ pub fn free_cuda_buffers() {
         });
     }
     free_workspaces();
+    free_uploads();
 }

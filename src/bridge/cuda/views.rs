@@ -10,7 +10,7 @@ use dfdx::tensor::{Cuda, Storage, Tensor, ZerosTensor};
 use dfdx::tensor_ops::ReshapeTo;
 
 use super::address::{place, Place};
-use super::device::{start, unreadable};
+use super::start::{start, unreadable};
 use crate::bridge::cuda::calls::{Slice, SliceMut};
 use crate::bridge::view::Views;
 use crate::error::{Error, Result};

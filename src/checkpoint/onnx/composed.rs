@@ -2,7 +2,7 @@
 
 use std::f64::consts::SQRT_2;
 
-use super::{data_type, int, ints, node_message};
+use super::messages::{data_type, int, ints, node_message};
 use crate::checkpoint::element::StoredElement;
 use crate::checkpoint::protobuf::Message;
 

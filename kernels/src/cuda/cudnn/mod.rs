@@ -12,6 +12,7 @@ use self::library::{Library, Object};
 use self::plan::Plan;
 use super::context::context;
 use super::memory::{Slice, SliceMut};
+use super::per_device::PerDevice;
 use super::tf32::tf32;
 use crate::args::conv2d::Conv2DShape;
 use crate::args::Fill;
@@ -40,7 +41,7 @@ struct Key {
 }
 
 /// What a thread keeps for a device: a handle and plans.
-pub(super) struct Cudnn {
+struct Cudnn {
     functions: &'static Library,
     handle: Object,
     plans: RefCell<HashMap<Key, Option<Rc<Plan>>>>,
@@ -48,7 +49,7 @@ pub(super) struct Cudnn {
 
 impl Cudnn {
     /// For the device whose context is the thread's.
-    pub(super) fn new() -> Result<Self> {
+    fn new() -> Result<Self> {
         let functions = Library::get()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the handle is written to.
@@ -80,6 +81,7 @@ impl Drop for Cudnn {
 }
 
 thread_local! {
+    static CUDNNS: PerDevice<Cudnn> = const { PerDevice::new() };
     static IS_USED: Cell<bool> = const { Cell::new(true) };
 }
 
@@ -123,7 +125,8 @@ impl Planned {
             pass,
             tf32: tf32().in_convolutions(),
         };
-        let cudnn = context(device)?.cudnn()?;
+        context(device)?;
+        let cudnn = CUDNNS.with(|cudnns| cudnns.get(device, Cudnn::new))?;
         let plan = cudnn.plan(key)?;
         Ok(plan.map(|plan| Self {
             device,
