@@ -8,6 +8,7 @@
 mod attention;
 mod backward_cost;
 mod batch_norm2d;
+mod bias;
 mod dfdx_graph;
 mod dfdx_layers;
 mod dropout;
@@ -46,6 +47,7 @@ pub use visit_sparse::{SparseLayer, VisitSparse};
 pub mod modules {
     pub use super::attention::AttentionBlock;
     pub use super::batch_norm2d::BatchNorm2D;
+    pub use super::bias::{Bias, NoBias};
     pub use super::flatten::Flatten;
     pub use super::gelu::GELU;
     pub use super::group_norm::GroupNorm;

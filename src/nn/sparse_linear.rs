@@ -12,6 +12,7 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Uniform};
 
+use super::bias::{Bias, NoBias};
 use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
@@ -38,185 +39,204 @@ fn uniform<E: Dtype>(inputs: usize) -> impl Distribution<E> {
     Uniform::new(-bound, bound).map(|x: f64| E::from_f64(x).expect("floats convert"))
 }
 
-macro_rules! sparse_linear {
-    ($(#[$doc:meta])* $name:ident { $($bias:ident)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug)]
-        pub struct $name<const I: usize, const O: usize, E: Dtype, D: Storage<E>> {
-            /// (O, I)
-            pub weight: Tensor<(Const<O>, Const<I>), E, D>,
-            $(
-                /// (O)
-                pub $bias: Tensor<(Const<O>,), E, D>,
-            )?
-            /// How the next forward's backward pass goes: its drop rate, above all.
-            pub backward: Backward,
-            /// Is told how many features each backward pass keeps. Clones share it.
-            pub kept_count: Option<Arc<KeptCount>>,
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
-            for builder::$name<I, O>
-        where
-            $name<I, O, E, D>: BuildModule<D, E>,
-        {
-            type Built = $name<I, O, E, D>;
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> TensorCollection<E, D>
-            for $name<I, O, E, D>
-        {
-            type To<E2: Dtype, D2: Device<E2>> = $name<I, O, E2, D2>;
-
-            fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
-                visitor: &mut V,
-            ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
-                const { assert!(I > 0 && O > 0, "a linear layer needs features on either side") }
-                visitor.visit_fields(
-                    (
-                        Self::tensor(
-                            "weight",
-                            |s| &s.weight,
-                            |s| &mut s.weight,
-                            TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I))),
-                        ),
-                        $(Self::tensor(
-                            stringify!($bias),
-                            |s| &s.$bias,
-                            |s| &mut s.$bias,
-                            TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I))),
-                        ),)?
-                    ),
-                    |(weight, $($bias,)?)| $name {
-                        weight,
-                        $($bias,)?
-                        backward: Backward::default(),
-                        kept_count: None,
-                    },
-                )
-            }
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Backend<E>> $name<I, O, E, D> {
-            /// x (B, I) to (B, O), with the whole error.
-            ///
-            /// # Errors
-            /// Those of [`linear`](crate::ops::linear::linear).
-            pub fn try_apply<B: Dim, T: Tape<E, D>>(
-                &self,
-                x: Tensor<(B, Const<I>), E, D, T>,
-            ) -> Result<Tensor<(B, Const<O>), E, D, T>> {
-                self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
-            }
-
-            /// [`Self::try_apply`] of a hidden tensor.
-            pub(crate) fn apply_hidden<B: Dim, T: Tape<E, D>>(
-                &self,
-                x: Hidden<(B, Const<I>), E, D, T>,
-            ) -> Result<Hidden<(B, Const<O>), E, D, T>> {
-                let bias: Option<&Tensor<(Const<O>,), E, D>> = None;
-                $(let bias = bias.or(Some(&self.$bias));)?
-                linear_hidden(x, &self.weight, bias, self.backward, self.kept_count.clone())
-            }
-        }
-
-        impl<const I: usize, const O: usize, B: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
-            Module<Tensor<(B, Const<I>), E, D, T>> for $name<I, O, E, D>
-        {
-            type Output = Tensor<(B, Const<O>), E, D, T>;
-            type Error = D::Err;
-
-            fn try_forward(
-                &self,
-                x: Tensor<(B, Const<I>), E, D, T>,
-            ) -> Result<Self::Output, D::Err> {
-                self.try_apply(x).map_err(D::device_error)
-            }
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> NonMutableModule
-            for $name<I, O, E, D>
-        {
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> ToGraph<E>
-            for $name<I, O, E, D>
-        {
-            fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
-                let weights = vec![
-                    Weight::of(path, "weight", &self.weight),
-                    $(Weight::of(path, stringify!($bias), &self.$bias),)?
-                ];
-                graph.push(path, Operation::Linear, weights, &[x])
-            }
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> VisitSparse
-            for $name<I, O, E, D>
-        {
-            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-                f(SparseLayer {
-                    path,
-                    c_in: I,
-                    channels: O,
-                    kernel: None,
-                    backward: &mut self.backward,
-                    kept_count: &mut self.kept_count,
-                });
-            }
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> VisitDropout
-            for $name<I, O, E, D>
-        {
-        }
-
-        impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>> BackwardCost
-            for $name<I, O, E, D>
-        {
-            fn visit_cost(
-                path: &str,
-                [c, h, w]: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
-                if c.checked_mul(h).and_then(|n| n.checked_mul(w)) != Some(I) {
-                    return Err(Error::shape("linear", "input features", I, [c, h, w]));
-                }
-                f(path, LayerCost::Linear { inputs: I, outputs: O });
-                Ok([O, 1, 1])
-            }
-        }
-    };
+/// A linear layer: y (B, O) = x (B, I) weightT + bias.
+///
+/// Forward is an ordinary linear layer; at a drop rate above 0 the backward pass keeps the
+/// output features of the largest sum of |dY| over the batch, max(floor(keep * O), 1) of them.
+/// Weight and bias start uniform in +-1 / sqrt(I). `backward` is not part of a checkpoint, and
+/// goes back to its default where dfdx rebuilds the module (`to_device`, `to_dtype`).
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::nn::{builders::SparseLinear, VisitSparse};
+/// use ssprop::sparsity::DropRate;
+///
+/// let dev = Cpu::default();
+/// type Net = (SparseLinear<6, 32>, Tanh, SparseLinear<32, 10>);
+/// let mut net = dev.build_module::<Net, f32>();
+/// net.set_drop_rate(DropRate::new(0.8)?);
+///
+/// let x: Tensor<Rank2<4, 6>, f32, _> = dev.sample_normal();
+/// let y: Tensor<Rank2<4, 10>, f32, _, _> = net.forward(x.leaky_trace());
+/// let db = y.square().mean().backward().get(&net.2.bias).array();
+/// assert_eq!(db.iter().filter(|&&g| g != 0.0).count(), 2);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SparseLinear<
+    const I: usize,
+    const O: usize,
+    E: Dtype,
+    D: Storage<E>,
+    B = Tensor<(Const<O>,), E, D>,
+> {
+    /// (O, I)
+    pub weight: Tensor<(Const<O>, Const<I>), E, D>,
+    /// (O), or [`NoBias`]
+    pub bias: B,
+    /// How the next forward's backward pass goes: its drop rate, above all.
+    pub backward: Backward,
+    /// Is told how many features each backward pass keeps. Clones share it.
+    pub kept_count: Option<Arc<KeptCount>>,
 }
 
-sparse_linear!(
-    /// A linear layer: y (B, O) = x (B, I) weightT + bias.
-    ///
-    /// Forward is an ordinary linear layer; at a drop rate above 0 the backward pass keeps the
-    /// output features of the largest sum of |dY| over the batch, max(floor(keep * O), 1) of them.
-    /// Weight and bias start uniform in +-1 / sqrt(I). `backward` is not part of a checkpoint, and
-    /// goes back to its default where dfdx rebuilds the module (`to_device`, `to_dtype`).
-    ///
-    /// ```
-    /// use dfdx::prelude::*;
-    /// use ssprop::nn::{builders::SparseLinear, VisitSparse};
-    /// use ssprop::sparsity::DropRate;
-    ///
-    /// let dev = Cpu::default();
-    /// type Net = (SparseLinear<6, 32>, Tanh, SparseLinear<32, 10>);
-    /// let mut net = dev.build_module::<Net, f32>();
-    /// net.set_drop_rate(DropRate::new(0.8)?);
-    ///
-    /// let x: Tensor<Rank2<4, 6>, f32, _> = dev.sample_normal();
-    /// let y: Tensor<Rank2<4, 10>, f32, _, _> = net.forward(x.leaky_trace());
-    /// let db = y.square().mean().backward().get(&net.2.bias).array();
-    /// assert_eq!(db.iter().filter(|&&g| g != 0.0).count(), 2);
-    /// # Ok::<(), ssprop::Error>(())
-    /// ```
-    SparseLinear { bias }
-);
+/// A linear layer without bias: y (B, O) = x (B, I) weightT. Otherwise as [`SparseLinear`].
+pub type UnbiasedSparseLinear<const I: usize, const O: usize, E, D> =
+    SparseLinear<I, O, E, D, NoBias>;
 
-sparse_linear!(
-    /// A linear layer without bias: y (B, O) = x (B, I) weightT. Otherwise as [`SparseLinear`].
-    UnbiasedSparseLinear {}
-);
+impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for builder::SparseLinear<I, O>
+where
+    SparseLinear<I, O, E, D>: BuildModule<D, E>,
+{
+    type Built = SparseLinear<I, O, E, D>;
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Device<E>> BuildOnDevice<D, E>
+    for builder::UnbiasedSparseLinear<I, O>
+where
+    UnbiasedSparseLinear<I, O, E, D>: BuildModule<D, E>,
+{
+    type Built = UnbiasedSparseLinear<I, O, E, D>;
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Device<E>, B: Bias<O, E, D>>
+    TensorCollection<E, D> for SparseLinear<I, O, E, D, B>
+{
+    type To<E2: Dtype, D2: Device<E2>> = SparseLinear<I, O, E2, D2, B::To<E2, D2>>;
+
+    fn iter_tensors<V: ModuleVisitor<Self, E, D>>(
+        visitor: &mut V,
+    ) -> Result<Option<Self::To<V::E2, V::D2>>, V::Err> {
+        const {
+            assert!(
+                I > 0 && O > 0,
+                "a linear layer needs features on either side"
+            )
+        }
+        let reset = TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I)));
+        let weight = visitor.visit_tensor("weight", |s| &s.weight, |s| &mut s.weight, reset)?;
+        let reset = TensorOptions::reset_with(|t| t.try_fill_with_distr(uniform(I)));
+        let bias = B::visit(visitor, |s| &s.bias, |s| &mut s.bias, reset)?;
+        Ok(weight.zip(bias).map(|(weight, bias)| SparseLinear {
+            weight,
+            bias,
+            backward: Backward::default(),
+            kept_count: None,
+        }))
+    }
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> SparseLinear<I, O, E, D, B> {
+    /// x (N, I) to (N, O), with the whole error.
+    ///
+    /// # Errors
+    /// Those of [`linear`](crate::ops::linear::linear).
+    pub fn try_apply<N: Dim, T: Tape<E, D>>(
+        &self,
+        x: Tensor<(N, Const<I>), E, D, T>,
+    ) -> Result<Tensor<(N, Const<O>), E, D, T>>
+    where
+        D: Backend<E>,
+        B: Bias<O, E, D>,
+    {
+        self.apply_hidden(x.into()).and_then(Hidden::into_tensor)
+    }
+
+    /// [`Self::try_apply`] of a hidden tensor.
+    pub(crate) fn apply_hidden<N: Dim, T: Tape<E, D>>(
+        &self,
+        x: Hidden<(N, Const<I>), E, D, T>,
+    ) -> Result<Hidden<(N, Const<O>), E, D, T>>
+    where
+        D: Backend<E>,
+        B: Bias<O, E, D>,
+    {
+        linear_hidden(
+            x,
+            &self.weight,
+            self.bias.tensor(),
+            self.backward,
+            self.kept_count.clone(),
+        )
+    }
+}
+
+impl<
+        const I: usize,
+        const O: usize,
+        N: Dim,
+        E: Dtype,
+        D: Backend<E>,
+        B: Bias<O, E, D>,
+        T: Tape<E, D>,
+    > Module<Tensor<(N, Const<I>), E, D, T>> for SparseLinear<I, O, E, D, B>
+{
+    type Output = Tensor<(N, Const<O>), E, D, T>;
+    type Error = D::Err;
+
+    fn try_forward(&self, x: Tensor<(N, Const<I>), E, D, T>) -> Result<Self::Output, D::Err> {
+        self.try_apply(x).map_err(D::device_error)
+    }
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> NonMutableModule
+    for SparseLinear<I, O, E, D, B>
+{
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B: Bias<O, E, D>> ToGraph<E>
+    for SparseLinear<I, O, E, D, B>
+{
+    fn add_to(&self, graph: &mut Graph<E>, path: &str, x: Value) -> Result<Value> {
+        let mut weights = vec![Weight::of(path, "weight", &self.weight)];
+        weights.extend(
+            self.bias
+                .tensor()
+                .map(|bias| Weight::of(path, "bias", bias)),
+        );
+        graph.push(path, Operation::Linear, weights, &[x])
+    }
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> VisitSparse
+    for SparseLinear<I, O, E, D, B>
+{
+    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+        f(SparseLayer {
+            path,
+            c_in: I,
+            channels: O,
+            kernel: None,
+            backward: &mut self.backward,
+            kept_count: &mut self.kept_count,
+        });
+    }
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> VisitDropout
+    for SparseLinear<I, O, E, D, B>
+{
+}
+
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> BackwardCost
+    for SparseLinear<I, O, E, D, B>
+{
+    fn visit_cost(
+        path: &str,
+        [c, h, w]: ImageSize,
+        f: &mut dyn FnMut(&str, LayerCost),
+    ) -> Result<ImageSize> {
+        if c.checked_mul(h).and_then(|n| n.checked_mul(w)) != Some(I) {
+            return Err(Error::shape("linear", "input features", I, [c, h, w]));
+        }
+        f(
+            path,
+            LayerCost::Linear {
+                inputs: I,
+                outputs: O,
+            },
+        );
+        Ok([O, 1, 1])
+    }
+}
