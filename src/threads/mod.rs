@@ -25,13 +25,13 @@ const STACK: usize = 64 << 20;
 /// variable `RAYON_NUM_THREADS` says; of several ranks on a host that `mpirun` has not bound to cores each
 /// has its share of them), and returns what it returns.
 ///
-/// A program that trains should do so inside of it even where it has no wish as to their number.
-/// The kernels share work out hundreds of times a step. A thread outside the pool is put to sleep
+/// Train inside of it even if you do not care how many threads there are: the kernels share work out hundreds of times a step. A thread outside the pool is put to sleep
 /// and woken each time; one inside takes part, and while `f` runs the pool's other threads look for
 /// work all the time instead of sleeping, too (after some milliseconds without any, now and then: a
 /// program that waits costs next to nothing). Results are the same for any number of threads, inside
 /// and outside. When this returns, the threads have ended, and what they kept (workspaces, memory of a CUDA device) is
-/// freed; jobs that `f` has left to rayon are waited for.
+/// freed; jobs that `f` has left to rayon are waited for. What the caller has set for its thread (`use_tf32`, `use_cudnn`)
+/// holds on these too.
 ///
 /// # Errors
 /// [`Error::Parameter`] for 0 threads, [`Error::Device`] if they cannot be started.
@@ -55,12 +55,17 @@ pub fn on_threads<R: Send>(threads: Option<usize>, f: impl FnOnce() -> R + Send)
     let threads = threads.or_else(|| launcher::share_of_cores().filter(|_| !is_set()));
     // Before the pool, so that it is dropped after it.
     let mut ends = Ends::default();
+    let take_over = settings();
     let pool = rayon::ThreadPoolBuilder::new()
         // 0 is rayon's word for its default.
         .num_threads(threads.unwrap_or(0))
         .spawn_handler(|thread| {
             let builder = std::thread::Builder::new().stack_size(STACK);
-            ends.0.push(builder.spawn(|| thread.run())?);
+            let run = move || {
+                take_over();
+                thread.run();
+            };
+            ends.0.push(builder.spawn(run)?);
             Ok(())
         })
         .build()
@@ -69,6 +74,20 @@ pub fn on_threads<R: Send>(threads: Option<usize>, f: impl FnOnce() -> R + Send)
         let _awake = Awake::keep();
         f()
     }))
+}
+
+/// Gives another thread what this one's convolutions on CUDA devices are set to.
+fn settings() -> impl Fn() + Copy + Send {
+    #[cfg(feature = "cuda")]
+    let tf32 = crate::kernels::cuda::tf32();
+    #[cfg(feature = "cudnn")]
+    let cudnn = crate::kernels::cuda::uses_cudnn();
+    move || {
+        #[cfg(feature = "cuda")]
+        crate::kernels::cuda::use_tf32(tf32);
+        #[cfg(feature = "cudnn")]
+        crate::kernels::cuda::use_cudnn(cudnn);
+    }
 }
 
 /// Waits, when it is dropped, until threads have ended. rayon only tells a pool's to: what they keep of a CUDA device

@@ -1,5 +1,7 @@
 use ssprop::internals::args::Fill;
 use ssprop::internals::{Conv2DKernel, Conv2DOp, Conv2DShape, KeptGrad, Ranking, Views};
+use ssprop::prelude::*;
+use ssprop::{use_tf32, Tf32};
 
 use crate::support::{agree, download, noise, on_host, room, upload};
 
@@ -177,6 +179,23 @@ fn in_tf32() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_set_for_a_thread_holds_on_a_pool_that_it_starts() {
+    let convolved = || {
+        let dev = ssprop::cuda_device(0).unwrap();
+        let conv = dev.build_module::<SparseConv2D<16, 16, 3, 1, 1>, f32>();
+        let x: Tensor<Rank4<1, 16, 8, 8>, f32, _> = dev.sample_normal();
+        conv.forward(x).as_vec()
+    };
+    let [off, on] = [Tf32::Off, Tf32::Convolutions].map(|tf32| {
+        use_tf32(tf32);
+        let inside = ssprop::on_threads(Some(2), convolved).unwrap();
+        assert_eq!(inside, convolved(), "{tf32:?}");
+        inside
+    });
+    assert_ne!(off, on);
 }
 
 #[test]
