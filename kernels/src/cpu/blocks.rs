@@ -18,6 +18,14 @@ const SHORT_RUN: usize = 256;
 /// Blocks, at least, where runs are longer than that.
 const BLOCKS: usize = 16;
 
+/// The pieces of an optional slice: `count` of them, each `None` if there is none.
+pub fn optional<T>(pieces: Option<impl IntoIterator<Item = T>>, count: usize) -> Vec<Option<T>> {
+    match pieces {
+        Some(pieces) => pieces.into_iter().map(Some).collect(),
+        None => (0..count).map(|_| None).collect(),
+    }
+}
+
 impl ImageDims {
     /// The channels of one block (the last one's may be fewer). Memory gives long runs of an image
     /// faster than short ones, but a block has to stay in the L2 cache from its first pass

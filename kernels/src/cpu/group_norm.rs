@@ -10,7 +10,7 @@ use crate::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use crate::args::Fill;
 use crate::args::ImageDims;
 use crate::concrete::concrete;
-use crate::cpu::blocks::ELEMENTS;
+use crate::cpu::blocks::{optional, ELEMENTS};
 use crate::cpu::element::Element;
 use crate::cpu::silu::{silu, silu_grad_from_output};
 use crate::cpu::simd::{dot_of, from_f64, multiversion, sum_of, to_f64};
@@ -303,14 +303,6 @@ fn over_images<E: Element>(
     }
 }
 
-/// The pieces of `len` of an optional slice: `count` of them, each `None` if there is none.
-fn pieces<T>(pieces: Option<impl Iterator<Item = T>>, count: usize) -> Vec<Option<T>> {
-    match pieces {
-        Some(pieces) => pieces.map(Some).collect(),
-        None => (0..count).map(|_| None).collect(),
-    }
-}
-
 fn groups_forward<E: Element>(
     sizes: Sizes,
     op: &GroupNormOp,
@@ -330,7 +322,7 @@ fn groups_forward<E: Element>(
     }
     let block = sizes.block();
     let shifts = shift.map(|s| s.chunks(block * sizes.group));
-    let shifts = pieces(shifts, mean.len().div_ceil(block));
+    let shifts = optional(shifts, mean.len().div_ceil(block));
     y.par_chunks_mut(block * sizes.run())
         .zip(x.par_chunks(block * sizes.run()))
         .zip(mean.par_chunks_mut(block))
@@ -373,9 +365,9 @@ fn groups_backward<E: Element>(
     }
     let block = sizes.block();
     let count = mean.len().div_ceil(block);
-    let ys = pieces(y.map(|y| y.chunks(block * sizes.run())), count);
-    let shifts = pieces(shift.map(|s| s.chunks(block * sizes.group)), count);
-    let dshifts = pieces(dshift.map(|s| s.chunks_mut(block * sizes.group)), count);
+    let ys = optional(y.map(|y| y.chunks(block * sizes.run())), count);
+    let shifts = optional(shift.map(|s| s.chunks(block * sizes.group)), count);
+    let dshifts = optional(dshift.map(|s| s.chunks_mut(block * sizes.group)), count);
     sums.par_chunks_mut(block * sizes.group)
         .zip(dx.par_chunks_mut(block * sizes.run()))
         .zip(dy.par_chunks(block * sizes.run()))

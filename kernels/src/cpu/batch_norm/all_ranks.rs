@@ -3,12 +3,12 @@
 
 use rayon::prelude::*;
 
-use super::{
-    block_backward_dx, block_backward_sums, block_moments, optional, Channel, GradSums, Mask,
-    Moments,
+use super::block::{
+    block_backward_dx, block_backward_sums, block_moments, Channel, GradSums, Mask, Moments,
 };
 use crate::args::batch_norm::{Activation, AllRanks};
 use crate::args::{Fill, ImageDims};
+use crate::cpu::blocks::optional;
 use crate::cpu::element::Element;
 use crate::error::{Error, Result};
 
@@ -90,7 +90,7 @@ pub(super) fn backward<E: Element>(
 
     let fill = dx.as_ref().map(|(_, fill)| *fill);
     let dxs = optional(dx.map(|(dx, _)| dims.blocks_mut(dx)), xs.len());
-    let importances = optional(importance.map(|i| i.chunks_mut(block).collect()), xs.len());
+    let importances = optional(importance.map(|i| i.chunks_mut(block)), xs.len());
     let blocks = channels.par_chunks(block).zip(sums.par_chunks(block));
     blocks
         .zip(xs.par_iter().zip(&ys))
