@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape};
 use super::names;
-use super::source::{holds, read_all, Input, Names};
+use super::reader::Input;
+use super::source::{holds, read_all, Names};
 use crate::error::Result;
 use crate::error::{DataError, DataResult};
 

@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use super::dataset::{ImageDataset, ImageShape};
-use super::source::{read_all, read_file, Input, Names};
+use super::reader::Input;
+use super::source::{read_all, read_file, Names};
 use crate::error::{DataError, DataResult, FileName};
 use crate::error::{Error, Result};
 

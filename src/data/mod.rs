@@ -13,6 +13,7 @@
 //! with the bytes that are there and not with what a header claims, and a [`DataError`] names the
 //! file, its archive and the byte.
 
+mod archive;
 mod augment;
 mod batch;
 mod batches;
@@ -31,6 +32,7 @@ mod names;
 mod normalization;
 mod picture;
 mod plan;
+mod reader;
 mod recycled;
 mod source;
 mod split;
