@@ -67,7 +67,7 @@
 //!
 //! # Where things are
 //!
-//! [`tutorial`] begins with a network and ends with what is done with it, in five chapters.
+//! [`tutorial`] leads in five chapters from a first network to the use of a trained one.
 //!
 //! | to | look into |
 //! |---|---|

@@ -16,8 +16,8 @@ pub trait Exchange {
     /// [`Error::Distributed`](crate::Error::Distributed) if a rank is lost.
     fn sum(&self, values: &mut [f64]) -> Result<()>;
 
-    /// The share of the whole batch's images that this rank has. 0 if it goes along with an image that
-    /// counts elsewhere.
+    /// The share of the whole batch's images that this rank has. 0 if it has none left, and only runs a
+    /// duplicate to stay in step.
     fn share(&self) -> f64;
 
     /// An operation has used the parameter at this address, and its hook will tell of the gradient.

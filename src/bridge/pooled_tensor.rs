@@ -1,10 +1,9 @@
 //! Tensors between two operations of this crate.
 //!
 //! dfdx gives a freed tensor's memory to nobody but its own cache, which zeroes it on one thread: a
-//! seventh of a U-Net's training step. So the pool keeps the whole tensor, and its next user gets it
-//! with the identity, by which `Gradients` knows it, of a dead one, and with the pool's device. Inside
-//! a network nobody asks for either. A tensor that is returned to the caller is copied, so it has an
-//! identity and a device of its own.
+//! seventh of a U-Net's training step. So the pool keeps the whole tensor: a reused one has the id of
+//! the dead one, by which `Gradients` looks tensors up, and the pool's device. Inside a network nobody asks
+//! for either. A tensor that is returned to the caller is copied, so it has an id and a device of its own.
 
 use std::ops::Deref;
 use std::rc::Rc;

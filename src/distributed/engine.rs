@@ -16,9 +16,9 @@ use crate::error::Result;
 /// waiting behind them on the wire.
 const WINDOW: usize = 4;
 /// While a gather is under way the program waits for it: the thread looks for it all the time this long.
-const SPIN: Duration = Duration::from_millis(2);
+const SPIN_TIME: Duration = Duration::from_millis(2);
 /// Between two looks otherwise. (What the program asks for wakes the thread.)
-const NAP: Duration = Duration::from_micros(100);
+const MAX_SLEEP: Duration = Duration::from_micros(100);
 /// Between two looks when there is nothing to wait for.
 const IDLE: Duration = Duration::from_millis(2);
 /// A rank that has ended may have messages on the way.
@@ -138,14 +138,14 @@ impl Engine {
     /// How long to wait for the program before the next look at the messages.
     fn pause(&self) -> Duration {
         if let Some(gather) = self.gathers.first() {
-            if gather.begun.elapsed() < SPIN {
+            if gather.begun.elapsed() < SPIN_TIME {
                 std::thread::yield_now();
                 return Duration::ZERO;
             }
         }
         let is_busy = !self.gathers.is_empty() || !self.sums.is_empty();
         match is_busy || !self.transport.is_sent() {
-            true => NAP,
+            true => MAX_SLEEP,
             false => IDLE,
         }
     }
@@ -369,7 +369,7 @@ impl Engine {
                     let taken = self.take(from, tag, payload);
                     self.fail_on(taken);
                 }
-                Ok(None) => std::thread::sleep(NAP),
+                Ok(None) => std::thread::sleep(MAX_SLEEP),
                 Err(_) => break,
             }
             self.inquire(begun, Duration::MAX);

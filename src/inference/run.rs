@@ -24,7 +24,7 @@ const FEW_TILES: usize = 4;
 
 /// A [`Graph`] on a device: inference, without gradients.
 ///
-/// A convolution takes the sum with a shortcut and the ReLU behind it along. The memory of a value goes back to
+/// A convolution is fused with the residual sum and the ReLU that follow it. The memory of a value goes back to
 /// the [pool](crate::free_buffers) after its last use.
 #[derive(Debug)]
 pub struct Inference<E: Dtype, D: Backend<E>> {

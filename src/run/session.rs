@@ -19,7 +19,7 @@ use crate::train::{BatchReport, EarlyStopping, EpochReport, Observer};
 
 const METRICS: &str = "metrics.csv";
 const CURVES: &str = "curves.svg";
-/// By which an earlier run's folder is known.
+/// Files that mark a folder as an earlier run's.
 const RESULTS: [&str; 5] = [NEWEST, PREVIOUS, BEST, METRICS, CURVES];
 
 /// A run in its folder. See [the module](super).
@@ -244,7 +244,7 @@ impl Run {
         }
     }
 
-    /// Takes down an epoch and what was `measured` after it, by name: writes the metrics and the curves,
+    /// Records an epoch and the metrics `measured` after it, by name: writes the metrics and the curves,
     /// then the checkpoint, and prints a line.
     ///
     /// # Errors

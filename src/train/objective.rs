@@ -104,8 +104,8 @@ pub trait Objective<M, D: Backend<f32>> {
         grads: Gradients<f32, D>,
     ) -> Result<LossTensor<D>>;
 
-    /// Whether the loss has to do with parameters otherwise than through this crate's layers: a penalty on
-    /// their size, say. Ranks then exchange gradients when the backward pass is done, whole; without it some
+    /// Whether the loss reads parameters directly (a penalty on their size, say), not only through this crate's
+    /// layers. Ranks then exchange gradients when the backward pass is done, whole; without it some
     /// are under way before the penalty's part is added.
     fn uses_parameters(&self) -> bool {
         false

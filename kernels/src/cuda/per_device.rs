@@ -28,7 +28,7 @@ impl<T> PerDevice<T> {
         self.0.borrow().values().cloned().collect()
     }
 
-    /// Drops them, or, of one that is in use, this share of it.
+    /// Drops this thread's references: what is in use lives on until its last user drops it.
     pub(super) fn clear(&self) {
         self.0.take();
     }
