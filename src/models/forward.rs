@@ -29,13 +29,13 @@ macro_rules! forward {
     ) => {
         forward!(
             @$kind Module try_forward (&) NoneTape,
-            eval_hidden eval_add_hidden;
+            eval_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
             |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
         );
         forward!(
             @$kind ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
-            train_hidden train_add_hidden;
+            train_hidden;
             $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
             |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
         );
@@ -45,7 +45,7 @@ macro_rules! forward {
         );
     };
     (
-        @hidden $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
+        @hidden $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident;
         $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
         |$this:ident, $x:ident, $($macro:ident),*| $body:block
     ) => {
@@ -61,7 +61,7 @@ macro_rules! forward {
                 $($by)* self,
                 $x: HiddenImages<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                forward!(@body $method $bn $bn_add, $($macro)*);
+                forward!(@body $method $bn, $($macro)*);
                 let $this = self;
                 $body
             }
@@ -86,7 +86,7 @@ macro_rules! forward {
         }
     };
     (
-        @tensor $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
+        @tensor $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident;
         $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
         |$this:ident, $x:ident, $($macro:ident),*| $body:block
     ) => {
@@ -102,14 +102,14 @@ macro_rules! forward {
                 $($by)* self,
                 $x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                forward!(@body $method $bn $bn_add, $($macro)*);
+                forward!(@body $method $bn, $($macro)*);
                 let ($this, $x) = (self, Hidden::enter($x));
                 $body
             }
         }
     };
     (
-        @body $fwd:ident $bn:ident $bn_add:ident,
+        @body $fwd:ident $bn:ident,
         $conv:ident $norm:ident $norm_add:ident $next:ident $pool:ident $head:ident
     ) => {
         #[allow(unused_macros)]
@@ -118,11 +118,11 @@ macro_rules! forward {
         }
         #[allow(unused_macros)]
         macro_rules! $norm {
-            ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, $act)? };
+            ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, None, $act)? };
         }
         #[allow(unused_macros)]
         macro_rules! $norm_add {
-            ($layer:expr, $x_:expr, $res:expr, $act:expr) => { $layer.$bn_add($x_, $res, $act)? };
+            ($layer:expr, $x_:expr, $res:expr, $act:expr) => { $layer.$bn($x_, Some($res), $act)? };
         }
         #[allow(unused_macros)]
         macro_rules! $next {

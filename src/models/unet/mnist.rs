@@ -6,7 +6,7 @@ use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
 };
 use dfdx::shapes::{Const, Dim, HasShape};
-use dfdx::tensor::{Merge, PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 

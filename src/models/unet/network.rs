@@ -87,7 +87,7 @@ macro_rules! unet {
             /// [`Error::Shape`](crate::Error::Shape) if a size known only at run time cannot be
             /// halved as often as the network halves it;
             /// [`Error::Device`](crate::Error::Device) if memory runs out.
-            pub fn try_apply<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            pub fn try_apply<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -103,7 +103,7 @@ macro_rules! unet {
             ///
             /// # Errors
             /// As there.
-            pub fn try_apply_with<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            pub fn try_apply_with<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -115,7 +115,7 @@ macro_rules! unet {
                 self.apply(x, timesteps, Some(more))
             }
 
-            fn apply<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            fn apply<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -143,12 +143,12 @@ macro_rules! unet {
                     let x = unet!(@apply blocks.$out, x, &emb, $out_kind $($to)?);
                 )*
                 let (norm, _, conv) = &self.out;
-                let x = norm.apply_hidden(x, Activation::SiLU)?;
+                let x = norm.apply_hidden(x, None, Activation::SiLU)?;
                 conv.apply_hidden(x)?.into_tensor()
             }
         }
 
-        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D> + Merge<T>>
+        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             Module<(Tensor<(B, Const<C>, H, W), E, D, T>, Tensor<(B,), E, D>)> for $name<C, E, D>
         where
             $($bounds)*
@@ -165,7 +165,7 @@ macro_rules! unet {
         }
 
         /// [`try_apply_with`](Self::try_apply_with)
-        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D> + Merge<T>>
+        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             Module<(
                 Tensor<(B, Const<C>, H, W), E, D, T>,
                 Tensor<(B,), E, D>,
@@ -254,7 +254,7 @@ pub(super) type Up<const A: usize, const B: usize, const EMB: usize, E, D> =
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{Merge, PutTape, SplitTape, Tape, Tensor};
+use dfdx::tensor::{PutTape, SplitTape, Tape, Tensor};
 
 use super::{Attention, Downsample, ProjectionResBlock, ResBlock, Upsample};
 use crate::backend::Backend;
@@ -278,7 +278,7 @@ pub(super) fn embed<
     B: Dim,
     E: Dtype,
     D: Backend<E>,
-    T: Tape<E, D> + Merge<T>,
+    T: Tape<E, D>,
 >(
     (first, _, second): &TimeEmbed<BASE, EMB, E, D>,
     timesteps: &Tensor<(B,), E, D>,

@@ -4,7 +4,7 @@ use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
 use dfdx::nn::{BuildModule, BuildOnDevice, ModuleVisitor, TensorCollection, ZeroSizedModule};
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{Merge, PutTape, Storage, Tape, Tensor};
+use dfdx::tensor::{PutTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
@@ -75,7 +75,7 @@ network!(
 macro_rules! residual {
     ($this:ident, $x:expr, $emb:expr) => {{
         let (norm, _, conv) = &$this.in_layers;
-        let h = norm.apply_hidden($x, Activation::SiLU)?;
+        let h = norm.apply_hidden($x, None, Activation::SiLU)?;
         let h = conv.apply_hidden(h)?;
         let Linear { weight, bias } = &$this.emb_layers.1;
         // A tape of its own: the caller's holds what led to `emb`.
@@ -83,14 +83,14 @@ macro_rules! residual {
         let emb = Hidden::enter(emb);
         let shift = linear_hidden(emb, weight, Some(bias), Backward::default(), None)?;
         let (norm, _, _, conv) = &$this.out_layers;
-        let h = norm.apply_shift_hidden(h, shift, Activation::SiLU)?;
+        let h = norm.apply_hidden(h, Some(shift), Activation::SiLU)?;
         conv.apply_hidden(h)?
     }};
 }
 
 impl<const C: usize, const EMB: usize, E: Dtype, D: Backend<E>> ResBlock<C, EMB, E, D> {
     /// x (B, C, H, W), silu(emb) (B, EMB) to (B, C, H, W).
-    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
@@ -104,7 +104,7 @@ impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Backe
     ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
 {
     /// x (B, C_IN, H, W), silu(emb) (B, EMB) to (B, C_OUT, H, W).
-    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
