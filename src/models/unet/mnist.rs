@@ -15,7 +15,7 @@ use super::{Attention, Conv3x3, Norm, ResBlock};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::module::network;
+use crate::models::module::{field_cost, network};
 use crate::models::sizes;
 use crate::nn::modules::SiLU;
 use crate::nn::{

@@ -199,30 +199,23 @@ macro_rules! unet {
                 input: ImageSize,
                 f: &mut dyn FnMut(&str, LayerCost),
             ) -> Result<ImageSize> {
-                let blocks = join(path, "input_blocks");
-                let size = <(Conv3x3<C, $base, E, D>,)>::visit_cost(&join(&blocks, "0"), input, f)?;
+                let at = |blocks: &str, number: &str| join(&join(path, blocks), number);
+                let stem = at("input_blocks", "0");
+                let size = field_cost(|s: &$input<C, E, D>| &s.conv, &stem, input, f)?;
                 let $stem = size;
                 $(
-                    let block = join(&blocks, $in_number);
-                    let size = <$in_kind<$($in_c,)+ $emb, E, D> as BackwardCost>::visit_cost(&block, size, f)?;
+                    let block = at("input_blocks", $in_number);
+                    let size = field_cost(|s: &$input<C, E, D>| &s.$in, &block, size, f)?;
                     let $skip = size;
                 )*
-                let size = <(
-                    ResBlock<$deep, $emb, E, D>,
-                    Attention<$deep, E, D>,
-                    ResBlock<$deep, $emb, E, D>,
-                )>::visit_cost(&join(path, "middle_block"), size, f)?;
-                let blocks = join(path, "output_blocks");
+                let block = join(path, "middle_block");
+                let size = field_cost(|s: &Self| &s.middle_block, &block, size, f)?;
                 $(
                     let size = concatenated(size, $from)?;
-                    let block = join(&blocks, $out_number);
-                    let size = <$out_kind<$sum, $c, $emb, E, D> as BackwardCost>::visit_cost(&block, size, f)?;
+                    let block = at("output_blocks", $out_number);
+                    let size = field_cost(|s: &$output<E, D>| &s.$out, &block, size, f)?;
                 )*
-                <(Norm<$base, E, D>, SiLU, Conv3x3<$base, C, E, D>)>::visit_cost(
-                    &join(path, "out"),
-                    size,
-                    f,
-                )
+                field_cost(|s: &Self| &s.out, &join(path, "out"), size, f)
             }
         }
     };

@@ -71,6 +71,14 @@ network!(
     }
 );
 
+// The embedding's map does not count.
+network!(@cost ResBlock [const C: usize, const EMB: usize] [in_layers, out_layers]);
+network!(
+    @cost ProjectionResBlock [const C_IN: usize, const C_OUT: usize, const EMB: usize]
+    [skip_connection, in_layers, out_layers]
+    beside skip_connection
+);
+
 /// The residual h of x. `emb` has gone through SiLU, which is the same for all blocks.
 macro_rules! residual {
     ($this:ident, $x:expr, $emb:expr) => {{
@@ -111,41 +119,5 @@ impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Backe
     ) -> Result<Hidden<(B, Const<C_OUT>, H, W), E, D, T>> {
         let h = residual!(self, x.with_empty_tape(), emb);
         add_hidden(self.skip_connection.apply_hidden(x)?, h)
-    }
-}
-
-type Cost<'a> = &'a mut dyn FnMut(&str, LayerCost);
-
-/// The counted layers of a block: the embedding's map is none of them.
-macro_rules! cost {
-    ($path:ident, $input:ident, $f:ident; $in:ty, $out:ty $(, $skip:ty)?) => {{
-        $(<$skip>::visit_cost(&join($path, "skip_connection"), $input, $f)?;)?
-        let size = <$in>::visit_cost(&join($path, "in_layers"), $input, $f)?;
-        <$out>::visit_cost(&join($path, "out_layers"), size, $f)
-    }};
-}
-
-impl<const C: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
-    for ResBlock<C, EMB, E, D>
-{
-    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
-        cost!(
-            path, input, f;
-            (Norm<C, E, D>, SiLU, Conv3x3<C, C, E, D>),
-            (Norm<C, E, D>, SiLU, NoDropout, Conv3x3<C, C, E, D>)
-        )
-    }
-}
-
-impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
-    for ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
-{
-    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
-        cost!(
-            path, input, f;
-            (Norm<C_IN, E, D>, SiLU, Conv3x3<C_IN, C_OUT, E, D>),
-            (Norm<C_OUT, E, D>, SiLU, NoDropout, Conv3x3<C_OUT, C_OUT, E, D>),
-            Conv1x1<C_IN, C_OUT, E, D>
-        )
     }
 }
