@@ -7,13 +7,11 @@ use dfdx::prelude::*;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::nn::builders as layers;
 use ssprop::ops::attention::{try_attention, try_attention_by_kind, Triple};
-use ssprop::ops::batch_norm::{
-    try_batch_norm2d, try_batch_norm2d_add, Activation, BatchNorm2DOp, Mode,
-};
+use ssprop::ops::batch_norm::{try_batch_norm2d, Activation, BatchNorm2DOp, Mode};
 use ssprop::ops::conv2d::{conv2d, Window};
 use ssprop::ops::distance::{try_distance, Distance};
 use ssprop::ops::dropout::{try_dropout, DropoutMask};
-use ssprop::ops::group_norm::{self, try_group_norm, try_group_norm_shift, GroupNormOp};
+use ssprop::ops::group_norm::{self, try_group_norm, GroupNormOp, Groups};
 use ssprop::ops::position_embedding::try_position_embedding;
 use ssprop::ops::Backward;
 use ssprop::ops::{add, add_relu, concat, gelu, linear, pool, relu, silu, upsample};
@@ -144,13 +142,13 @@ fn cases() -> Vec<Case> {
         let (weight, bias) = (dev.ones(), dev.zeros());
         let (mean, var) = (&mut dev.zeros(), &mut dev.ones());
         let mode = Mode::Train { mean, var };
-        try_batch_norm2d(x, &weight, &bias, mode, BatchNorm2DOp::default())
+        try_batch_norm2d(x, None, &weight, &bias, mode, BatchNorm2DOp::default())
     });
     case!("batch norm, evaluation", |x, dev| {
         let (weight, bias) = (dev.ones(), dev.zeros());
         let (mean, var) = (&dev.zeros(), &dev.ones());
         let mode = Mode::Eval { mean, var };
-        try_batch_norm2d(x, &weight, &bias, mode, BatchNorm2DOp::default())
+        try_batch_norm2d(x, None, &weight, &bias, mode, BatchNorm2DOp::default())
     });
     case!("batch norm, sum, ReLU", |x, dev| {
         let (weight, bias) = (dev.ones(), dev.zeros());
@@ -160,12 +158,12 @@ fn cases() -> Vec<Case> {
             activation: Activation::ReLU,
             ..Default::default()
         };
-        let residual = x.retaped::<NoneTape>();
-        try_batch_norm2d_add(x, residual, &weight, &bias, mode, op)
+        let residual = Some(x.with_empty_tape());
+        try_batch_norm2d(x, residual, &weight, &bias, mode, op)
     });
     case!("group norm", |x, dev| {
         let (weight, bias) = (dev.ones(), dev.zeros());
-        try_group_norm::<2, C, _, _, _, _, _, _>(x, &weight, &bias, GroupNormOp::default())
+        try_group_norm(x, None, &weight, &bias, Groups::<2>, GroupNormOp::default())
     });
     case!("group norm, shift, SiLU", |x, dev| {
         let (weight, bias) = (dev.ones(), dev.zeros());
@@ -174,7 +172,7 @@ fn cases() -> Vec<Case> {
             activation: group_norm::Activation::SiLU,
             ..Default::default()
         };
-        try_group_norm_shift::<2, C, _, _, _, _, _, _, _>(x, shift, &weight, &bias, op)
+        try_group_norm(x, Some(shift.retaped()), &weight, &bias, Groups::<2>, op)
     });
     case!("attention", |x, dev| {
         let to_triple = dev.build_module::<layers::PointwiseConv1D<Const<C>, Triple<C>>, f32>();
@@ -470,7 +468,7 @@ fn weights_that_are_views(panics: &mut Vec<String>) {
             },
         };
         let op = BatchNorm2DOp::default();
-        let y = try_batch_norm2d(x.leaky_trace(), &weight, &bias, mode, op)?;
+        let y = try_batch_norm2d(x.leaky_trace(), None, &weight, &bias, mode, op)?;
         let y_found = y.as_vec();
         let grads = y.square().mean().try_backward()?;
         Ok::<_, Error>((y_found, grads.get(&x).as_vec(), mean.as_vec(), var.as_vec()))
@@ -488,7 +486,7 @@ fn weights_that_are_views(panics: &mut Vec<String>) {
             number(&dev).broadcast_like::<_, Axis<0>>(&(2, Const));
         let op = GroupNormOp::default();
         let x = x.leaky_trace();
-        try_group_norm_shift::<2, C, _, _, _, _, _, _, _>(x, shift, &weight, &bias, op)
+        try_group_norm(x, Some(shift.retaped()), &weight, &bias, Groups::<2>, op)
             .map(|y| values(&y))
     };
     if let Some(found) = run("numbers of a group norm".into(), panics, || group(all)) {

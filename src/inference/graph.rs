@@ -219,13 +219,18 @@ impl<E: Dtype> Graph<E> {
         Ok(Value(self.nodes.len()))
     }
 
-    /// Adds `activation` of `x`.
-    pub(crate) fn activate(
+    /// Adds `activation` of `x`, or of its sum with a `residual`.
+    pub(crate) fn add_and_activate(
         &mut self,
         path: &str,
-        activation: Activation,
         x: Value,
+        residual: Option<Value>,
+        activation: Activation,
     ) -> Result<Value> {
+        let x = match residual {
+            Some(residual) => self.push(path, Operation::Add, Vec::new(), &[x, residual])?,
+            None => x,
+        };
         match activation {
             Activation::Identity => Ok(x),
             Activation::ReLU => self.push(path, Operation::ReLU, Vec::new(), &[x]),

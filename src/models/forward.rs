@@ -12,10 +12,69 @@ pub(super) type Images<B, const C: usize, H, W, E, D, T> = Tensor<(B, Const<C>, 
 pub(super) type HiddenImages<B, const C: usize, H, W, E, D, T> =
     Hidden<(B, Const<C>, H, W), E, D, T>;
 
-/// Writes a block's or a network's forward three times: `Module` of images without a tape, with the
-/// running statistics, `ModuleMut` of traced ones, with the batch's, and `ToGraph`. The body's `conv!(conv,
-/// x)`, `norm!(bn, x, act)`, `norm_add!(bn, x, residual, act)` and `pool!(pool, x)` apply a layer, `next!` a
-/// block or a tuple of them, and `head!(linear, x)` averages the image and tells the classes apart.
+/// Applies a layer that does the same in training and in evaluation.
+///
+/// This and the macros after it are what a forward is written with. `$mode` is `eval` (the running statistics),
+/// `train` (the batch's), or `(graph, path)`, where the layers are added to a [`Graph`](crate::inference::Graph).
+macro_rules! layer {
+    (($graph:ident, $path:ident), $layer:expr, $x:expr) => {{
+        // The layer's path: what comes after `self.`.
+        let (_, name) = stringify!($layer).split_once('.').unwrap_or_default();
+        let x = $x;
+        $layer.add_to($graph, &$crate::nn::join($path, name), x)?
+    }};
+    ($mode:ident, $layer:expr, $x:expr) => {
+        $layer.apply_hidden($x)?
+    };
+}
+pub(super) use layer;
+
+/// Applies a batch norm, adds the residual if there is one, and applies the activation.
+macro_rules! norm {
+    (eval, $bn:expr, $x:expr, $residual:expr, $activation:expr) => {
+        $bn.eval_hidden($x, $residual, $activation)?
+    };
+    (train, $bn:expr, $x:expr, $residual:expr, $activation:expr) => {
+        $bn.train_hidden($x, $residual, $activation)?
+    };
+    (($graph:ident, $path:ident), $bn:expr, $x:expr, $residual:expr, $activation:expr) => {{
+        let y = layer!(($graph, $path), $bn, $x);
+        $graph.add_and_activate($path, y, $residual, $activation)?
+    }};
+}
+pub(super) use norm;
+
+/// Applies a block, or a tuple of them.
+macro_rules! next {
+    (eval, $block:expr, $x:expr) => {
+        $block.try_forward($x)?
+    };
+    (train, $block:expr, $x:expr) => {
+        $block.try_forward_mut($x)?
+    };
+    (($graph:ident, $path:ident), $block:expr, $x:expr) => {
+        layer!(($graph, $path), $block, $x)
+    };
+}
+pub(super) use next;
+
+/// Averages the image, and tells the classes apart by a linear layer.
+macro_rules! head {
+    (($graph:ident, $path:ident), $linear:expr, $x:expr) => {{
+        let pool = $crate::inference::Operation::GlobalAvgPool;
+        let x = $x;
+        let x = $graph.push($path, pool, Vec::new(), &[x])?;
+        layer!(($graph, $path), $linear, x)
+    }};
+    ($mode:ident, $linear:expr, $x:expr) => {
+        $crate::models::classify::classify_images(&$linear, $x)?
+    };
+}
+pub(super) use head;
+
+/// Writes a block's or a network's forward three times: `Module` of images without a tape, in evaluation
+/// mode, `ModuleMut` of traced ones, in training, and `ToGraph`. `$body` is the name of a macro of a mode, the
+/// module and x.
 ///
 /// A block takes hidden images and returns such (`hidden`), and has a form for tensors from
 /// outside, which only wraps that. A network takes tensors and returns one (`tensor`); its body
@@ -23,31 +82,34 @@ pub(super) type HiddenImages<B, const C: usize, H, W, E, D, T> =
 macro_rules! forward {
     (
         $kind:tt $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
-        [$($bounds:tt)*],
-        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident, $pool:ident, $head:ident|
-        $body:block
+        [$($bounds:tt)*], $body:ident
     ) => {
         forward!(
-            @$kind Module try_forward (&) NoneTape,
-            eval_hidden eval_add_hidden;
-            $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
+            @$kind eval Module try_forward (&) NoneTape;
+            $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*], $body
         );
         forward!(
-            @$kind ModuleMut try_forward_mut (&mut) OwnedTape<E, D>,
-            train_hidden train_add_hidden;
-            $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*],
-            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
+            @$kind train ModuleMut try_forward_mut (&mut) OwnedTape<E, D>;
+            $name [$(const $param: usize),*], $c_in -> $out, [$($bounds)*], $body
         );
-        forward!(
-            @graph $name [$(const $param: usize),*],
-            |$this, $x, $conv, $norm, $norm_add, $next, $pool, $head| $body
-        );
+
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> $crate::inference::ToGraph<E>
+            for $name<$($param,)* E, D>
+        {
+            fn add_to(
+                &self,
+                graph: &mut $crate::inference::Graph<E>,
+                path: &str,
+                x: $crate::inference::Value,
+            ) -> Result<$crate::inference::Value> {
+                Ok($body!((graph, path), self, x))
+            }
+        }
     };
     (
-        @hidden $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
-        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
-        |$this:ident, $x:ident, $($macro:ident),*| $body:block
+        @hidden $mode:ident $module:ident $method:ident ($($by:tt)*) $tape:ty;
+        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
+        [$($bounds:tt)*], $body:ident
     ) => {
         impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
             $module<HiddenImages<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
@@ -59,11 +121,9 @@ macro_rules! forward {
 
             fn $method(
                 $($by)* self,
-                $x: HiddenImages<B, $c_in, H, W, E, D, $tape>,
+                x: HiddenImages<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                forward!(@body $method $bn $bn_add, $($macro)*);
-                let $this = self;
-                $body
+                Ok($body!($mode, self, x))
             }
         }
 
@@ -86,9 +146,9 @@ macro_rules! forward {
         }
     };
     (
-        @tensor $module:ident $method:ident ($($by:tt)*) $tape:ty, $bn:ident $bn_add:ident;
-        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty, [$($bounds:tt)*],
-        |$this:ident, $x:ident, $($macro:ident),*| $body:block
+        @tensor $mode:ident $module:ident $method:ident ($($by:tt)*) $tape:ty;
+        $name:ident [$(const $param:ident: usize),*], $c_in:tt -> $out:ty,
+        [$($bounds:tt)*], $body:ident
     ) => {
         impl<$(const $param: usize,)* B: Dim, H, W, E: Dtype, D: Backend<E>>
             $module<Images<B, $c_in, H, W, E, D, $tape>> for $name<$($param,)* E, D>
@@ -100,98 +160,10 @@ macro_rules! forward {
 
             fn $method(
                 $($by)* self,
-                $x: Images<B, $c_in, H, W, E, D, $tape>,
+                x: Images<B, $c_in, H, W, E, D, $tape>,
             ) -> Result<Self::Output> {
-                forward!(@body $method $bn $bn_add, $($macro)*);
-                let ($this, $x) = (self, Hidden::enter($x));
-                $body
-            }
-        }
-    };
-    (
-        @body $fwd:ident $bn:ident $bn_add:ident,
-        $conv:ident $norm:ident $norm_add:ident $next:ident $pool:ident $head:ident
-    ) => {
-        #[allow(unused_macros)]
-        macro_rules! $conv {
-            ($layer:expr, $x_:expr) => { $layer.apply_hidden($x_)? };
-        }
-        #[allow(unused_macros)]
-        macro_rules! $norm {
-            ($layer:expr, $x_:expr, $act:expr) => { $layer.$bn($x_, $act)? };
-        }
-        #[allow(unused_macros)]
-        macro_rules! $norm_add {
-            ($layer:expr, $x_:expr, $res:expr, $act:expr) => { $layer.$bn_add($x_, $res, $act)? };
-        }
-        #[allow(unused_macros)]
-        macro_rules! $next {
-            ($layer:expr, $x_:expr) => { $layer.$fwd($x_)? };
-        }
-        #[allow(unused_macros)]
-        macro_rules! $pool {
-            ($layer:expr, $x_:expr) => { $layer.apply_hidden($x_)? };
-        }
-        #[allow(unused_macros)]
-        macro_rules! $head {
-            ($layer:expr, $x_:expr) => {
-                $crate::models::classify::classify_images(&$layer, $x_)?
-            };
-        }
-    };
-    (
-        @graph $name:ident [$(const $param:ident: usize),*],
-        |$this:ident, $x:ident, $conv:ident, $norm:ident, $norm_add:ident, $next:ident, $pool:ident, $head:ident|
-        $body:block
-    ) => {
-        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> $crate::inference::ToGraph<E>
-            for $name<$($param,)* E, D>
-        {
-            fn add_to(
-                &self,
-                graph: &mut $crate::inference::Graph<E>,
-                path: &str,
-                $x: $crate::inference::Value,
-            ) -> Result<$crate::inference::Value> {
-                // A layer's path: what comes after `this.` in the body.
-                macro_rules! layer {
-                    ($layer:expr, $x_:expr) => {{
-                        let (_, name) = stringify!($layer).split_once('.').unwrap_or_default();
-                        let x = $x_;
-                        $layer.add_to(graph, &$crate::nn::join(path, name), x)?
-                    }};
-                }
-                #[allow(unused_macros)]
-                macro_rules! $conv { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
-                #[allow(unused_macros)]
-                macro_rules! $next { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
-                #[allow(unused_macros)]
-                macro_rules! $pool { ($layer:expr, $x_:expr) => { layer!($layer, $x_) }; }
-                #[allow(unused_macros)]
-                macro_rules! $norm {
-                    ($layer:expr, $x_:expr, $act:expr) => {{
-                        let y = layer!($layer, $x_);
-                        graph.activate(path, $act, y)?
-                    }};
-                }
-                #[allow(unused_macros)]
-                macro_rules! $norm_add {
-                    ($layer:expr, $x_:expr, $res:expr, $act:expr) => {{
-                        let y = layer!($layer, $x_);
-                        let y = graph.push(path, $crate::inference::Operation::Add, Vec::new(), &[y, $res])?;
-                        graph.activate(path, $act, y)?
-                    }};
-                }
-                #[allow(unused_macros)]
-                macro_rules! $head {
-                    ($layer:expr, $x_:expr) => {{
-                        let x = $x_;
-                        let x = graph.push(path, $crate::inference::Operation::GlobalAvgPool, Vec::new(), &[x])?;
-                        layer!($layer, x)
-                    }};
-                }
-                let $this = self;
-                $body
+                let x = Hidden::enter(x);
+                Ok($body!($mode, self, x))
             }
         }
     };

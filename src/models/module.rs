@@ -1,12 +1,16 @@
 //! What every network writes out: its builder, its tensors' names, its sparse layers.
 
+use crate::error::Result;
+use crate::nn::{BackwardCost, ImageSize, LayerCost};
+
 /// Declares a network as a struct of named layers (module types, for elements `E` on a device
 /// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
 /// [`VisitSparse`](crate::nn::VisitSparse), [`VisitDropout`](crate::nn::VisitDropout) and
-/// [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. The
-/// `first` layer's input is the data, which needs no gradient. Each layer's input is the one before
-/// it, but that of the layer `beside` the others is the network's. After `@module` the cost is left
-/// out, for networks that are no chain, and a field can have another name for its tensors.
+/// [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. A field
+/// can have another name for its tensors. The `first` layer's input is the data, which needs no gradient.
+///
+/// Layers form a chain; the layer named by `beside` is a shortcut, which takes the block's input. `@module` leaves
+/// the cost out, for networks that are no chain or of which some layers do not count (`@cost` has those that do).
 macro_rules! network {
     (@nest) => { () };
     (@nest $head:tt $($tail:tt)*) => { ($head, network!(@nest $($tail)*)) };
@@ -87,23 +91,12 @@ macro_rules! network {
             }
         }
     };
+    // The cost of these layers, in this order.
     (
-        $(#[$doc:meta])*
-        $name:ident [$(const $param:ident: usize),*] {
-            $($(#[$field_doc:meta])* $field:ident: $layer:ty,)*
-        }
-        $(first $first:ident $(. $inner:tt)*)?
+        @cost $name:ident [$(const $param:ident: usize),*]
+        [$($field:ident $(= $field_name:literal)?),*]
         $(beside $beside:ident)?
     ) => {
-        network!(
-            @module
-            $(#[$doc])*
-            $name [$(const $param: usize),*] {
-                $($(#[$field_doc])* $field: $layer,)*
-            }
-            $(first $first $(. $inner)*)?
-        );
-
         impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> BackwardCost
             for $name<$($param,)* E, D>
         {
@@ -112,15 +105,14 @@ macro_rules! network {
                 input: ImageSize,
                 f: &mut dyn FnMut(&str, LayerCost),
             ) -> Result<ImageSize> {
-                #[allow(unused)]
-                let beside = "";
-                $(let beside = stringify!($beside);)?
+                let beside: &[&str] = &[$(stringify!($beside))?];
                 let mut size = input;
                 $({
-                    let name = stringify!($field);
-                    let from = if name == beside { input } else { size };
-                    let to = <$layer as BackwardCost>::visit_cost(&join(path, name), from, f)?;
-                    if name != beside {
+                    let is_beside = beside.contains(&stringify!($field));
+                    let path = join(path, network!(@name $field $($field_name)?));
+                    let from = if is_beside { input } else { size };
+                    let to = $crate::models::module::field_cost(|s: &Self| &s.$field, &path, from, f)?;
+                    if !is_beside {
                         size = to;
                     }
                 })*
@@ -128,5 +120,37 @@ macro_rules! network {
             }
         }
     };
+    (
+        $(#[$doc:meta])*
+        $name:ident [$(const $param:ident: usize),*] {
+            $($(#[$field_doc:meta])* $field:ident $(= $field_name:literal)?: $layer:ty,)*
+        }
+        $(first $first:ident $(. $inner:tt)*)?
+        $(beside $beside:ident)?
+    ) => {
+        network!(
+            @module
+            $(#[$doc])*
+            $name [$(const $param: usize),*] {
+                $($(#[$field_doc])* $field $(= $field_name)?: $layer,)*
+            }
+            $(first $first $(. $inner)*)?
+        );
+        network!(
+            @cost $name [$(const $param: usize),*]
+            [$($field $(= $field_name)?),*]
+            $(beside $beside)?
+        );
+    };
 }
 pub(super) use network;
+
+/// [`BackwardCost::visit_cost`] of a field, whose type the compiler finds.
+pub(super) fn field_cost<M, L: BackwardCost>(
+    _: fn(&M) -> &L,
+    path: &str,
+    input: ImageSize,
+    f: &mut dyn FnMut(&str, LayerCost),
+) -> Result<ImageSize> {
+    L::visit_cost(path, input, f)
+}

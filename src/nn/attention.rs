@@ -85,7 +85,7 @@ impl<const HEADS: usize, const GROUPS: usize, const C: usize, E: Dtype, D: Backe
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let shortcut = x.with_empty_tape();
-        let h = self.norm.apply_hidden(x, Activation::Identity)?;
+        let h = self.norm.apply_hidden(x, None, Activation::Identity)?;
         let h = attention_hidden::<HEADS, C, _, _, _, _, _, _>(
             self.qkv.apply_hidden(h)?,
             QkvOrder::ByHead,

@@ -5,7 +5,7 @@ use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection, TensorOptions,
 };
 use dfdx::shapes::{Const, Dim, Rank1};
-use dfdx::tensor::{Merge, NoneTape, OwnedTape, Storage, Tape, Tensor};
+use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
 use crate::backend::Backend;
@@ -17,7 +17,7 @@ use crate::nn::{
 };
 use crate::ops::add::add_hidden;
 use crate::ops::add_relu::add_relu_hidden;
-use crate::ops::batch_norm::{norm_add_hidden, norm_hidden, Activation, BatchNorm2DOp, Mode};
+use crate::ops::batch_norm::{batch_norm2d_hidden, Activation, BatchNorm2DOp, Mode};
 use crate::ops::dropout::dropout_hidden;
 
 /// The description of the layer.
@@ -37,9 +37,8 @@ pub mod builder {
 /// - `forward` of a tensor without a tape infers with the running statistics.
 ///
 /// The other two combinations do not compile; [`try_train`](Self::try_train) and
-/// [`try_eval`](Self::try_eval) take tensors with and without a tape, and
-/// [`try_train_add`](Self::try_train_add) and [`try_eval_add`](Self::try_eval_add) do the residual
-/// sum and the ReLU at the end of a ResNet block in the same pass.
+/// [`try_eval`](Self::try_eval) take tensors with and without a tape, and do the residual sum and the
+/// ReLU at the end of a ResNet block in the same pass.
 ///
 /// The tensors have PyTorch's names in a checkpoint. `eps`, `momentum`, `dropout` and `synchronized`
 /// are not part of it, and go back to their defaults where dfdx rebuilds the module (`to_device`, `to_dtype`).
@@ -89,137 +88,77 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
         }
     }
 
-    fn eval_mode(&self) -> Mode<'_, Const<C>, E, D> {
-        Mode::Eval {
-            mean: &self.running_mean,
-            var: &self.running_var,
-        }
-    }
-
-    /// f(dropout(norm(x))) with the batch's statistics, f being the `activation`. Moves the running
-    /// statistics and the dropout's step, with a tape and without.
+    /// f(dropout(norm(x)) + residual) with the batch's statistics, f being the `activation`. Moves the
+    /// running statistics and the dropout's step, with a tape and without.
     ///
     /// # Errors
     /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
     pub fn try_train<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
+        residual: Option<Tensor<(B, Const<C>, H, W), E, D, T>>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.train_hidden(x.into(), activation)?;
-        y.into_tensor()
-    }
-
-    /// f(dropout(norm(x)) + residual) with the batch's statistics. Moves the running statistics and
-    /// the dropout's step.
-    ///
-    /// # Errors
-    /// As [`try_batch_norm2d_add`](crate::ops::batch_norm::try_batch_norm2d_add).
-    pub fn try_train_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
-        &mut self,
-        x: Tensor<(B, Const<C>, H, W), E, D, T>,
-        residual: Tensor<(B, Const<C>, H, W), E, D, R>,
-        activation: Activation,
-    ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.train_add_hidden(x.into(), residual.into(), activation)?;
-        y.into_tensor()
-    }
-
-    /// f(norm(x)) with the running statistics, which are constants to the gradient.
-    ///
-    /// # Errors
-    /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
-    pub fn try_eval<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
-        &self,
-        x: Tensor<(B, Const<C>, H, W), E, D, T>,
-        activation: Activation,
-    ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.eval_hidden(x.into(), activation)?;
+        let y = self.train_hidden(x.into(), residual.map(Hidden::from), activation)?;
         y.into_tensor()
     }
 
     /// f(norm(x) + residual) with the running statistics, which are constants to the gradient.
     ///
     /// # Errors
-    /// As [`try_batch_norm2d_add`](crate::ops::batch_norm::try_batch_norm2d_add).
-    pub fn try_eval_add<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
+    /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
+    pub fn try_eval<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
-        residual: Tensor<(B, Const<C>, H, W), E, D, R>,
+        residual: Option<Tensor<(B, Const<C>, H, W), E, D, T>>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.eval_add_hidden(x.into(), residual.into(), activation)?;
+        let y = self.eval_hidden(x.into(), residual.map(Hidden::from), activation)?;
         y.into_tensor()
     }
 
     pub(crate) fn train_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &mut self,
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        residual: Option<Hidden<(B, Const<C>, H, W), E, D, T>>,
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
+        let residual = match residual {
+            // The dropout comes between the norm and the sum.
+            Some(residual) if self.dropout.is_on() => {
+                let y = self.train_hidden(x, None, Activation::Identity)?;
+                return match activation {
+                    Activation::Identity => add_hidden(y, residual),
+                    Activation::ReLU => add_relu_hidden(y, residual),
+                };
+            }
+            residual => residual,
+        };
         let op = self.op(activation);
         let mode = Mode::Train {
             mean: &mut self.running_mean,
             var: &mut self.running_var,
         };
-        let y = norm_hidden(x, &self.weight, &self.bias, mode, op)?;
-        if self.dropout.is_on() {
+        let y = batch_norm2d_hidden(x, residual, &self.weight, &self.bias, mode, op)?;
+        match self.dropout.is_on() {
             // A mask's factors are not negative, so it can come after the ReLU as well as before.
-            return dropout_hidden(y, self.dropout.next_mask());
+            true => dropout_hidden(y, self.dropout.next_mask()),
+            false => Ok(y),
         }
-        Ok(y)
-    }
-
-    pub(crate) fn train_add_hidden<
-        B: Dim,
-        H: Dim,
-        W: Dim,
-        T: Tape<E, D> + Merge<R>,
-        R: Tape<E, D>,
-    >(
-        &mut self,
-        x: Hidden<(B, Const<C>, H, W), E, D, T>,
-        residual: Hidden<(B, Const<C>, H, W), E, D, R>,
-        activation: Activation,
-    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
-        if self.dropout.is_on() {
-            let y = self.train_hidden(x, Activation::Identity)?;
-            return match activation {
-                Activation::Identity => add_hidden(y, residual),
-                Activation::ReLU => add_relu_hidden(y, residual),
-            };
-        }
-        let op = self.op(activation);
-        let mode = Mode::Train {
-            mean: &mut self.running_mean,
-            var: &mut self.running_var,
-        };
-        norm_add_hidden(x, residual, &self.weight, &self.bias, mode, op)
     }
 
     pub(crate) fn eval_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        residual: Option<Hidden<(B, Const<C>, H, W), E, D, T>>,
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let op = self.op(activation);
-        norm_hidden(x, &self.weight, &self.bias, self.eval_mode(), op)
-    }
-
-    pub(crate) fn eval_add_hidden<
-        B: Dim,
-        H: Dim,
-        W: Dim,
-        T: Tape<E, D> + Merge<R>,
-        R: Tape<E, D>,
-    >(
-        &self,
-        x: Hidden<(B, Const<C>, H, W), E, D, T>,
-        residual: Hidden<(B, Const<C>, H, W), E, D, R>,
-        activation: Activation,
-    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
-        let op = self.op(activation);
-        norm_add_hidden(x, residual, &self.weight, &self.bias, self.eval_mode(), op)
+        let mode = Mode::Eval {
+            mean: &self.running_mean,
+            var: &self.running_var,
+        };
+        batch_norm2d_hidden(x, residual, &self.weight, &self.bias, mode, op)
     }
 }
 
@@ -234,7 +173,7 @@ impl<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype, D: Backend<E>>
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, NoneTape>,
     ) -> Result<Self::Output, D::Err> {
-        self.try_eval(x, Activation::Identity)
+        self.try_eval(x, None, Activation::Identity)
             .map_err(D::device_error)
     }
 }
@@ -250,7 +189,7 @@ impl<B: Dim, const C: usize, H: Dim, W: Dim, E: Dtype, D: Backend<E>>
         &mut self,
         x: Tensor<(B, Const<C>, H, W), E, D, OwnedTape<E, D>>,
     ) -> Result<Self::Output, D::Err> {
-        self.try_train(x, Activation::Identity)
+        self.try_train(x, None, Activation::Identity)
             .map_err(D::device_error)
     }
 }
@@ -393,7 +332,7 @@ mod tests {
         let mut other = bn.clone();
         let x: Tensor<Rank4<4, 3, 5, 5>, f64, _> = dev.sample_normal();
         let r: Tensor<Rank4<4, 3, 5, 5>, f64, _> = dev.sample_normal();
-        let fused = bn.try_train_add(x.leaky_trace(), r.leaky_trace(), Activation::ReLU);
+        let fused = bn.try_train(x.leaky_trace(), Some(r.leaky_trace()), Activation::ReLU);
         let apart = (other.forward_mut(x.leaky_trace()) + r.clone()).relu();
         let fused = fused.unwrap();
         assert!(fused
@@ -412,7 +351,7 @@ mod tests {
         ));
 
         let fused = bn
-            .try_eval_add(x.clone(), r.clone(), Activation::ReLU)
+            .try_eval(x.clone(), Some(r.clone()), Activation::ReLU)
             .unwrap();
         let apart = (bn.forward(x) + r).relu();
         assert!(close(fused.as_vec(), apart.as_vec()));

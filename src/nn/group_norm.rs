@@ -6,14 +6,14 @@ use dfdx::nn::{
     TensorOptions,
 };
 use dfdx::shapes::{Const, Dim, Rank1};
-use dfdx::tensor::{Merge, Storage, Tape, Tensor};
+use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
 use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::ops::group_norm::{group_norm_hidden, group_norm_shift_hidden, Activation, GroupNormOp};
+use crate::ops::group_norm::{group_norm_hidden, Activation, GroupNormOp, Groups};
 
 /// The description of the layer.
 pub mod builder {
@@ -27,9 +27,8 @@ pub mod builder {
 /// 2018](https://arxiv.org/abs/1803.08494)): y = weight (x - mean) / sqrt(var + eps) + bias, with
 /// the statistics of a group of one image.
 ///
-/// It does the same in training and in inference. [`try_apply`](Self::try_apply) has the SiLU that
-/// follows it in a U-Net in the same pass, and [`try_apply_shift`](Self::try_apply_shift) the sum
-/// with the timestep's embedding that comes before it.
+/// It does the same in training and in inference. [`try_apply`](Self::try_apply) does the SiLU that
+/// follows it in a U-Net in the same pass, and the sum with the timestep's embedding before it.
 ///
 /// The tensors have PyTorch's names in a checkpoint. `eps` is not part of it, and goes back to its
 /// default where dfdx rebuilds the module (`to_device`, `to_dtype`). That `G` divides `C` is checked
@@ -43,7 +42,7 @@ pub mod builder {
 /// let dev = Cpu::default();
 /// let norm = dev.build_module::<GroupNorm<2, 6>, f32>();
 /// let x: Tensor<Rank4<4, 6, 8, 8>, f32, _> = dev.sample_normal();
-/// let y = norm.try_apply(x.leaky_trace(), Activation::SiLU)?;
+/// let y = norm.try_apply(x.leaky_trace(), None, Activation::SiLU)?;
 /// let grads = y.square().mean().backward();
 /// assert!(grads.get(&norm.weight).array().iter().all(|&g| g > 0.0));
 /// let _ = norm.forward(x);
@@ -60,63 +59,32 @@ pub struct GroupNorm<const G: usize, const C: usize, E: Dtype, D: Storage<E>> {
 }
 
 impl<const G: usize, const C: usize, E: Dtype, D: Backend<E>> GroupNorm<G, C, E, D> {
-    fn op(&self, activation: Activation) -> GroupNormOp {
-        GroupNormOp {
-            eps: self.eps,
-            activation,
-        }
-    }
-
-    /// f(norm(x)), f being the `activation`.
+    /// f(norm(x + shift)), where the shift is one number for each image and channel, f being the
+    /// `activation`.
     ///
     /// # Errors
     /// As [`try_group_norm`](crate::ops::group_norm::try_group_norm).
     pub fn try_apply<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Tensor<(B, Const<C>, H, W), E, D, T>,
+        shift: Option<Tensor<(B, Const<C>), E, D, T>>,
         activation: Activation,
     ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.apply_hidden(x.into(), activation)?;
-        y.into_tensor()
-    }
-
-    /// f(norm(x + shift)), where the shift is one number for each image and channel.
-    ///
-    /// # Errors
-    /// As [`try_group_norm_shift`](crate::ops::group_norm::try_group_norm_shift).
-    pub fn try_apply_shift<B: Dim, H: Dim, W: Dim, T: Tape<E, D> + Merge<R>, R: Tape<E, D>>(
-        &self,
-        x: Tensor<(B, Const<C>, H, W), E, D, T>,
-        shift: Tensor<(B, Const<C>), E, D, R>,
-        activation: Activation,
-    ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>> {
-        let y = self.apply_shift_hidden(x.into(), shift.into(), activation)?;
+        let y = self.apply_hidden(x.into(), shift.map(Hidden::from), activation)?;
         y.into_tensor()
     }
 
     pub(crate) fn apply_hidden<B: Dim, H: Dim, W: Dim, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
+        shift: Option<Hidden<(B, Const<C>), E, D, T>>,
         activation: Activation,
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
-        let op = self.op(activation);
-        group_norm_hidden::<G, C, B, H, W, E, D, T>(x, &self.weight, &self.bias, op)
-    }
-
-    pub(crate) fn apply_shift_hidden<
-        B: Dim,
-        H: Dim,
-        W: Dim,
-        T: Tape<E, D> + Merge<R>,
-        R: Tape<E, D>,
-    >(
-        &self,
-        x: Hidden<(B, Const<C>, H, W), E, D, T>,
-        shift: Hidden<(B, Const<C>), E, D, R>,
-        activation: Activation,
-    ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
-        let (weight, bias, op) = (&self.weight, &self.bias, self.op(activation));
-        group_norm_shift_hidden::<G, C, B, H, W, E, D, T, R>(x, shift, weight, bias, op)
+        let op = GroupNormOp {
+            eps: self.eps,
+            activation,
+        };
+        group_norm_hidden(x, shift, &self.weight, &self.bias, Groups::<G>, op)
     }
 }
 
@@ -132,7 +100,7 @@ where
 
     /// Without an activation.
     fn try_forward(&self, x: Tensor<(B, Const<C>, H, W), E, D, T>) -> Result<Self::Output, D::Err> {
-        self.try_apply(x, Activation::Identity)
+        self.try_apply(x, None, Activation::Identity)
             .map_err(D::device_error)
     }
 }
@@ -225,7 +193,7 @@ mod tests {
         norm.eps = 0.1;
         let x: Tensor<Rank4<3, 4, 5, 5>, f64, _> = dev.sample_normal();
         let s: Tensor<Rank2<3, 4>, f64, _> = dev.sample_normal();
-        let fused = norm.try_apply_shift(x.leaky_trace(), s.leaky_trace(), Activation::SiLU);
+        let fused = norm.try_apply(x.leaky_trace(), Some(s.leaky_trace()), Activation::SiLU);
         let fused = fused.unwrap();
         let shifted = s.leaky_trace().broadcast::<Rank4<3, 4, 5, 5>, _>() + x.clone();
         let apart = try_silu(norm.forward(shifted)).unwrap();

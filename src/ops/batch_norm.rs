@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Dim, HasShape, Shape};
-use dfdx::tensor::{Merge, NoneTape, Storage, Tape, Tensor};
+use dfdx::tensor::{NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
 use crate::bridge::exchange::{self, Exchange};
@@ -40,7 +40,7 @@ fn with_ranks<R>(ranks: &Ranks, f: impl FnOnce(Option<kernel::AllRanks<'_>>) -> 
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 
-/// Whose mean and variance normalise.
+/// Which statistics normalise: the batch's (training) or the running ones (evaluation).
 #[derive(Debug)]
 pub enum Mode<'a, C: Dim, E: Dtype, D: Storage<E>> {
     /// The batch's own, with the gradient through them. The running ones (C) move towards them.
@@ -60,23 +60,43 @@ pub enum Mode<'a, C: Dim, E: Dtype, D: Storage<E>> {
 }
 
 /// Batch normalisation ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithms 1
-/// and 2):
+/// and 2), and the sum and activation that end a ResNet's blocks:
 ///
-/// y = f(weight (x - mean) / sqrt(var + eps) + bias), with f the op's activation.
+/// y = f(weight (x - mean) / sqrt(var + eps) + bias + residual), with f the op's activation.
+///
+/// Without a `residual` there is no sum. One that has no tape gets an empty one by
+/// [`retaped`](Tensor::retaped).
 ///
 /// In training the mean and the biased variance are over the N = B H W elements of a channel. The
 /// running statistics become (1 - momentum) running + momentum batch, with the unbiased variance, as
 /// PyTorch's do. For the backward pass x, which the operation before it made, is kept, and two
-/// numbers a channel. Synchronized, in a distributed training, the N elements are those of all ranks.
+/// numbers a channel; with a residual and ReLU the output too. Synchronized, in a distributed training, the N
+/// elements are those of all ranks.
 ///
-/// - `x`, and the result: (B, C, H, W)
+/// - `x`, `residual`, and the result: (B, C, H, W)
 /// - `weight`, `bias`, the running statistics: (C)
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not agree, or in training if N < 2, where there is no variance;
 /// [`Error::Parameter`] if eps or momentum lies outside its range; [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::batch_norm::{try_batch_norm2d, BatchNorm2DOp, Mode};
+///
+/// let dev = Cpu::default();
+/// let x: Tensor<Rank4<2, 6, 8, 8>, f32, _> = dev.sample_normal();
+/// let (weight, bias, mean, var) = (dev.ones(), dev.zeros(), dev.zeros(), dev.ones());
+/// let mode = Mode::Eval { mean: &mean, var: &var };
+/// let (traced, residual) = (x.leaky_trace(), x.retaped());
+/// let y = try_batch_norm2d(traced, Some(residual), &weight, &bias, mode, BatchNorm2DOp::default())?;
+/// let dx = y.sum().backward().get(&x).as_vec();
+/// assert!(dx.iter().all(|g| (g - 2.0).abs() < 1e-4));
+/// # Ok::<(), ssprop::Error>(())
+/// ```
 pub fn try_batch_norm2d<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
+    residual: Option<Tensor<(B, C, H, W), E, D, T>>,
     weight: &Tensor<(C,), E, D>,
     bias: &Tensor<(C,), E, D>,
     mode: Mode<'_, C, E, D>,
@@ -87,34 +107,14 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    norm_hidden(x.into(), weight, bias, mode, op).and_then(Hidden::into_tensor)
+    let residual = residual.map(Hidden::from);
+    batch_norm2d_hidden(x.into(), residual, weight, bias, mode, op).and_then(Hidden::into_tensor)
 }
 
-/// [`try_batch_norm2d`] with a residual of x's shape added before the activation, as the blocks of a
-/// ResNet end: y = f(norm(x) + residual).
-///
-/// # Errors
-/// As [`try_batch_norm2d`].
-pub fn try_batch_norm2d_add<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
-    x: Tensor<(B, C, H, W), E, D, T>,
-    residual: Tensor<(B, C, H, W), E, D, R>,
-    weight: &Tensor<(C,), E, D>,
-    bias: &Tensor<(C,), E, D>,
-    mode: Mode<'_, C, E, D>,
-    op: BatchNorm2DOp,
-) -> Result<Tensor<(B, C, H, W), E, D, T>>
-where
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D> + Merge<R>,
-    R: Tape<E, D>,
-{
-    norm_add_hidden(x.into(), residual.into(), weight, bias, mode, op).and_then(Hidden::into_tensor)
-}
-
-/// [`try_batch_norm2d`] of hidden images.
-pub(crate) fn norm_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
+/// [`try_batch_norm2d`] between operations of this crate.
+pub(crate) fn batch_norm2d_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T>(
     x: Hidden<(B, C, H, W), E, D, T>,
+    residual: Option<Hidden<(B, C, H, W), E, D, T>>,
     weight: &PerChannel<C, E, D>,
     bias: &PerChannel<C, E, D>,
     mode: Mode<'_, C, E, D>,
@@ -126,38 +126,13 @@ where
     T: Tape<E, D>,
 {
     let (x, tape) = x.split()?;
-    apply(x, None, tape, weight, bias, mode, op)
-}
-
-/// [`try_batch_norm2d_add`] of hidden images.
-pub(crate) fn norm_add_hidden<B: Dim, C: Dim, H: Dim, W: Dim, E, D, T, R>(
-    x: Hidden<(B, C, H, W), E, D, T>,
-    residual: Hidden<(B, C, H, W), E, D, R>,
-    weight: &PerChannel<C, E, D>,
-    bias: &PerChannel<C, E, D>,
-    mode: Mode<'_, C, E, D>,
-    op: BatchNorm2DOp,
-) -> Result<Hidden<(B, C, H, W), E, D, T>>
-where
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D> + Merge<R>,
-    R: Tape<E, D>,
-{
-    let (x, tape) = x.split()?;
-    let (residual, tape) = residual.split_onto(tape)?;
-    apply(x, Some(residual), tape, weight, bias, mode, op)
-}
-
-fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    x: Input<(B, C, H, W), E, D>,
-    residual: Option<Input<(B, C, H, W), E, D>>,
-    tape: T,
-    weight: &PerChannel<C, E, D>,
-    bias: &PerChannel<C, E, D>,
-    mode: Mode<'_, C, E, D>,
-    op: BatchNorm2DOp,
-) -> Result<Hidden<(B, C, H, W), E, D, T>> {
+    let (residual, tape) = match residual {
+        Some(residual) => {
+            let (residual, tape) = residual.split_onto(tape)?;
+            (Some(residual), tape)
+        }
+        None => (None, tape),
+    };
     let shape @ (b, c, h, w) = *x.tensor.shape();
     let mut ranks: Ranks = None;
     if op.synchronized && matches!(mode, Mode::Train { .. }) {

@@ -3,10 +3,10 @@
 
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape, Shape};
-use dfdx::tensor::{Merge, NoneTape, Tape, Tensor};
+use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, Hidden, Input, Parameter, PooledTensor};
+use crate::bridge::{contiguous, Buffer, Hidden, Parameter, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -15,16 +15,21 @@ use crate::profile::timed;
 
 const OP: &str = "group_norm";
 
-/// A batch of images, (B, C, H, W).
-type Images<B, C, H, W, E, D, T = NoneTape> = Tensor<(B, C, H, W), E, D, T>;
-/// The same, in or out of an operation of this crate.
-type HiddenImages<B, C, H, W, E, D, T> = Hidden<(B, C, H, W), E, D, T>;
+/// The number of groups, which the tensors' shapes do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Groups<const G: usize>;
+
 /// One number a channel.
 type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 
 /// Group normalisation ([Wu and He, 2018](https://arxiv.org/abs/1803.08494), Eqs. 1 to 3, 6 and 7):
 ///
-/// y = f(weight_c (x - mean_{b,g}) / sqrt(var_{b,g} + eps) + bias_c), with f the op's activation.
+/// y = f(weight_c (x' - mean_{b,g}) / sqrt(var_{b,g} + eps) + bias_c), with f the op's activation.
+///
+/// x' is x, or with a `shift` x + shift, one number for each image and channel, as the residual blocks of
+/// DDPM's U-Net add the projected embedding of the timestep before their second norm ([Ho et al.,
+/// 2020](https://arxiv.org/abs/2006.11239), appendix B). A shift that has no tape gets an empty one by
+/// [`retaped`](Tensor::retaped).
 ///
 /// The C channels fall into `G` groups of neighbours. The mean and the biased variance are over the
 /// C / G * H * W elements of a group of one image, in training as in inference. For the backward
@@ -32,30 +37,34 @@ type PerChannel<C, E, D> = Tensor<(C,), E, D>;
 /// the output too, which the operation after it usually keeps anyway.
 ///
 /// - `x`, and the result: (B, C, H, W)
+/// - `shift`: (B, C)
 /// - `weight`, `bias`: (C)
 ///
 /// That `G` divides C is checked at compile time.
 ///
 /// # Errors
-/// [`Error::Parameter`] if eps lies outside its range; [`Error::Device`].
+/// [`Error::Shape`] if the shift is of another number of images; [`Error::Parameter`] if eps lies outside
+/// its range; [`Error::Device`].
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::ops::group_norm::{try_group_norm, Activation, GroupNormOp};
+/// use ssprop::ops::group_norm::{try_group_norm, Activation, GroupNormOp, Groups};
 ///
 /// let dev = Cpu::default();
 /// let x: Tensor<Rank4<2, 6, 8, 8>, f32, _> = dev.sample_normal();
 /// let (weight, bias) = (dev.ones(), dev.zeros());
 /// let op = GroupNormOp { activation: Activation::SiLU, ..Default::default() };
-/// let y = try_group_norm::<3, 6, _, _, _, _, _, _>(x.leaky_trace(), &weight, &bias, op)?;
+/// let y = try_group_norm(x.leaky_trace(), None, &weight, &bias, Groups::<3>, op)?;
 /// let grads = y.square().mean().backward();
 /// assert!(grads.get(&weight).array().iter().all(|g| g.abs() > 0.0));
 /// # Ok::<(), ssprop::Error>(())
 /// ```
 pub fn try_group_norm<const G: usize, const C: usize, B: Dim, H: Dim, W: Dim, E, D, T>(
-    x: Images<B, Const<C>, H, W, E, D, T>,
+    x: Tensor<(B, Const<C>, H, W), E, D, T>,
+    shift: Option<Tensor<(B, Const<C>), E, D, T>>,
     weight: &Tensor<(Const<C>,), E, D>,
     bias: &Tensor<(Const<C>,), E, D>,
+    groups: Groups<G>,
     op: GroupNormOp,
 ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
 where
@@ -63,50 +72,19 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let y = group_norm_hidden::<G, C, B, H, W, E, D, T>(x.into(), weight, bias, op)?;
-    y.into_tensor()
-}
-
-/// [`try_group_norm`] of x' = x + shift, one number for each image and channel, as the residual
-/// blocks of DDPM's U-Net add the projected embedding of the timestep before their second norm ([Ho
-/// et al., 2020](https://arxiv.org/abs/2006.11239), appendix B).
-///
-/// - `x`, and the result: (B, C, H, W)
-/// - `shift`: (B, C)
-/// - `weight`, `bias`: (C)
-///
-/// # Errors
-/// As [`try_group_norm`], and [`Error::Shape`] if the shift is of another number of images.
-pub fn try_group_norm_shift<const G: usize, const C: usize, B: Dim, H: Dim, W: Dim, E, D, T, R>(
-    x: Tensor<(B, Const<C>, H, W), E, D, T>,
-    shift: Tensor<(B, Const<C>), E, D, R>,
-    weight: &Tensor<(Const<C>,), E, D>,
-    bias: &Tensor<(Const<C>,), E, D>,
-    op: GroupNormOp,
-) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
-where
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D> + Merge<R>,
-    R: Tape<E, D>,
-{
-    let y = group_norm_shift_hidden::<G, C, B, H, W, E, D, T, R>(
-        x.into(),
-        shift.into(),
-        weight,
-        bias,
-        op,
-    );
-    y.and_then(Hidden::into_tensor)
+    let shift = shift.map(Hidden::from);
+    group_norm_hidden(x.into(), shift, weight, bias, groups, op).and_then(Hidden::into_tensor)
 }
 
 /// [`try_group_norm`] between operations of this crate.
 pub(crate) fn group_norm_hidden<const G: usize, const C: usize, B: Dim, H: Dim, W: Dim, E, D, T>(
-    x: HiddenImages<B, Const<C>, H, W, E, D, T>,
+    x: Hidden<(B, Const<C>, H, W), E, D, T>,
+    shift: Option<Hidden<(B, Const<C>), E, D, T>>,
     weight: &PerChannel<Const<C>, E, D>,
     bias: &PerChannel<Const<C>, E, D>,
+    _: Groups<G>,
     op: GroupNormOp,
-) -> Result<HiddenImages<B, Const<C>, H, W, E, D, T>>
+) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>>
 where
     E: Dtype,
     D: Backend<E>,
@@ -119,70 +97,27 @@ where
         )
     };
     let (x, tape) = x.split()?;
-    apply(G, x, None, tape, weight, bias, op)
-}
-
-/// [`try_group_norm_shift`] of hidden images and a hidden shift.
-pub(crate) fn group_norm_shift_hidden<
-    const G: usize,
-    const C: usize,
-    B: Dim,
-    H: Dim,
-    W: Dim,
-    E,
-    D,
-    T,
-    R,
->(
-    x: HiddenImages<B, Const<C>, H, W, E, D, T>,
-    shift: Hidden<(B, Const<C>), E, D, R>,
-    weight: &PerChannel<Const<C>, E, D>,
-    bias: &PerChannel<Const<C>, E, D>,
-    op: GroupNormOp,
-) -> Result<HiddenImages<B, Const<C>, H, W, E, D, T>>
-where
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D> + Merge<R>,
-    R: Tape<E, D>,
-{
-    const {
-        assert!(
-            G > 0 && C / G * G == C,
-            "the groups have to divide the channels"
-        )
+    let shape @ (b, c, h, w) = *x.tensor.shape();
+    let (shift, tape) = match shift {
+        Some(shift) => {
+            let (shift, tape) = shift.split_onto(tape)?;
+            (Some(shift), tape)
+        }
+        None => (None, tape),
     };
-    let (x, tape) = x.split()?;
-    let (shift, tape) = shift.split_onto(tape)?;
-    let (expected, found) = (*x.tensor.shape(), *shift.tensor.shape());
-    if found.0 != expected.0 {
-        let expected = (expected.0, expected.1);
-        return Err(Error::shape("group_norm", "shift", expected, found));
+    if let Some(shift) = shift.as_ref().filter(|s| s.tensor.shape().0 != b) {
+        return Err(Error::shape(OP, "shift", (b, c), shift.tensor.shape()));
     }
-    apply(G, x, Some(shift), tape, weight, bias, op)
-}
-
-#[allow(clippy::too_many_arguments)]
-fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
-    groups: usize,
-    x: Input<(B, C, H, W), E, D>,
-    shift: Option<Input<(B, C), E, D>>,
-    tape: T,
-    weight: &PerChannel<C, E, D>,
-    bias: &PerChannel<C, E, D>,
-    op: GroupNormOp,
-) -> Result<HiddenImages<B, C, H, W, E, D, T>> {
     op.check()?;
-    let shape = *x.tensor.shape();
     let dims = ImageDims {
-        batch: shape.0.size(),
-        channels: shape.1.size(),
-        plane: shape.2.size() * shape.3.size(),
+        batch: b.size(),
+        channels: C,
+        plane: h.size() * w.size(),
     };
     let dev = x.tensor.device().clone();
     let mut y = x.output(shape)?;
-    let mut mean = PooledTensor::take(&dev, (dims.batch, groups))?;
-    let mut inv_std = PooledTensor::take(&dev, (dims.batch, groups))?;
+    let mut mean = PooledTensor::take(&dev, (dims.batch, G))?;
+    let mut inv_std = PooledTensor::take(&dev, (dims.batch, G))?;
     let (weight, tape) = contiguous(weight, tape)?;
     let (bias, tape) = contiguous(bias, tape)?;
     let input = kernel::Input {
@@ -197,7 +132,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
     let saved = [mean.view_mut()?, inv_std.view_mut()?];
     let to = y.view_mut()?;
     timed("group norm, forward", || {
-        D::group_norm_forward(&op, dims, groups, input, to, saved)
+        D::group_norm_forward(&op, dims, G, input, to, saved)
     })?;
 
     // Of SiLU alone, and the convolution after it keeps it too.
@@ -242,7 +177,7 @@ fn apply<B: Dim, C: Dim, H: Dim, W: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
                 dbias: dbias.view_mut(),
             };
             timed("group norm, backward", || {
-                D::group_norm_backward(dims, groups, saved, dy.view(), (dx, fill), to)
+                D::group_norm_backward(dims, G, saved, dy.view(), (dx, fill), to)
             })
         })?;
         if let Some(importance) = importance {

@@ -23,9 +23,9 @@ fn batch_norm_trains_and_infers() {
         let y = conv.try_apply(x.leaky_trace()).unwrap();
         // Its own residual: the gradient comes on two ways.
         let residual = y.with_empty_tape();
-        let y = bn.try_train_add(y, residual, Activation::ReLU).unwrap();
+        let y = bn.try_train(y, Some(residual), Activation::ReLU).unwrap();
         let mut found = vec![("y", y.as_vec())];
-        let y = bn.try_train(y, Activation::ReLU).unwrap();
+        let y = bn.try_train(y, None, Activation::ReLU).unwrap();
         let grads = y.square().mean().backward();
         found.extend([
             ("dx", grads.get(&x).as_vec()),
@@ -38,7 +38,7 @@ fn batch_norm_trains_and_infers() {
 
         let y = conv.try_apply(x.leaky_trace()).unwrap();
         let residual = y.with_empty_tape();
-        let y = bn.try_eval_add(y, residual, Activation::ReLU).unwrap();
+        let y = bn.try_eval(y, Some(residual), Activation::ReLU).unwrap();
         found.push(("y of running statistics", y.as_vec()));
         let grads = y.square().mean().backward();
         found.extend([
@@ -66,7 +66,7 @@ fn group_norm_attention_and_pools() {
 
         let y = conv.try_apply(x.leaky_trace()).unwrap();
         let y = norm
-            .try_apply_shift(y, shift.leaky_trace(), group_norm::Activation::SiLU)
+            .try_apply(y, Some(shift.leaky_trace()), group_norm::Activation::SiLU)
             .unwrap();
         let shape = (3usize, Triple::<4>, 9usize, 8usize);
         let y = y.try_reshape_like(&shape).unwrap();

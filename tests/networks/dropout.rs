@@ -56,14 +56,14 @@ fn a_block_is_what_its_parts_are_one_after_the_other() {
         shortcut,
     } = &mut other;
     let main = conv1.try_apply(x.leaky_trace()).unwrap();
-    let main = bn1.try_train(main, identity).unwrap().relu();
+    let main = bn1.try_train(main, None, identity).unwrap().relu();
     let main = conv2.try_apply(main).unwrap();
-    let main = bn2.try_train(main, identity).unwrap();
+    let main = bn2.try_train(main, None, identity).unwrap();
     // An element is 0 by chance with probability 0.
     let zeros = main.as_vec().iter().filter(|&&v| v == 0.0).count();
     assert!((50..=120).contains(&zeros), "{zeros} of 288");
     let side = shortcut.0.try_apply(x.leaky_trace()).unwrap();
-    let side = shortcut.1.try_train(side, identity).unwrap();
+    let side = shortcut.1.try_train(side, None, identity).unwrap();
     let apart = (main + side).relu();
 
     let close = |a: Vec<f64>, b: Vec<f64>| a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-12);

@@ -199,11 +199,15 @@ fn a_block_equals_its_layers_one_after_the_other() {
     let whole = block.try_forward_mut(x.leaky_trace()).unwrap();
 
     let y = layers.conv1.try_apply(x.leaky_trace()).unwrap();
-    let y = layers.bn1.try_train(y, ReLU).unwrap();
+    let y = layers.bn1.try_train(y, None, ReLU).unwrap();
     let y = layers.conv2.try_apply(y).unwrap();
     let shortcut = layers.shortcut.0.try_apply(x.leaky_trace()).unwrap();
-    let shortcut = layers.shortcut.1.try_train(shortcut, Identity).unwrap();
-    let apart = layers.bn2.try_train_add(y, shortcut, ReLU).unwrap();
+    let shortcut = layers
+        .shortcut
+        .1
+        .try_train(shortcut, None, Identity)
+        .unwrap();
+    let apart = layers.bn2.try_train(y, Some(shortcut), ReLU).unwrap();
 
     assert_eq!(whole.as_vec(), apart.as_vec());
     // The block's output and its input are used twice.

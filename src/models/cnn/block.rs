@@ -10,7 +10,7 @@ use rand_distr::uniform::SampleUniform;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, HiddenImages, Images};
+use crate::models::forward::{forward, layer, norm, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -36,11 +36,15 @@ network!(
     }
 );
 
+macro_rules! conv_block {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = layer!($m, $this.conv, $x);
+        norm!($m, $this.bn, y, None, ReLU)
+    }};
+}
+
 forward!(
     hidden ConvBlock [const C_IN: usize, const C_OUT: usize], C_IN -> (B, Const<C_OUT>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let y = conv!(this.conv, x);
-        Ok(norm!(this.bn, y, ReLU))
-    }
+    conv_block
 );

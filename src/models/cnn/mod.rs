@@ -14,7 +14,7 @@ use dfdx::tensor::{NoneTape, OwnedTape, Storage, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
-use super::forward::{forward, Images};
+use super::forward::{forward, head, layer, next, Images};
 use super::module::network;
 use super::sizes::Halves;
 use crate::backend::Backend;
@@ -85,15 +85,21 @@ network!(
     first layer1.conv
 );
 
-/// The images of which the linear layer gets the average, by `$next` and `$pool` as in [`forward`].
+/// The images of which the linear layer gets the average.
 macro_rules! convolve {
-    ($this:ident, $x:expr, $next:ident, $pool:ident) => {{
-        let x = $next!($this.layer1, $x);
-        let x = $pool!($this.pool1, x);
-        let x = $next!($this.layer2, x);
-        let x = $pool!($this.pool2, x);
-        $next!($this.rest, x)
+    ($m:tt, $this:ident, $x:ident) => {{
+        let x = next!($m, $this.layer1, $x);
+        let x = layer!($m, $this.pool1, x);
+        let x = next!($m, $this.layer2, x);
+        let x = layer!($m, $this.pool2, x);
+        next!($m, $this.rest, x)
     }};
+}
+
+macro_rules! cnn {
+    ($m:tt, $this:ident, $x:ident) => {
+        head!($m, $this.linear, convolve!($m, $this, $x))
+    };
 }
 
 forward!(
@@ -103,10 +109,7 @@ forward!(
         H: Halves<Half: Halves>,
         W: Halves<Half: Halves>,
     ],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let x = convolve!(this, x, next, pool);
-        Ok(head!(this.linear, x))
-    }
+    cnn
 );
 
 impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: Backend<E>>
@@ -141,17 +144,8 @@ impl<const LAYERS: usize, const CLASSES: usize, const C_IN: usize, E: Dtype, D: 
         H: Halves<Half: Halves>,
         W: Halves<Half: Halves>,
     {
-        macro_rules! next {
-            ($layer:expr, $x:expr) => {
-                $layer.try_forward($x)?
-            };
-        }
-        macro_rules! pool {
-            ($layer:expr, $x:expr) => {
-                $layer.apply_hidden($x)?
-            };
-        }
-        let x = convolve!(self, Hidden::enter(x), next, pool);
+        let x = Hidden::enter(x);
+        let x = convolve!(eval, self, x);
         global_avg_pool2d_hidden(x)?.into_tensor()
     }
 }

@@ -10,7 +10,7 @@ use rand_distr::uniform::SampleUniform;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, HiddenImages, Images};
+use crate::models::forward::{forward, layer, norm, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::{Down, Same};
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -66,15 +66,19 @@ network!(
     }
 );
 
+macro_rules! basic_block {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = norm!($m, $this.bn1, y, None, ReLU);
+        let y = layer!($m, $this.conv2, y);
+        norm!($m, $this.bn2, y, Some($x), ReLU)
+    }};
+}
+
 forward!(
     hidden BasicBlock [const C: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let y = conv!(this.conv1, x.with_empty_tape());
-        let y = norm!(this.bn1, y, ReLU);
-        let y = conv!(this.conv2, y);
-        Ok(norm_add!(this.bn2, y, x, ReLU))
-    }
+    basic_block
 );
 
 network!(
@@ -98,16 +102,20 @@ network!(
     beside shortcut
 );
 
+macro_rules! down_block {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = norm!($m, $this.bn1, y, None, ReLU);
+        let y = layer!($m, $this.conv2, y);
+        let shortcut = layer!($m, $this.shortcut.0, $x);
+        let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
+        norm!($m, $this.bn2, y, Some(shortcut), ReLU)
+    }};
+}
+
 forward!(
     hidden DownBlock [const C_IN: usize, const C_OUT: usize],
     C_IN -> (B, Const<C_OUT>, H::Half, W::Half),
     [H: Down, W: Down,],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let y = conv!(this.conv1, x.with_empty_tape());
-        let y = norm!(this.bn1, y, ReLU);
-        let y = conv!(this.conv2, y);
-        let shortcut = conv!(this.shortcut.0, x);
-        let shortcut = norm!(this.shortcut.1, shortcut, Identity);
-        Ok(norm_add!(this.bn2, y, shortcut, ReLU))
-    }
+    down_block
 );

@@ -10,7 +10,7 @@ use rand_distr::uniform::SampleUniform;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, HiddenImages, Images};
+use crate::models::forward::{forward, layer, norm, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -55,17 +55,21 @@ network!(
     }
 );
 
+macro_rules! bottleneck {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = norm!($m, $this.bn1, y, None, ReLU);
+        let y = layer!($m, $this.conv2, y);
+        let y = norm!($m, $this.bn2, y, None, ReLU);
+        let y = layer!($m, $this.conv3, y);
+        norm!($m, $this.bn3, y, Some($x), ReLU)
+    }};
+}
+
 forward!(
     hidden Bottleneck [const C: usize, const WIDTH: usize], C -> (B, Const<C>, H, W),
     [H: Same, W: Same,],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let y = conv!(this.conv1, x.with_empty_tape());
-        let y = norm!(this.bn1, y, ReLU);
-        let y = conv!(this.conv2, y);
-        let y = norm!(this.bn2, y, ReLU);
-        let y = conv!(this.conv3, y);
-        Ok(norm_add!(this.bn3, y, x, ReLU))
-    }
+    bottleneck
 );
 
 network!(
@@ -99,6 +103,19 @@ network!(
 /// The size that the stride leaves of a height or width.
 type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
 
+macro_rules! projection_bottleneck {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = norm!($m, $this.bn1, y, None, ReLU);
+        let y = layer!($m, $this.conv2, y);
+        let y = norm!($m, $this.bn2, y, None, ReLU);
+        let y = layer!($m, $this.conv3, y);
+        let shortcut = layer!($m, $this.shortcut.0, $x);
+        let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
+        norm!($m, $this.bn3, y, Some(shortcut), ReLU)
+    }};
+}
+
 forward!(
     hidden ProjectionBottleneck [
         const C_IN: usize, const WIDTH: usize, const C_OUT: usize, const STRIDE: usize
@@ -110,14 +127,5 @@ forward!(
         Strided<H, STRIDE>: Same,
         Strided<W, STRIDE>: Same,
     ],
-    |this, x, conv, norm, norm_add, next, pool, head| {
-        let y = conv!(this.conv1, x.with_empty_tape());
-        let y = norm!(this.bn1, y, ReLU);
-        let y = conv!(this.conv2, y);
-        let y = norm!(this.bn2, y, ReLU);
-        let y = conv!(this.conv3, y);
-        let shortcut = conv!(this.shortcut.0, x);
-        let shortcut = norm!(this.shortcut.1, shortcut, Identity);
-        Ok(norm_add!(this.bn3, y, shortcut, ReLU))
-    }
+    projection_bottleneck
 );

@@ -13,7 +13,7 @@ use super::bottleneck::{Bottleneck, ProjectionBottleneck};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::forward::{forward, Images};
+use crate::models::forward::{forward, head, layer, next, norm, Images};
 use crate::models::module::network;
 use crate::models::sizes::Down;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
@@ -39,6 +39,18 @@ pub mod builder {
     /// See [`super::ResNet50`].
     #[derive(Clone, Copy, Debug, Default)]
     pub struct ResNet50<const CLASSES: usize, const C_IN: usize = 3>;
+}
+
+macro_rules! stem_stages_head {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let x = layer!($m, $this.conv1, $x);
+        let x = norm!($m, $this.bn1, x, None, ReLU);
+        let x = next!($m, $this.layer1, x);
+        let x = next!($m, $this.layer2, x);
+        let x = next!($m, $this.layer3, x);
+        let x = next!($m, $this.layer4, x);
+        head!($m, $this.linear, x)
+    }};
 }
 
 /// Declares a network by the channels that its stages put out and their blocks, with its forward.
@@ -82,15 +94,7 @@ macro_rules! resnet {
                 H: Down<Half: Down<Half: Down>>,
                 W: Down<Half: Down<Half: Down>>,
             ],
-            |this, x, conv, norm, norm_add, next, pool, head| {
-                let x = conv!(this.conv1, x);
-                let x = norm!(this.bn1, x, ReLU);
-                let x = next!(this.layer1, x);
-                let x = next!(this.layer2, x);
-                let x = next!(this.layer3, x);
-                let x = next!(this.layer4, x);
-                Ok(head!(this.linear, x))
-            }
+            stem_stages_head
         );
     };
 }

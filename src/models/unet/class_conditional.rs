@@ -6,7 +6,7 @@ use dfdx::nn::{
     TensorOptions,
 };
 use dfdx::shapes::{Const, Dim, Rank2, Shape};
-use dfdx::tensor::{Merge, NoneTape, PutTape, Storage, Tape, Tensor};
+use dfdx::tensor::{PutTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::{Device, TryMatMul};
 use num_traits::Float;
 use rand_distr::uniform::SampleUniform;
@@ -123,7 +123,7 @@ where
     S: Shape,
     E: Dtype,
     D: Backend<E>,
-    T: Tape<E, D> + Merge<NoneTape>,
+    T: Tape<E, D>,
 {
     type Output = N::Output;
     type Error = Error;

@@ -6,7 +6,7 @@ use dfdx::nn::{
     BuildModule, BuildOnDevice, Module, ModuleVisitor, NonMutableModule, TensorCollection,
 };
 use dfdx::shapes::{Const, Dim, HasShape};
-use dfdx::tensor::{Merge, PutTape, SplitTape, Storage, Tape, Tensor};
+use dfdx::tensor::{PutTape, SplitTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
@@ -15,7 +15,7 @@ use super::{Attention, Conv3x3, Norm, ResBlock};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::models::module::network;
+use crate::models::module::{field_cost, network};
 use crate::models::sizes;
 use crate::nn::modules::SiLU;
 use crate::nn::{

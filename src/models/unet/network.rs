@@ -87,7 +87,7 @@ macro_rules! unet {
             /// [`Error::Shape`](crate::Error::Shape) if a size known only at run time cannot be
             /// halved as often as the network halves it;
             /// [`Error::Device`](crate::Error::Device) if memory runs out.
-            pub fn try_apply<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            pub fn try_apply<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -103,7 +103,7 @@ macro_rules! unet {
             ///
             /// # Errors
             /// As there.
-            pub fn try_apply_with<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            pub fn try_apply_with<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -115,7 +115,7 @@ macro_rules! unet {
                 self.apply(x, timesteps, Some(more))
             }
 
-            fn apply<B: Dim, H, W, T: Tape<E, D> + Merge<T>>(
+            fn apply<B: Dim, H, W, T: Tape<E, D>>(
                 &self,
                 x: Tensor<(B, Const<C>, H, W), E, D, T>,
                 timesteps: &Tensor<(B,), E, D>,
@@ -143,12 +143,12 @@ macro_rules! unet {
                     let x = unet!(@apply blocks.$out, x, &emb, $out_kind $($to)?);
                 )*
                 let (norm, _, conv) = &self.out;
-                let x = norm.apply_hidden(x, Activation::SiLU)?;
+                let x = norm.apply_hidden(x, None, Activation::SiLU)?;
                 conv.apply_hidden(x)?.into_tensor()
             }
         }
 
-        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D> + Merge<T>>
+        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             Module<(Tensor<(B, Const<C>, H, W), E, D, T>, Tensor<(B,), E, D>)> for $name<C, E, D>
         where
             $($bounds)*
@@ -165,7 +165,7 @@ macro_rules! unet {
         }
 
         /// [`try_apply_with`](Self::try_apply_with)
-        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D> + Merge<T>>
+        impl<const C: usize, B: Dim, H, W, E: Dtype, D: Backend<E>, T: Tape<E, D>>
             Module<(
                 Tensor<(B, Const<C>, H, W), E, D, T>,
                 Tensor<(B,), E, D>,
@@ -199,30 +199,23 @@ macro_rules! unet {
                 input: ImageSize,
                 f: &mut dyn FnMut(&str, LayerCost),
             ) -> Result<ImageSize> {
-                let blocks = join(path, "input_blocks");
-                let size = <(Conv3x3<C, $base, E, D>,)>::visit_cost(&join(&blocks, "0"), input, f)?;
+                let at = |blocks: &str, number: &str| join(&join(path, blocks), number);
+                let stem = at("input_blocks", "0");
+                let size = field_cost(|s: &$input<C, E, D>| &s.conv, &stem, input, f)?;
                 let $stem = size;
                 $(
-                    let block = join(&blocks, $in_number);
-                    let size = <$in_kind<$($in_c,)+ $emb, E, D> as BackwardCost>::visit_cost(&block, size, f)?;
+                    let block = at("input_blocks", $in_number);
+                    let size = field_cost(|s: &$input<C, E, D>| &s.$in, &block, size, f)?;
                     let $skip = size;
                 )*
-                let size = <(
-                    ResBlock<$deep, $emb, E, D>,
-                    Attention<$deep, E, D>,
-                    ResBlock<$deep, $emb, E, D>,
-                )>::visit_cost(&join(path, "middle_block"), size, f)?;
-                let blocks = join(path, "output_blocks");
+                let block = join(path, "middle_block");
+                let size = field_cost(|s: &Self| &s.middle_block, &block, size, f)?;
                 $(
                     let size = concatenated(size, $from)?;
-                    let block = join(&blocks, $out_number);
-                    let size = <$out_kind<$sum, $c, $emb, E, D> as BackwardCost>::visit_cost(&block, size, f)?;
+                    let block = at("output_blocks", $out_number);
+                    let size = field_cost(|s: &$output<E, D>| &s.$out, &block, size, f)?;
                 )*
-                <(Norm<$base, E, D>, SiLU, Conv3x3<$base, C, E, D>)>::visit_cost(
-                    &join(path, "out"),
-                    size,
-                    f,
-                )
+                field_cost(|s: &Self| &s.out, &join(path, "out"), size, f)
             }
         }
     };
@@ -254,7 +247,7 @@ pub(super) type Up<const A: usize, const B: usize, const EMB: usize, E, D> =
 use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{Merge, PutTape, SplitTape, Tape, Tensor};
+use dfdx::tensor::{PutTape, SplitTape, Tape, Tensor};
 
 use super::{Attention, Downsample, ProjectionResBlock, ResBlock, Upsample};
 use crate::backend::Backend;
@@ -278,7 +271,7 @@ pub(super) fn embed<
     B: Dim,
     E: Dtype,
     D: Backend<E>,
-    T: Tape<E, D> + Merge<T>,
+    T: Tape<E, D>,
 >(
     (first, _, second): &TimeEmbed<BASE, EMB, E, D>,
     timesteps: &Tensor<(B,), E, D>,

@@ -4,7 +4,7 @@ use dfdx::dtypes::Dtype;
 use dfdx::nn::modules::Linear;
 use dfdx::nn::{BuildModule, BuildOnDevice, ModuleVisitor, TensorCollection, ZeroSizedModule};
 use dfdx::shapes::{Const, Dim};
-use dfdx::tensor::{Merge, PutTape, Storage, Tape, Tensor};
+use dfdx::tensor::{PutTape, Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 use rand_distr::uniform::SampleUniform;
 
@@ -71,11 +71,19 @@ network!(
     }
 );
 
+// The embedding's map does not count.
+network!(@cost ResBlock [const C: usize, const EMB: usize] [in_layers, out_layers]);
+network!(
+    @cost ProjectionResBlock [const C_IN: usize, const C_OUT: usize, const EMB: usize]
+    [skip_connection, in_layers, out_layers]
+    beside skip_connection
+);
+
 /// The residual h of x. `emb` has gone through SiLU, which is the same for all blocks.
 macro_rules! residual {
     ($this:ident, $x:expr, $emb:expr) => {{
         let (norm, _, conv) = &$this.in_layers;
-        let h = norm.apply_hidden($x, Activation::SiLU)?;
+        let h = norm.apply_hidden($x, None, Activation::SiLU)?;
         let h = conv.apply_hidden(h)?;
         let Linear { weight, bias } = &$this.emb_layers.1;
         // A tape of its own: the caller's holds what led to `emb`.
@@ -83,14 +91,14 @@ macro_rules! residual {
         let emb = Hidden::enter(emb);
         let shift = linear_hidden(emb, weight, Some(bias), Backward::default(), None)?;
         let (norm, _, _, conv) = &$this.out_layers;
-        let h = norm.apply_shift_hidden(h, shift, Activation::SiLU)?;
+        let h = norm.apply_hidden(h, Some(shift), Activation::SiLU)?;
         conv.apply_hidden(h)?
     }};
 }
 
 impl<const C: usize, const EMB: usize, E: Dtype, D: Backend<E>> ResBlock<C, EMB, E, D> {
     /// x (B, C, H, W), silu(emb) (B, EMB) to (B, C, H, W).
-    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
@@ -104,48 +112,12 @@ impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Backe
     ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
 {
     /// x (B, C_IN, H, W), silu(emb) (B, EMB) to (B, C_OUT, H, W).
-    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D> + Merge<T>>(
+    pub(super) fn apply<B: Dim, H: Same, W: Same, T: Tape<E, D>>(
         &self,
         x: Hidden<(B, Const<C_IN>, H, W), E, D, T>,
         emb: &Tensor<(B, Const<EMB>), E, D>,
     ) -> Result<Hidden<(B, Const<C_OUT>, H, W), E, D, T>> {
         let h = residual!(self, x.with_empty_tape(), emb);
         add_hidden(self.skip_connection.apply_hidden(x)?, h)
-    }
-}
-
-type Cost<'a> = &'a mut dyn FnMut(&str, LayerCost);
-
-/// The counted layers of a block: the embedding's map is none of them.
-macro_rules! cost {
-    ($path:ident, $input:ident, $f:ident; $in:ty, $out:ty $(, $skip:ty)?) => {{
-        $(<$skip>::visit_cost(&join($path, "skip_connection"), $input, $f)?;)?
-        let size = <$in>::visit_cost(&join($path, "in_layers"), $input, $f)?;
-        <$out>::visit_cost(&join($path, "out_layers"), size, $f)
-    }};
-}
-
-impl<const C: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
-    for ResBlock<C, EMB, E, D>
-{
-    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
-        cost!(
-            path, input, f;
-            (Norm<C, E, D>, SiLU, Conv3x3<C, C, E, D>),
-            (Norm<C, E, D>, SiLU, NoDropout, Conv3x3<C, C, E, D>)
-        )
-    }
-}
-
-impl<const C_IN: usize, const C_OUT: usize, const EMB: usize, E: Dtype, D: Storage<E>> BackwardCost
-    for ProjectionResBlock<C_IN, C_OUT, EMB, E, D>
-{
-    fn visit_cost(path: &str, input: ImageSize, f: Cost<'_>) -> Result<ImageSize> {
-        cost!(
-            path, input, f;
-            (Norm<C_IN, E, D>, SiLU, Conv3x3<C_IN, C_OUT, E, D>),
-            (Norm<C_OUT, E, D>, SiLU, NoDropout, Conv3x3<C_OUT, C_OUT, E, D>),
-            Conv1x1<C_IN, C_OUT, E, D>
-        )
     }
 }

@@ -28,7 +28,6 @@ pub mod builder {
 }
 
 network!(
-    @module
     /// A pre-norm block of a vision transformer, for tokens that are the positions of images
     /// (B, DIM, H, W): z = x + proj(attention(qkv(norm1(x)))), y = z + fc2(gelu(fc1(norm2(z)))).
     ///
@@ -47,6 +46,8 @@ network!(
         /// MLP to DIM.
         fc2 = "mlp.fc2": SparsePositionwiseLinear<Const<MLP>, Const<DIM>, E, D>,
     }
+    // As to the sizes: attention makes DIM channels of its 3 DIM.
+    beside qkv
 );
 
 impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Backend<E>>
@@ -85,22 +86,5 @@ impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Storag
         let y = graph.push(&at("mlp"), Operation::GELU, Vec::new(), &[y])?;
         let y = self.fc2.add_to(graph, &at("mlp.fc2"), y)?;
         graph.push(path, Operation::Add, Vec::new(), &[y, x])
-    }
-}
-
-impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Storage<E>> BackwardCost
-    for ViTBlock<DIM, MLP, HEADS, E, D>
-{
-    fn visit_cost(
-        path: &str,
-        input: ImageSize,
-        f: &mut dyn FnMut(&str, LayerCost),
-    ) -> Result<ImageSize> {
-        type Linear<I, O, E, D> = SparsePositionwiseLinear<I, O, E, D>;
-        let at = |name: &str| join(path, name);
-        Linear::<Const<DIM>, Triple<DIM>, E, D>::visit_cost(&at("attn.qkv"), input, f)?;
-        Linear::<Const<DIM>, Const<DIM>, E, D>::visit_cost(&at("attn.proj"), input, f)?;
-        let hidden = Linear::<Const<DIM>, Const<MLP>, E, D>::visit_cost(&at("mlp.fc1"), input, f)?;
-        Linear::<Const<MLP>, Const<DIM>, E, D>::visit_cost(&at("mlp.fc2"), hidden, f)
     }
 }

@@ -16,6 +16,7 @@ use rand_distr::{Distribution, Normal};
 
 use super::classify::classify;
 use super::forward::Images;
+use super::module::field_cost;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
@@ -386,16 +387,8 @@ impl<
             return Err(Error::shape("ViT", "images", [C_IN, IMAGE, IMAGE], input));
         }
         let at = join(path, "patch_embed.proj");
-        let tokens = PatchEmbedding::<C_IN, DIM, PATCH, E, D>::visit_cost(&at, input, f)?;
-        type Blocks<
-            const DIM: usize,
-            const MLP: usize,
-            const HEADS: usize,
-            const DEPTH: usize,
-            E,
-            D,
-        > = Repeated<ViTBlock<DIM, MLP, HEADS, E, D>, DEPTH>;
-        Blocks::<DIM, MLP, HEADS, DEPTH, E, D>::visit_cost(&join(path, "blocks"), tokens, f)?;
+        let tokens = field_cost(|s: &Self| &s.patch_embed, &at, input, f)?;
+        field_cost(|s: &Self| &s.blocks, &join(path, "blocks"), tokens, f)?;
         Ok([CLASSES, 1, 1])
     }
 }

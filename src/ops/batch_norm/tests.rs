@@ -67,41 +67,18 @@ where
         let mut mean: Channels<E> = self.dev.zeros_like(&c);
         let mut var: Channels<E> = self.dev.ones_like(&c);
         let (x, weight, bias) = (self.x.leaky_trace(), &self.weight, &self.bias);
-        let residual = self.residual.clone();
-        let y = match (statistics, residual) {
-            (Statistics::Batch, residual) => {
-                let running = Mode::Train {
-                    mean: &mut mean,
-                    var: &mut var,
-                };
-                match residual {
-                    None => try_batch_norm2d(x, weight, bias, running, self.op),
-                    Some(r) => try_batch_norm2d_add(x, r, weight, bias, running, self.op),
-                }
-            }
-            (Statistics::Running, None) => try_batch_norm2d(
-                x,
-                weight,
-                bias,
-                Mode::Eval {
-                    mean: &mean,
-                    var: &var,
-                },
-                self.op,
-            ),
-            (Statistics::Running, Some(r)) => try_batch_norm2d_add(
-                x,
-                r,
-                weight,
-                bias,
-                Mode::Eval {
-                    mean: &mean,
-                    var: &var,
-                },
-                self.op,
-            ),
-        }
-        .unwrap();
+        let residual = self.residual.as_ref().map(|r| r.retaped());
+        let mode = match statistics {
+            Statistics::Batch => Mode::Train {
+                mean: &mut mean,
+                var: &mut var,
+            },
+            Statistics::Running => Mode::Eval {
+                mean: &mean,
+                var: &var,
+            },
+        };
+        let y = try_batch_norm2d(x, residual, weight, bias, mode, self.op).unwrap();
         let out = y.as_vec();
         let grads = (y * self.dy.clone()).sum::<Rank0, _>().backward();
         let dresidual = self.residual.as_ref().map(|r| grads.get(r).as_vec());
@@ -221,7 +198,7 @@ fn the_variance_survives_a_large_mean() {
         momentum: 1.0,
         ..Default::default()
     };
-    let y = try_batch_norm2d(x, &weight, &bias, running, op).unwrap();
+    let y = try_batch_norm2d(x, None, &weight, &bias, running, op).unwrap();
     assert_eq!(mean.as_vec(), [1000.5]);
     assert!((var.as_vec()[0] - 0.25 * 4096.0 / 4095.0).abs() < 1e-6);
     assert!(y.as_vec().iter().all(|y| (y.abs() - 1.0).abs() < 1e-4));
@@ -258,7 +235,7 @@ fn numbers_are_those_of_pytorch() {
     let mut var: Channels<f64> = dev.ones_like(&(2,));
     let op = BatchNorm2DOp { activation: Activation::ReLU, ..Default::default() };
     let running = Mode::Train { mean: &mut mean, var: &mut var };
-    let y = try_batch_norm2d_add(x.leaky_trace(), r.clone(), &weight, &bias, running, op)
+    let y = try_batch_norm2d(x.leaky_trace(), Some(r.retaped()), &weight, &bias, running, op)
         .unwrap();
     let out = y.as_vec();
     let grads = (y * g.clone()).sum::<Rank0, _>().backward();
@@ -285,7 +262,7 @@ fn numbers_are_those_of_pytorch() {
     }
 
     let op = BatchNorm2DOp::default();
-    let z = try_batch_norm2d(x.leaky_trace(), &weight, &bias, Mode::Eval { mean: &mean, var: &var }, op).unwrap();
+    let z = try_batch_norm2d(x.leaky_trace(), None, &weight, &bias, Mode::Eval { mean: &mean, var: &var }, op).unwrap();
     let out = z.as_vec();
     let grads = (z * g).sum::<Rank0, _>().backward();
     let expected: [&[f64]; 3] = [
@@ -358,7 +335,14 @@ fn gradients_of_x_as_its_own_residual_add_up() {
             var: &mut var,
         };
         let x = case.x.leaky_trace();
-        let y = try_batch_norm2d_add(x, r, &case.weight, &case.bias, running, case.op);
+        let y = try_batch_norm2d(
+            x,
+            Some(r.retaped()),
+            &case.weight,
+            &case.bias,
+            running,
+            case.op,
+        );
         (y.unwrap() * case.dy.clone()).sum::<Rank0, _>().backward()
     };
     let same = run(case.x.clone()).get(&case.x).as_vec();
@@ -380,6 +364,7 @@ fn gradients_accumulate_and_views_are_copied() {
     // x is used twice: once as it is, once through a permuted view.
     let direct = try_batch_norm2d(
         x.leaky_trace(),
+        None,
         &weight,
         &bias,
         Mode::Eval {
@@ -394,6 +379,7 @@ fn gradients_accumulate_and_views_are_copied() {
         .permute::<Rank4<2, 3, 5, 4>, Axes4<0, 1, 3, 2>>();
     let other = try_batch_norm2d(
         view,
+        None,
         &weight,
         &bias,
         Mode::Eval {
@@ -439,7 +425,7 @@ fn errors_name_the_value_and_leave_the_statistics_alone() {
             mean: &mut mean,
             var: &mut var,
         };
-        let error = try_batch_norm2d(x, &weight, &bias, running, op)
+        let error = try_batch_norm2d(x, None, &weight, &bias, running, op)
             .unwrap_err()
             .to_string();
         assert_eq!((mean.as_vec(), var.as_vec()), (vec![0.0; c], vec![1.0; c]));
@@ -464,7 +450,7 @@ fn errors_name_the_value_and_leave_the_statistics_alone() {
     let (x, r): (Images4<f32>, Images4<f32>) =
         (dev.zeros_like(&(2, 1, 2, 2)), dev.zeros_like(&(2, 1, 2, 3)));
     let c: Channels<f32> = dev.ones_like(&(1,));
-    let error = try_batch_norm2d_add(x, r, &c, &c, Mode::Eval { mean: &c, var: &c }, op)
+    let error = try_batch_norm2d(x, Some(r), &c, &c, Mode::Eval { mean: &c, var: &c }, op)
         .unwrap_err()
         .to_string();
     assert!(
@@ -481,6 +467,7 @@ fn an_empty_batch_infers_to_an_empty_batch() {
     let op = BatchNorm2DOp::default();
     let y = try_batch_norm2d(
         x.leaky_trace(),
+        None,
         &c,
         &c,
         Mode::Eval { mean: &c, var: &c },

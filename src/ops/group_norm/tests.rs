@@ -61,13 +61,8 @@ where
 
     fn run(&self) -> Outcome {
         let (x, weight, bias) = (self.x.leaky_trace(), &self.weight, &self.bias);
-        let y = match self.shift.clone() {
-            None => try_group_norm::<G, C, _, _, _, _, _, _>(x, weight, bias, self.op),
-            Some(shift) => {
-                try_group_norm_shift::<G, C, _, _, _, _, _, _, _>(x, shift, weight, bias, self.op)
-            }
-        }
-        .unwrap();
+        let shift = self.shift.as_ref().map(|s| s.retaped());
+        let y = try_group_norm(x, shift, weight, bias, Groups::<G>, self.op).unwrap();
         let out = y.as_vec();
         let grads = (y * self.dy.clone()).sum::<Rank0, _>().backward();
         let dshift = self.shift.as_ref().map(|s| grads.get(s).as_vec());
@@ -262,11 +257,12 @@ fn a_hidden_gradient_is_written_or_added_to_and_ranked() {
             );
             let shift = case.shift.clone().unwrap();
             let (weight, bias) = (&case.weight, &case.bias);
-            let y = group_norm_shift_hidden::<2, 6, _, _, _, _, _, _, _>(
+            let y = group_norm_hidden(
                 x,
-                shift.leaky_trace().into(),
+                Some(shift.leaky_trace().into()),
                 weight,
                 bias,
+                Groups::<2>,
                 case.op,
             );
             let y = y.unwrap().into_tensor().unwrap() * case.dy.clone();
@@ -298,22 +294,24 @@ fn gradients_accumulate_and_views_are_copied() {
         dev.tensor_from_vec(by_channel, (Const, 3))
     };
     let x = case.x.leaky_trace();
-    let direct = try_group_norm_shift::<2, 4, _, _, _, _, _, _, _>(
+    let direct = try_group_norm(
         x,
-        flipped.clone().permute::<_, Axes2<1, 0>>(),
+        Some(flipped.clone().permute::<_, Axes2<1, 0>>().retaped()),
         weight,
         bias,
+        Groups::<2>,
         op,
     );
     let direct = direct.unwrap();
     assert_close(&direct.as_vec(), &case.run()[0], 0.0, 0);
     let view = case.x.retaped::<OwnedTape<f64, Cpu>>();
     let view = view.permute::<_, Axes4<0, 1, 3, 2>>();
-    let other = try_group_norm_shift::<2, 4, _, _, _, _, _, _, _>(
+    let other = try_group_norm(
         view,
-        shift.retaped::<OwnedTape<f64, Cpu>>(),
+        Some(shift.retaped::<OwnedTape<f64, Cpu>>()),
         weight,
         bias,
+        Groups::<2>,
         op,
     );
     let other = other.unwrap().permute::<_, Axes4<0, 1, 3, 2>>();
@@ -352,13 +350,13 @@ fn errors_name_the_value() {
     let mut case = Case::<2, 4, f32>::new([2, 3, 3], true, Activation::Identity);
     let shift: Tensor<(usize, Const<4>), f32, _> = dev.zeros_like(&(3, Const));
     let (x, weight, bias) = (case.x.clone(), &case.weight, &case.bias);
-    let error = try_group_norm_shift::<2, 4, _, _, _, _, _, _, _>(x, shift, weight, bias, case.op);
+    let error = try_group_norm(x, Some(shift), weight, bias, Groups::<2>, case.op);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("shift") && error.contains("(3,"), "{error}");
     for eps in [-1.0, f64::NAN, f64::INFINITY] {
         case.op.eps = eps;
         let x = case.x.clone();
-        let y = try_group_norm::<2, 4, _, _, _, _, _, _>(x, &case.weight, &case.bias, case.op);
+        let y = try_group_norm(x, None, &case.weight, &case.bias, Groups::<2>, case.op);
         let error = y.unwrap_err().to_string();
         assert!(error.contains(&format!("eps = {eps}")), "{error}");
     }
@@ -371,13 +369,7 @@ fn nothing_in_gives_nothing_out() {
             let case = Case::<2, 4, f32>::new(sizes, true, activation);
             let (shift, weight) = (case.shift.clone().unwrap(), &case.weight);
             let (x, bias) = (case.x.leaky_trace(), &case.bias);
-            let y = try_group_norm_shift::<2, 4, _, _, _, _, _, _, _>(
-                x,
-                shift.clone(),
-                weight,
-                bias,
-                case.op,
-            );
+            let y = try_group_norm(x, Some(shift.retaped()), weight, bias, Groups::<2>, case.op);
             let y = y.unwrap();
             assert_eq!(y.shape(), case.x.shape());
             let (_, tape) = y.split_tape();

@@ -174,7 +174,7 @@ fn the_variance_over_ranks_survives_a_large_mean() {
             synchronized: true,
             ..Default::default()
         };
-        try_batch_norm2d(x, &weight, &bias, running, op).unwrap();
+        try_batch_norm2d(x, None, &weight, &bias, running, op).unwrap();
         [mean.as_vec()[0], var.as_vec()[0]]
     });
     assert_eq!(found[0], found[1]);
@@ -196,7 +196,7 @@ fn the_elements_of_all_ranks_are_counted() {
             mean: &mut mean,
             var: &mut var,
         };
-        let y = try_batch_norm2d(x, &weight, &bias, running, op);
+        let y = try_batch_norm2d(x, None, &weight, &bias, running, op);
         y.map(|_| mean.as_vec()).map_err(|err| err.to_string())
     };
     let synchronized = BatchNorm2DOp {
