@@ -72,7 +72,7 @@ macro_rules! real {
                 let dy = Buffer::from_dfdx(Self::store(&case.dy));
                 let (dev, count) = (Cpu::default(), kept.len());
                 let shrunk =
-                    ShrunkGradient::<Const<C_OUT>, Self, _>::gather(&dev, &case.shape, &dy, kept.indices().to_vec()).unwrap();
+                    ShrunkGradient::gather(&dev, &case.shape, &dy, kept.indices().to_vec()).unwrap();
                 assert_eq!(shrunk.view().kept.map(<[usize]>::len), Some(count));
                 Self::kernels(case, shrunk.view())
             }
@@ -386,7 +386,7 @@ impl<
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
         let dy = Buffer::from_dfdx(dy);
-        BackwardGradient::<Const<C_OUT>, E, Cpu>::new(&dev, &case.shape, dy, &backward)
+        BackwardGradient::new(&dev, &case.shape, dy, &backward, None)
             .unwrap()
             .view()
             .kept

@@ -1,9 +1,6 @@
 //! The gradient of a convolution's output, shrunk to the channels that are kept.
 
-use std::marker::PhantomData;
-
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::ConstDim;
 
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
@@ -17,44 +14,31 @@ use crate::sparsity::check_kept;
 /// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
 /// [`KeptChannels`](crate::sparsity::KeptChannels) are, so that whoever holds one can index it by them.
 #[derive(Debug)]
-pub struct ShrunkGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
+pub struct ShrunkGradient<E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
     kept: D::Kept,
-    channels: PhantomData<C>,
 }
 
-impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C, E, D> {
-    /// The channels `kept` of `dy` (B, C, H_out, W_out).
+impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
+    /// The channels `kept` of `dy` (B, C_out, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`] if the convolution has other than C output channels, or `dy` or its
-    /// copy has not the number of elements that the shapes ask for; [`Error::Parameter`] for kept channels
-    /// that are not ascending, unique, less than C, at least one.
+    /// [`Error::Shape`] if `dy` has not the number of elements that `shape` asks for; [`Error::Parameter`] for kept
+    /// channels that are not ascending, unique, less than C_out, at least one.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
-        if shape.c_out() != C::SIZE {
-            return Err(Error::shape(
-                "shrunk gradient",
-                "output channels",
-                C::SIZE,
-                shape.c_out(),
-            ));
-        }
-        check_len(dy.len(dev), shape, C::SIZE)?;
+        let all = shape.c_out();
+        check_len(dy.len(dev), shape, all)?;
         if let Some(indices) = D::kept_on_host(&kept) {
-            check_kept(indices, C::SIZE)?;
+            check_kept(indices, all)?;
         }
         let channels = D::shrunk_channels(shape, D::kept_len(&kept));
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
-        D::gather_channels(dy.view(), C::SIZE, pixels, D::kept(&kept), data.view_mut())?;
-        Ok(Self {
-            data,
-            kept,
-            channels: PhantomData,
-        })
+        D::gather_channels(dy.view(), all, pixels, D::kept(&kept), data.view_mut())?;
+        Ok(Self { data, kept })
     }
 
     /// The buffer and its channels, for the kernels.
