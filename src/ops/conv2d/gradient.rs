@@ -71,7 +71,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<E, D> {
                 // All ranks of a distributed training keep the same.
                 let importance = || mean_importance(D::importance_to_host(own_importance()?)?);
                 let kept = selection.choose(all, rate, backward.draw, importance)?;
-                kept.map(|kept| dev.keep(kept)).transpose()?
+                kept.map(|kept| dev.keep(kept, all)).transpose()?
             }
         };
         let Some(kept) = kept else {
@@ -81,7 +81,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<E, D> {
                 kept: [all, all],
             });
         };
-        let count = D::kept_len(&kept);
+        let [count, _] = D::kept_of(&kept);
         let scale = selection.scale(count, all);
         if backward.prefers_dense(count, all) {
             let mut dy = dy;

@@ -5,14 +5,13 @@ use dfdx::dtypes::Dtype;
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
-use crate::sparsity::check_kept;
+use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out). On some devices zeros are behind them, as further
 /// channels.
 ///
-/// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
-/// [`KeptChannels`](crate::sparsity::KeptChannels) are, so that whoever holds one can index it by them.
+/// Its shape is checked against the convolution's when it is made, so that whoever holds one can index it by the kept
+/// channels.
 #[derive(Debug)]
 pub struct ShrunkGradient<E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
@@ -23,19 +22,20 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
     /// The channels `kept` of `dy` (B, C_out, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `dy` has not the number of elements that `shape` asks for; [`Error::Parameter`] for kept
-    /// channels that are not ascending, unique, less than C_out, at least one.
+    /// [`Error::Shape`] if `dy` has not the number of elements that `shape` asks for, or the channels are kept of
+    /// another number than C_out.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
         let all = shape.c_out();
-        check_len(dy.len(dev), shape, all)?;
-        if let Some(indices) = D::kept_on_host(&kept) {
-            check_kept(indices, all)?;
+        let [count, of] = D::kept_of(&kept);
+        check_len("dy", dy.len(dev), &shape.y(all))?;
+        if of != all {
+            return Err(Error::shape("shrunk gradient", "output channels", all, of));
         }
-        let channels = D::shrunk_channels(shape, D::kept_len(&kept));
+        let channels = D::shrunk_channels(shape, count);
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
         D::gather_channels(dy.view(), all, pixels, D::kept(&kept), data.view_mut())?;
         Ok(Self { data, kept })
@@ -63,19 +63,5 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
     /// The channels.
     pub fn kept(&self) -> &D::Kept {
         &self.kept
-    }
-}
-
-fn check_len(found: usize, shape: &Conv2DShape, channels: usize) -> Result<()> {
-    let expected = [
-        shape.batch(),
-        channels,
-        shape.output()[0],
-        shape.output()[1],
-    ];
-    if found == expected.iter().product::<usize>() {
-        Ok(())
-    } else {
-        Err(Error::shape("shrunk gradient", "elements", expected, found))
     }
 }
