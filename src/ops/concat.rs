@@ -23,7 +23,7 @@ use crate::profile::timed;
 ///
 /// let dev = Cpu::default();
 /// let (a, b) = (dev.tensor([[[[1.0f32, 2.0]]]]), dev.tensor([[[[3.0f32, 4.0]], [[5.0, 6.0]]]]));
-/// let y = try_concat_channels::<1, 2, 3, _, _, _, _, _, _, _>(a.leaky_trace(), b.clone())?;
+/// let y = try_concat_channels(a.leaky_trace(), b.clone(), Const::<3>)?;
 /// assert_eq!(y.array(), [[[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]]);
 /// assert_eq!(y.square().sum().backward().get(&b).array(), [[[[6.0, 8.0]], [[10.0, 12.0]]]]);
 /// # Ok::<(), ssprop::Error>(())
@@ -31,6 +31,7 @@ use crate::profile::timed;
 pub fn try_concat_channels<const A: usize, const C: usize, const OUT: usize, B, H, W, E, D, T, R>(
     a: Tensor<(B, Const<A>, H, W), E, D, T>,
     b: Tensor<(B, Const<C>, H, W), E, D, R>,
+    to: Const<OUT>,
 ) -> Result<Tensor<(B, Const<OUT>, H, W), E, D, T>>
 where
     B: Dim,
@@ -41,7 +42,7 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    concat_channels_hidden(a.into(), b.into()).and_then(Hidden::into_tensor)
+    concat_channels_hidden(a.into(), b.into(), to).and_then(Hidden::into_tensor)
 }
 
 /// [`try_concat_channels`] between operations of this crate.
@@ -59,6 +60,7 @@ pub(crate) fn concat_channels_hidden<
 >(
     a: Hidden<(B, Const<A>, H, W), E, D, T>,
     b: Hidden<(B, Const<C>, H, W), E, D, R>,
+    _: Const<OUT>,
 ) -> Result<Hidden<(B, Const<OUT>, H, W), E, D, T>>
 where
     B: Dim,

@@ -19,7 +19,7 @@ fn indices<D: Conv2DKernel<f32> + HostAccess<f32>>(
     let numbers: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let (from, mut to) = (
         upload(dev, &numbers),
-        upload(dev, &vec![-1.0; D::kept_len(kept)]),
+        upload(dev, &vec![-1.0; D::kept_of(kept)[0]]),
     );
     let kept = D::kept(kept);
     D::gather_channels(D::buffer(&from), n, 1, kept, D::buffer_mut(&mut to)).unwrap();
