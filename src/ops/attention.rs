@@ -1,7 +1,7 @@
 //! Multi-head self-attention over the positions of an image.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, ConstDim, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, ConstDim, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
@@ -136,10 +136,9 @@ where
     // dP = (N, d) x (d, N), dV = (d, N) x (N, N); through the softmax dS; dQ and dK = (d, N) x (N, N)
     let is_wanted = qkv.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let (qkv, dx_to) = (qkv.tensor, qkv.grad);
-        dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
+        qkv.grad.write(grads, |dx, fill| {
             timed("attention, backward", || {
-                let (qkv, statistics) = (qkv.view()?, statistics.view()?);
+                let (qkv, statistics) = (qkv.tensor.view()?, statistics.view()?);
                 D::attention_backward(&op, qkv, statistics, dy.view(), dx, fill)
             })
         })

@@ -1,7 +1,7 @@
 //! Concatenation of images along their channels: the skip connections of a U-Net.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Merge, Tape, Tensor};
 
 use crate::backend::Backend;
@@ -86,21 +86,16 @@ where
     let parts = [0..A * plane, A * plane..whole].map(|range| Part { whole, range });
     let (a, tape) = a.split()?;
     let (b, tape) = b.split_onto(tape)?;
-    let dev = a.tensor.device().clone();
     let mut y = a.output((batch, Const, h, w))?;
     timed("concatenation, forward", || {
         D::concat_forward(&parts[0], a.tensor.view()?, y.view_mut()?)?;
         D::concat_forward(&parts[1], b.tensor.view()?, y.view_mut()?)
     })?;
-    let lens = [
-        a.tensor.shape().num_elements(),
-        b.tensor.shape().num_elements(),
-    ];
     let inputs = [a.grad, b.grad];
     let is_wanted = inputs.iter().any(GradTarget::is_wanted);
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        for ((part, len), dx_to) in parts.iter().zip(lens).zip(inputs) {
-            dx_to.write(&dev, grads, len, |dx, fill| {
+        for (part, dx_to) in parts.iter().zip(inputs) {
+            dx_to.write(grads, |dx, fill| {
                 timed("concatenation, backward", || {
                     D::concat_backward(part, dy.view(), dx, fill)
                 })

@@ -237,8 +237,7 @@ where
                 return Ok(());
             }
             // dX: (B, n, H_out, W_out) * n rows of (C_out, C_in / groups, K, K) -> (B, C_in, H, W)
-            let len = shape.x().iter().product();
-            x.grad.write(&dev, grads, len, |dx, fill| {
+            x.grad.write(grads, |dx, fill| {
                 timed("convolution, dX", || {
                     let weight = D::view(OP, &weight)?;
                     D::conv2d_backward_input(&shape, weight, dy.view_for_input(), dx, fill)

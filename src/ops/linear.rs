@@ -124,7 +124,7 @@ pub(crate) fn linear_hidden<
             if !feeds_back {
                 return Ok(());
             }
-            x.grad.write(&dev, grads, shape.batch * I, |dx, fill| {
+            x.grad.write(grads, |dx, fill| {
                 let weight = D::view(OP, &weight)?;
                 D::linear_backward_input(&shape, weight, dy.view_for_input(), dx, fill)
             })

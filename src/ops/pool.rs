@@ -113,15 +113,10 @@ where
         let argmax = argmax.as_mut().map(Buffer::view_mut);
         D::max_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?, argmax)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let Some(argmax) = argmax else { return Ok(()) };
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
             })
@@ -184,14 +179,9 @@ where
     timed("pool, forward", || {
         D::avg_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::avg_pool2d_backward(&op, dy.view(), dx, fill)
             })
@@ -247,14 +237,9 @@ where
     timed("pool, forward", || {
         D::global_avg_pool2d_forward(plane, x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
             })
