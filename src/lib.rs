@@ -143,5 +143,6 @@ pub mod internals {
     pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape, KeptGrad, OutputGrad};
     pub use crate::kernels::args::Fill;
     pub use crate::kernels::reference;
-    pub use crate::ops::conv2d::{BackwardGradient, ShrunkGradient};
+    pub use crate::ops::conv2d::gradient::BackwardGradient;
+    pub use crate::ops::conv2d::shrunk::ShrunkGradient;
 }

@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use dfdx::prelude::*;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::nn::builders as layers;
-use ssprop::ops::attention::{try_attention, try_attention_by_kind, Triple};
+use ssprop::ops::attention::{try_attention, try_attention_by_kind, Heads, Triple};
 use ssprop::ops::batch_norm::{try_batch_norm2d, Activation, BatchNorm2DOp, Mode};
 use ssprop::ops::conv2d::{conv2d, Window};
 use ssprop::ops::distance::{try_distance, Distance};
@@ -104,7 +104,7 @@ fn cases() -> Vec<Case> {
     });
     case!("concat", |x, dev| {
         let other = x.retaped::<NoneTape>();
-        concat::try_concat_channels::<C, C, { 2 * C }, _, _, _, _, _, _, _>(x, other)
+        concat::try_concat_channels(x, other, Const::<{ 2 * C }>)
     });
     macro_rules! conv {
         ($name:expr, $out:literal, $in:literal, $k:literal, $window:ty, $backward:expr) => {
@@ -177,68 +177,36 @@ fn cases() -> Vec<Case> {
     case!("attention", |x, dev| {
         let to_triple = dev.build_module::<layers::PointwiseConv1D<Const<C>, Triple<C>>, f32>();
         let qkv = to_triple.try_apply(x)?;
-        try_attention::<2, C, _, _, _, _, _, _>(qkv)
+        try_attention(qkv, Heads::<2>)
     });
     case!("attention by kind", |x, dev| {
         let to_triple = dev.build_module::<layers::PointwiseConv1D<Const<C>, Triple<C>>, f32>();
         let qkv = to_triple.try_apply(x)?;
-        try_attention_by_kind::<2, C, _, _, _, _, _, _>(qkv)
+        try_attention_by_kind(qkv, Heads::<2>)
     });
     case!("position embedding", |x, dev| {
         let positions = x.shape().2 * x.shape().3;
         let embedding = dev.ones_like(&(Const::<1>, positions, Const::<C>));
         try_position_embedding(x, &embedding)
     });
-    case!("max pool 2x2", |x, dev| pool::try_max_pool2d::<
-        2,
-        2,
-        0,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    >(x));
-    case!("max pool 2x2 padded", |x, dev| pool::try_max_pool2d::<
-        2,
-        1,
-        1,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    >(x));
-    case!("max pool 3x3 padded", |x, dev| pool::try_max_pool2d::<
-        3,
-        2,
-        1,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    >(x));
-    case!("average pool 2x2", |x, dev| pool::try_avg_pool2d::<
-        2,
-        2,
-        0,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-    >(x));
+    case!("max pool 2x2", |x, dev| pool::try_max_pool2d(
+        x,
+        pool::Window::<2, 2, 0>
+    ));
+    case!("max pool 2x2 padded", |x, dev| pool::try_max_pool2d(
+        x,
+        pool::Window::<2, 1, 1>
+    ));
+    case!("max pool 3x3 padded", |x, dev| pool::try_max_pool2d(
+        x,
+        pool::Window::<3, 2, 1>
+    ));
+    case!("average pool 2x2", |x, dev| pool::try_avg_pool2d(
+        x,
+        pool::Window::<2, 2, 0>
+    ));
     case!("average pool 2x2 padded", |x, dev| {
-        pool::try_avg_pool2d::<2, 1, 1, _, _, _, _, _, _, _>(x)
+        pool::try_avg_pool2d(x, pool::Window::<2, 1, 1>)
     });
     case!("global average pool", |x, dev| pool::try_global_avg_pool2d(
         x

@@ -98,8 +98,7 @@ where
         let mut dw = vec![0.0; weight.shape().num_elements()];
         let (x, weight) = (x.as_vec(), weight.as_vec());
         Box::new(move || {
-            let dy = BackwardGradient::<Const<C_OUT>, f32, Cpu>::new(&dev, &shape, dy, &backward)
-                .expect("memory");
+            let dy = BackwardGradient::new(&dev, &shape, dy, &backward, None).expect("memory");
             let mut dx = Buffer::<f32, Cpu>::take(&dev, x.len()).expect("memory");
             Cpu::conv2d_backward_weight(&shape, &x, dy.view(), &mut dw).expect("the sizes fit");
             let (from, to) = (dy.view_for_input(), dx.view_mut());

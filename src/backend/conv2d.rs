@@ -7,8 +7,8 @@ use super::on_cpu;
 use crate::bridge::{Ranking, View, ViewMut, Views};
 use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{Conv2DShape, Epilogue, KeptGrad, OutputGrad};
-use crate::kernels::args::Fill;
-use crate::kernels::cpu::conv2d::{channels, masked, CpuConv2D};
+use crate::kernels::args::{Fill, KeptChannels};
+use crate::kernels::cpu::conv2d::{self, channels, masked};
 use crate::sparsity::largest;
 
 /// 2-d convolutions, whose backward pass may have only some of the output channels, and what chooses
@@ -26,8 +26,8 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
         y: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
-    /// Writes y = f(conv(x, weight) + bias + residual) in one pass, if the device has a kernel for that: whether
-    /// it has.
+    /// Writes y = f(conv(x, weight) + bias + residual) in one pass. Returns false, with y unwritten, if the device
+    /// has no such kernel.
     ///
     /// # Errors
     /// As [`conv2d_forward`](Self::conv2d_forward).
@@ -44,7 +44,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     /// dX (B, C_in, H, W) += the gradient for `dy`, or dX = it.
     ///
     /// # Errors
-    /// Also [`Error::Parameter`] for kept channels that are not ascending, unique and below C_out.
+    /// Also for channels kept of another number than C_out, where the host can tell.
     fn conv2d_backward_input(
         shape: &Conv2DShape,
         weight: View<'_, E, Self>,
@@ -112,8 +112,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     /// rows are the batch's channels, with C_out H_out W_out its images.
     fn column_importance(&self, dy: View<'_, E, Self>, columns: usize) -> Result<Self::Importance>;
 
-    /// Copies `dy` (rows, columns) to `masked`, with zeros where the column is not in `kept`, which is
-    /// ascending.
+    /// Copies `dy` (rows, columns) to `masked`, with zeros where the column is not in `kept`.
     fn mask_columns(
         dy: View<'_, E, Self>,
         columns: usize,
@@ -121,8 +120,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
         masked: ViewMut<'_, E, Self>,
     ) -> Result<()>;
 
-    /// Writes zeros to the channels of `dy` (B, channels, pixels) that are not in `kept`, which is
-    /// ascending.
+    /// Writes zeros to the channels of `dy` (B, channels, pixels) that are not in `kept`.
     fn zero_dropped(
         dy: ViewMut<'_, E, Self>,
         channels: usize,
@@ -134,7 +132,6 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     fn scale(dy: ViewMut<'_, E, Self>, factor: f64) -> Result<()>;
 }
 
-// The convolutions' kernels write through pointers, on the strength of these checks.
 on_cpu!(Conv2DKernel {
     fn conv2d_forward(
         shape: &Conv2DShape,
@@ -143,7 +140,7 @@ on_cpu!(Conv2DKernel {
         bias: Option<&[E]>,
         y: &mut [E],
     ) -> Result<()> {
-        <Self as Conv2DKernel<E>>::conv2d_fused(shape, x, weight, Epilogue::bias(bias), y).map(drop)
+        Ok(conv2d::forward(shape, x, weight, Epilogue::bias(bias), y)?)
     }
 
     fn conv2d_fused(
@@ -153,16 +150,7 @@ on_cpu!(Conv2DKernel {
         then: Epilogue<&[E]>,
         y: &mut [E],
     ) -> Result<bool> {
-        check_len("x", x.len(), &shape.x())?;
-        check_len("weight", weight.len(), &shape.weight())?;
-        if let Some(bias) = then.bias {
-            check_len("bias", bias.len(), &[shape.c_out()])?;
-        }
-        check_len("y", y.len(), &shape.y(shape.c_out()))?;
-        if let Some(residual) = then.residual {
-            check_len("residual", residual.len(), &shape.y(shape.c_out()))?;
-        }
-        E::forward(shape, x, weight, then, y);
+        conv2d::forward(shape, x, weight, then, y)?;
         Ok(true)
     }
 
@@ -173,11 +161,7 @@ on_cpu!(Conv2DKernel {
         dx: &mut [E],
         fill: Fill,
     ) -> Result<()> {
-        check_grad(shape, dy)?;
-        check_len("weight", weight.len(), &shape.weight())?;
-        check_len("dx", dx.len(), &shape.x())?;
-        E::backward_input(shape, weight, dy, dx, fill);
-        Ok(())
+        Ok(conv2d::backward_input(shape, weight, dy, dx, fill)?)
     }
 
     fn conv2d_backward_weight(
@@ -186,11 +170,7 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         dw: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy)?;
-        check_len("x", x.len(), &shape.x())?;
-        check_len("dw", dw.len(), &shape.weight())?;
-        E::backward_weight(shape, x, dy, dw);
-        Ok(())
+        Ok(conv2d::backward_weight(shape, x, dy, dw)?)
     }
 
     fn conv2d_backward_bias(
@@ -198,26 +178,23 @@ on_cpu!(Conv2DKernel {
         dy: OutputGrad<'_, &[E]>,
         db: &mut [E],
     ) -> Result<()> {
-        check_grad(shape, dy)?;
-        check_len("db", db.len(), &[shape.c_out()])?;
-        channels::backward_bias(shape, dy, db);
-        Ok(())
+        Ok(channels::backward_bias(shape, dy, db)?)
     }
 
     fn channel_importance(&self, dy: &[E], channels: usize, pixels: usize) -> Result<Vec<f64>> {
         Ok(channels::importance(dy, channels, pixels))
     }
 
-    fn largest(&self, importance: Vec<f64>, n: usize, count: usize) -> Result<Vec<usize>> {
+    fn largest(&self, importance: Vec<f64>, n: usize, count: usize) -> Result<KeptChannels> {
         check_importances(importance.len(), n)?;
-        Ok(largest(&importance, count))
+        Ok(KeptChannels::new(largest(&importance, count), n)?)
     }
 
     fn gather_channels(
         dy: &[E],
         channels: usize,
         pixels: usize,
-        kept: &[usize],
+        kept: &KeptChannels,
         shrunk: &mut [E],
     ) -> Result<()> {
         channels::gather(dy, channels, pixels, kept, shrunk);
@@ -228,12 +205,12 @@ on_cpu!(Conv2DKernel {
         Ok(masked::importance(dy, columns))
     }
 
-    fn mask_columns(dy: &[E], columns: usize, kept: &[usize], masked: &mut [E]) -> Result<()> {
+    fn mask_columns(dy: &[E], columns: usize, kept: &KeptChannels, masked: &mut [E]) -> Result<()> {
         masked::mask(dy, columns, kept, masked);
         Ok(())
     }
 
-    fn zero_dropped(dy: &mut [E], channels: usize, pixels: usize, kept: &[usize]) -> Result<()> {
+    fn zero_dropped(dy: &mut [E], channels: usize, pixels: usize, kept: &KeptChannels) -> Result<()> {
         masked::zero_dropped(dy, channels, pixels, kept);
         Ok(())
     }
@@ -244,41 +221,12 @@ on_cpu!(Conv2DKernel {
     }
 });
 
-/// That memory has as many elements as its shape asks for.
-pub(super) fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
-    if found == shape.iter().product::<usize>() {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        op: "conv2d",
-        what,
-        expected: format!("{shape:?}"),
-        found: format!("{found} elements"),
-    })
-}
-
 /// That there is an importance for each of `n` channels.
 pub(super) fn check_importances(found: usize, n: usize) -> Result<()> {
     match found == n {
         true => Ok(()),
         false => Err(Error::shape("select", "number of importances", n, found)),
     }
-}
-
-/// That `dy` has as many elements as `shape` says, and the kept channels are ascending, unique and below
-/// C_out.
-fn check_grad<E>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
-    check_len("dy", dy.data.len(), &shape.y(dy.channels(shape.c_out())))?;
-    let kept = dy.kept.unwrap_or_default();
-    let ascending = kept.windows(2).all(|pair| pair[0] < pair[1]);
-    if ascending && kept.last().is_none_or(|&last| last < shape.c_out()) {
-        return Ok(());
-    }
-    Err(Error::parameter(
-        "kept channels",
-        format_args!("{kept:?} of {}", shape.c_out()),
-        "ascending, unique and less than the number of channels",
-    ))
 }
 
 #[cfg(test)]

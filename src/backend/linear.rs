@@ -28,7 +28,7 @@ pub trait LinearKernel<E: Dtype>: Views<E> + Ranking {
     /// dX (B, I) += dY (B, kept) weight (kept, I), or dX = it
     ///
     /// # Errors
-    /// Also [`Error::Parameter`] for a kept feature that is none.
+    /// Also for features kept of another number than O, where the host can tell.
     fn linear_backward_input(
         shape: &LinearShape,
         weight: View<'_, E, Self>,
@@ -132,13 +132,5 @@ pub(super) fn check(what: &'static str, found: usize, shape: [usize; 2]) -> Resu
 fn check_grad<E>(shape: &LinearShape, dy: OutputGrad<'_, &[E]>) -> Result<()> {
     let channels = dy.channels(shape.outputs);
     check("dy", dy.data.len(), [shape.batch, channels])?;
-    let kept = dy.kept.unwrap_or_default();
-    match kept.iter().find(|&&feature| feature >= shape.outputs) {
-        None => Ok(()),
-        Some(feature) => Err(Error::parameter(
-            "kept feature",
-            feature,
-            "less than the number of output features",
-        )),
-    }
+    Ok(dy.check_kept(shape.outputs)?)
 }

@@ -10,12 +10,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::Shape;
+use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::{Gradients, Tensor};
 
 use super::buffer::Buffer;
 use super::device_error::DeviceError;
 use super::pool::Pooling;
+use super::pooled_tensor::PooledTensor;
 use super::view::{View, ViewMut, Views};
 use crate::error::Result;
 use crate::kernels::args::Fill;
@@ -109,7 +110,14 @@ pub(super) type Find<E, D> = Box<
 >;
 
 /// Where the gradient of an operation's input goes.
-pub enum GradTarget<E: Dtype, D: Pooling<E>> {
+pub struct GradTarget<E: Dtype, D: Pooling<E>> {
+    way: Way<E, D>,
+    dev: D,
+    /// The input's elements.
+    len: usize,
+}
+
+pub(super) enum Way<E: Dtype, D: Pooling<E>> {
     /// To the hook of the operation that made it.
     Slot(GradSlot<E, D>),
     /// To dfdx's `Gradients`.
@@ -118,64 +126,74 @@ pub enum GradTarget<E: Dtype, D: Pooling<E>> {
     Nowhere,
 }
 
-impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
+impl<E: Dtype, D: Pooling<E>> Way<E, D> {
     /// That of one of dfdx's tensors.
     pub fn of<S: Shape, T>(tensor: &Tensor<S, E, D, T>) -> Self {
         let ghost = tensor.ghost();
         Self::Dfdx(Box::new(move |grads| grads.get_or_alloc_mut(&ghost)))
     }
+}
+
+impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
+    pub(super) fn new<S: Shape>(way: Way<E, D>, input: &PooledTensor<S, E, D>) -> Self {
+        Self {
+            way,
+            dev: input.device().clone(),
+            len: input.shape().num_elements(),
+        }
+    }
 
     /// Whether the gradient is for anything.
     pub fn is_wanted(&self) -> bool {
-        !matches!(self, Self::Nowhere)
+        !matches!(self.way, Way::Nowhere)
     }
 
     /// Whether nobody has put a gradient, and the first that is put goes as it is.
     pub fn is_empty_slot(&self) -> bool {
-        matches!(self, Self::Slot(slot) if slot.is_empty())
+        matches!(&self.way, Way::Slot(slot) if slot.is_empty())
     }
 
     /// Room for the importance of `channels` channels, if the input's maker has a use for it.
     ///
     /// # Errors
     /// The device's if memory runs out.
-    pub fn importance_room(&self, dev: &D, channels: usize) -> Result<Option<D::Importance>> {
-        match self {
-            Self::Slot(slot) if slot.0.wants_importance => dev.take_importance(channels).map(Some),
-            Self::Slot(_) | Self::Dfdx(_) | Self::Nowhere => Ok(None),
+    pub fn importance_room(&self, channels: usize) -> Result<Option<D::Importance>> {
+        match &self.way {
+            Way::Slot(slot) if slot.0.wants_importance => {
+                self.dev.take_importance(channels).map(Some)
+            }
+            Way::Slot(_) | Way::Dfdx(_) | Way::Nowhere => Ok(None),
         }
     }
 
     /// Notes the importance of the gradient that has just been put.
     pub fn put_importance(&self, importance: D::Importance) {
-        if let Self::Slot(slot) = self {
+        if let Way::Slot(slot) = &self.way {
             *slot.0.importance.borrow_mut() = Some(importance);
         }
     }
 
-    /// Has `write` add `len` elements to the gradient, or overwrite it, if it is wanted.
+    /// Has `write` add to the gradient, or overwrite it, if it is wanted.
     ///
     /// # Errors
     /// Those of `write`; the device's if memory runs out.
     pub fn write(
         &self,
-        dev: &D,
         grads: &mut Gradients<E, D>,
-        len: usize,
         write: impl FnOnce(ViewMut<'_, E, D>, Fill) -> Result<()>,
     ) -> std::result::Result<(), D::Err> {
-        let slot = match self {
-            Self::Dfdx(find) => {
+        let slot = match &self.way {
+            Way::Dfdx(find) => {
                 let gradient = D::buffer_mut(find(grads)?);
                 return write(gradient, Fill::Add).map_err(D::device_error);
             }
-            Self::Slot(slot) => slot,
-            Self::Nowhere => return Ok(()),
+            Way::Slot(slot) => slot,
+            Way::Nowhere => return Ok(()),
         };
         let (mut gradient, fill) = match slot.take() {
             Some(gradient) => (gradient, Fill::Add),
             None => {
-                let buffer = Buffer::take(dev, len).map_err(D::device_error)?;
+                let buffer = self.take().map_err(D::device_error)?;
                 (buffer, Fill::Overwrite)
             }
         };
@@ -184,22 +202,23 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         Ok(())
     }
 
+    fn take(&self) -> Result<Buffer<E, D>> {
+        Buffer::take(&self.dev, self.len)
+    }
+
     /// [`write`](Self::write), also if the gradient is not wanted: for a kernel that computes others along with it.
     ///
     /// # Errors
     /// As there.
     pub fn write_anyway(
         &self,
-        dev: &D,
         grads: &mut Gradients<E, D>,
-        len: usize,
         write: impl FnOnce(ViewMut<'_, E, D>, Fill) -> Result<()>,
     ) -> std::result::Result<(), D::Err> {
         if self.is_wanted() {
-            return self.write(dev, grads, len, write);
+            return self.write(grads, write);
         }
-        let unused = Buffer::take(dev, len);
-        unused
+        self.take()
             .and_then(|mut unused| write(unused.view_mut(), Fill::Overwrite))
             .map_err(D::device_error)
     }
@@ -213,21 +232,11 @@ impl<E: Dtype, D: Accumulate<E>> GradTarget<E, D> {
         grads: &mut Gradients<E, D>,
         gradient: Buffer<E, D>,
     ) -> std::result::Result<(), D::Err> {
-        match self {
-            Self::Slot(slot) => slot.add(gradient),
-            Self::Dfdx(find) => D::accumulate(D::buffer_mut(find(grads)?), gradient.view()),
-            Self::Nowhere => Ok(()),
+        match &self.way {
+            Way::Slot(slot) => slot.add(gradient),
+            Way::Dfdx(find) => D::accumulate(D::buffer_mut(find(grads)?), gradient.view()),
+            Way::Nowhere => Ok(()),
         }
         .map_err(D::device_error)
-    }
-}
-
-impl<E: Dtype, D: Pooling<E>> std::fmt::Debug for GradTarget<E, D> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Slot(slot) => f.debug_tuple("Slot").field(slot).finish(),
-            Self::Dfdx(_) => f.write_str("Dfdx"),
-            Self::Nowhere => f.write_str("Nowhere"),
-        }
     }
 }

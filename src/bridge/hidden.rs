@@ -8,7 +8,7 @@ use dfdx::tensor_ops::Device;
 use super::buffer::Buffer;
 use super::contiguous::contiguous;
 use super::device_error::DeviceError;
-use super::grad::{Accumulate, GradSlot, GradTarget};
+use super::grad::{Accumulate, GradSlot, GradTarget, Way};
 use super::pool::Pooling;
 use super::pooled_tensor::PooledTensor;
 use super::unneeded;
@@ -22,7 +22,7 @@ use crate::error::{carried, Result};
 pub struct Hidden<S: Shape, E: Dtype, D: Pooling<E>, T = NoneTape> {
     tensor: PooledTensor<S, E, D>,
     origin: Origin<E, D>,
-    /// Whether what is made of it stays hidden, and so can be the pool's.
+    /// Whether outputs computed from it stay inside the network, so they can be pooled buffers.
     inside: bool,
     tape: T,
 }
@@ -137,25 +137,25 @@ where
         carried::forget();
         let tape = tape.merge(self.tape);
         let inside = self.inside;
-        let (tensor, grad, tape) = match self.origin {
+        let (tensor, way, tape) = match self.origin {
             // An operation's output is contiguous.
-            Origin::Operation(slot) => (self.tensor, GradTarget::Slot(slot), tape),
-            Origin::Unneeded => (self.tensor, GradTarget::Nowhere, tape),
+            Origin::Operation(slot) => (self.tensor, Way::Slot(slot), tape),
+            Origin::Unneeded => (self.tensor, Way::Nowhere, tape),
             Origin::Dfdx => {
                 // On the tape: the gradient of a copy is passed on.
                 let tensor = self.tensor.into_tensor()?;
                 let is_unneeded = unneeded::contains(&tensor);
                 let (tensor, tape) = contiguous(&tensor, tape)?;
-                let grad = match is_unneeded {
-                    true => GradTarget::Nowhere,
-                    false => GradTarget::of(&tensor),
+                let way = match is_unneeded {
+                    true => Way::Nowhere,
+                    false => Way::of(&tensor),
                 };
-                (PooledTensor::from_dfdx(tensor), grad, tape)
+                (PooledTensor::from_dfdx(tensor), way, tape)
             }
         };
         let input = Input {
+            grad: GradTarget::new(way, &tensor),
             tensor,
-            grad,
             inside,
         };
         Ok((input, tape))
@@ -183,8 +183,8 @@ where
         Ok(tensor.put_tape(tape))
     }
 
-    /// The same tensor, without what led to it on the tape, for another hidden operation. Gradients of
-    /// both add up. (Two of dfdx's tensors of one identity would not: at most one of both may leave by
+    /// The same tensor with an empty tape, for a second consumer (a shortcut, say). Gradients of both consumers
+    /// add up. (Two of dfdx's tensors of one identity would not: at most one of both may leave by
     /// [`into_tensor`](Self::into_tensor).)
     pub fn with_empty_tape(&self) -> Self {
         Self {

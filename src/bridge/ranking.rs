@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use dfdx::tensor::Cpu;
 
 use crate::error::Result;
+use crate::kernels::args::KeptChannels;
 
 /// A device that ranks channels (or columns of a matrix).
 pub trait Ranking: Sized {
@@ -34,11 +35,11 @@ pub trait Ranking: Sized {
     /// Those of the device.
     fn importance_to_host(importance: Self::Importance) -> Result<Vec<f64>>;
 
-    /// Brings indices that the host has chosen to the device.
+    /// Brings indices that the host has chosen of `all` to the device.
     ///
     /// # Errors
-    /// As [`take_importance`](Self::take_importance).
-    fn keep(&self, indices: Vec<usize>) -> Result<Self::Kept>;
+    /// [`Error::Parameter`](crate::Error::Parameter) unless they are ascending, unique, less than `all`, at least one.
+    fn keep(&self, indices: Vec<usize>, all: usize) -> Result<Self::Kept>;
 
     /// The kept channels, for kernels.
     fn kept(kept: &Self::Kept) -> Self::KeptView<'_>;
@@ -46,15 +47,15 @@ pub trait Ranking: Sized {
     /// The kept channels, if the host has chosen them.
     fn kept_on_host(kept: &Self::Kept) -> Option<&[usize]>;
 
-    /// How many they are.
-    fn kept_len(kept: &Self::Kept) -> usize;
+    /// How many they are, and of how many.
+    fn kept_of(kept: &Self::Kept) -> [usize; 2];
 }
 
 impl Ranking for Cpu {
     type Importance = Vec<f64>;
     type ImportanceMut<'a> = &'a mut [f64];
-    type Kept = Vec<usize>;
-    type KeptView<'a> = &'a [usize];
+    type Kept = KeptChannels;
+    type KeptView<'a> = &'a KeptChannels;
 
     fn take_importance(&self, count: usize) -> Result<Vec<f64>> {
         Ok(vec![0.0; count])
@@ -68,19 +69,19 @@ impl Ranking for Cpu {
         Ok(importance)
     }
 
-    fn keep(&self, indices: Vec<usize>) -> Result<Vec<usize>> {
-        Ok(indices)
+    fn keep(&self, indices: Vec<usize>, all: usize) -> Result<KeptChannels> {
+        Ok(KeptChannels::new(indices, all)?)
     }
 
-    fn kept(kept: &Vec<usize>) -> &[usize] {
+    fn kept(kept: &KeptChannels) -> &KeptChannels {
         kept
     }
 
-    fn kept_on_host(kept: &Vec<usize>) -> Option<&[usize]> {
+    fn kept_on_host(kept: &KeptChannels) -> Option<&[usize]> {
         Some(kept)
     }
 
-    fn kept_len(kept: &Vec<usize>) -> usize {
-        kept.len()
+    fn kept_of(kept: &KeptChannels) -> [usize; 2] {
+        [kept.len(), kept.all()]
     }
 }

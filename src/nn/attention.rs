@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::ops::add::add_hidden;
-use crate::ops::attention::{attention_hidden, QkvOrder, Triple};
+use crate::ops::attention::{attention_hidden, Heads, QkvOrder, Triple};
 use crate::ops::group_norm::Activation;
 
 /// The description of the layer.
@@ -86,10 +86,7 @@ impl<const HEADS: usize, const GROUPS: usize, const C: usize, E: Dtype, D: Backe
     ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>> {
         let shortcut = x.with_empty_tape();
         let h = self.norm.apply_hidden(x, None, Activation::Identity)?;
-        let h = attention_hidden::<HEADS, C, _, _, _, _, _, _>(
-            self.qkv.apply_hidden(h)?,
-            QkvOrder::ByHead,
-        )?;
+        let h = attention_hidden(self.qkv.apply_hidden(h)?, Heads::<HEADS>, QkvOrder::ByHead)?;
         add_hidden(self.proj_out.apply_hidden(h)?, shortcut)
     }
 }

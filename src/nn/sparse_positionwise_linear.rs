@@ -17,7 +17,7 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
-use crate::ops::conv2d::{conv_sparse_hidden, Conv2DOp, Conv2DShape};
+use crate::ops::conv2d::{conv_hidden, Conv2DOp, Conv2DShape};
 use crate::ops::Backward;
 use crate::sparsity::KeptCount;
 
@@ -98,7 +98,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Backend<E>> SparsePositionwiseLinear
     ) -> Result<Hidden<(B, O, H, W), E, D, T>> {
         let &(b, _, h, w) = x.shape();
         let shape = Self::conv(b.size(), h.size(), w.size())?;
-        conv_sparse_hidden::<O, _, _, _, _, _, _, _>(
+        conv_hidden(
             x,
             &self.weight,
             Some(&self.bias),

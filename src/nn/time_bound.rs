@@ -10,7 +10,7 @@ use crate::backend::Conv2DKernel;
 use crate::bridge::Buffer;
 use crate::error::Result;
 use crate::kernels::args::conv2d::{Conv2DShape, OutputGrad};
-use crate::kernels::args::Fill;
+use crate::kernels::args::{Fill, KeptChannels};
 use crate::sparsity::{flops, DropRate};
 
 /// From which drop rate on the backward pass of a layer is cheaper than the dense one.
@@ -149,7 +149,7 @@ impl Layer {
         let (dev, shape) = (&self.dev, &self.shape);
         let (c_out, pixels) = (shape.c_out(), shape.output_pixels());
         // Which ones does not matter to the time.
-        let chosen: Vec<usize> = (0..count).collect();
+        let chosen = KeptChannels::new((0..count).collect(), c_out)?;
         let mut shrunk = None;
         if count < c_out {
             let mut buffer = Buffer::<f32, Cpu>::take(dev, shape.batch() * count * pixels)?;
@@ -159,7 +159,7 @@ impl Layer {
         }
         let dy = OutputGrad {
             data: shrunk.as_ref().map_or(&self.dy[..], Buffer::view),
-            kept: shrunk.is_some().then_some(&chosen[..]),
+            kept: shrunk.is_some().then_some(&chosen),
         };
         Cpu::conv2d_backward_weight(shape, &self.x, dy, &mut self.dw[..])?;
         Cpu::conv2d_backward_input(shape, &self.weight, dy, &mut self.dx, Fill::Overwrite)

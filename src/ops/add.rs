@@ -54,17 +54,15 @@ where
     timed("sum, forward", || {
         D::add_forward(a.tensor.view()?, b.tensor.view()?, y.view_mut()?)
     })?;
-    let dev = a.tensor.device().clone();
     let terms = [a.grad, b.grad];
     let is_wanted = terms.iter().any(GradTarget::is_wanted);
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        timed("sum, backward", || give_to_both(&dev, grads, terms, dy))
+        timed("sum, backward", || give_to_both(grads, terms, dy))
     }))
 }
 
 /// Adds `dy` to the gradients of both terms of a sum.
 pub(crate) fn give_to_both<E: Dtype, D: Backend<E>>(
-    dev: &D,
     grads: &mut Gradients<E, D>,
     [a, b]: [GradTarget<E, D>; 2],
     dy: Buffer<E, D>,
@@ -75,9 +73,7 @@ pub(crate) fn give_to_both<E: Dtype, D: Backend<E>>(
         true => (b, a),
         false => (a, b),
     };
-    first.write(dev, grads, dy.len(dev), |dx, fill| {
-        D::add_backward(dy.view(), dx, fill)
-    })?;
+    first.write(grads, |dx, fill| D::add_backward(dy.view(), dx, fill))?;
     last.add(grads, dy)
 }
 

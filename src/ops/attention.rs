@@ -1,7 +1,7 @@
 //! Multi-head self-attention over the positions of an image.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, ConstDim, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, ConstDim, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
@@ -28,6 +28,10 @@ impl<const N: usize> ConstDim for Triple<N> {
     const SIZE: usize = 3 * N;
 }
 
+/// How many heads attention has, which its tensors' shapes do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heads<const HEADS: usize>;
+
 /// Self-attention of `HEADS` heads over the N = H W positions of an image ([Vaswani et al.,
 /// 2017](https://arxiv.org/abs/1706.03762), Eq. 1), (B, 3 C, H, W) -> (B, C, H, W).
 ///
@@ -48,16 +52,17 @@ impl<const N: usize> ConstDim for Triple<N> {
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::ops::attention::{try_attention, Triple};
+/// use ssprop::ops::attention::{try_attention, Heads, Triple};
 ///
 /// let dev = Cpu::default();
 /// let qkv: Tensor<(Const<2>, Triple<16>, Const<8>, Const<8>), f32, _> = dev.sample_normal();
-/// let y = try_attention::<4, 16, _, _, _, _, _, _>(qkv)?;
+/// let y = try_attention(qkv, Heads::<4>)?;
 /// let _: &Rank4<2, 16, 8, 8> = y.shape();
 /// # Ok::<(), ssprop::Error>(())
 /// ```
 pub fn try_attention<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
     qkv: Tensor<(B, Triple<C>, H, W), E, D, T>,
+    heads: Heads<HEADS>,
 ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
 where
     B: Dim,
@@ -68,7 +73,7 @@ where
     T: Tape<E, D>,
 {
     let order = QkvOrder::ByHead;
-    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into(), order).and_then(Hidden::into_tensor)
+    attention_hidden(qkv.into(), heads, order).and_then(Hidden::into_tensor)
 }
 
 /// [`try_attention`] of `qkv` that has the queries of all heads first, then their keys, then their values:
@@ -79,6 +84,7 @@ where
 /// As there.
 pub fn try_attention_by_kind<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
     qkv: Tensor<(B, Triple<C>, H, W), E, D, T>,
+    heads: Heads<HEADS>,
 ) -> Result<Tensor<(B, Const<C>, H, W), E, D, T>>
 where
     B: Dim,
@@ -89,12 +95,13 @@ where
     T: Tape<E, D>,
 {
     let order = QkvOrder::ByKind { heads: HEADS };
-    attention_hidden::<HEADS, C, _, _, _, _, _, _>(qkv.into(), order).and_then(Hidden::into_tensor)
+    attention_hidden(qkv.into(), heads, order).and_then(Hidden::into_tensor)
 }
 
 /// Attention between operations of this crate.
 pub(crate) fn attention_hidden<const HEADS: usize, const C: usize, B, H, W, E, D, T>(
     qkv: Hidden<(B, Triple<C>, H, W), E, D, T>,
+    _: Heads<HEADS>,
     order: QkvOrder,
 ) -> Result<Hidden<(B, Const<C>, H, W), E, D, T>>
 where
@@ -129,10 +136,9 @@ where
     // dP = (N, d) x (d, N), dV = (d, N) x (N, N); through the softmax dS; dQ and dK = (d, N) x (N, N)
     let is_wanted = qkv.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let (qkv, dx_to) = (qkv.tensor, qkv.grad);
-        dx_to.write(&dev, grads, qkv.shape().num_elements(), |dx, fill| {
+        qkv.grad.write(grads, |dx, fill| {
             timed("attention, backward", || {
-                let (qkv, statistics) = (qkv.view()?, statistics.view()?);
+                let (qkv, statistics) = (qkv.tensor.view()?, statistics.view()?);
                 D::attention_backward(&op, qkv, statistics, dy.view(), dx, fill)
             })
         })

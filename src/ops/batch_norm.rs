@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::shapes::{Dim, HasShape};
 use dfdx::tensor::{NoneTape, Storage, Tape, Tensor};
 
 use crate::backend::Backend;
@@ -211,7 +211,7 @@ where
             let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
             let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
             let mut importance = dx_to
-                .importance_room(&dev, dims.channels)
+                .importance_room(dims.channels)
                 .map_err(D::device_error)?;
             let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
                 let saved = kernel::Saved {
@@ -240,9 +240,7 @@ where
                     dx_to.put_importance(importance);
                 }
             } else {
-                dx_to.write_anyway(&dev, grads, shape.num_elements(), |dx, fill| {
-                    backward(&mut dy, Some((dx, fill)))
-                })?;
+                dx_to.write_anyway(grads, |dx, fill| backward(&mut dy, Some((dx, fill))))?;
                 // Before the residual's part, which may be for the same tensor.
                 if let Some(importance) = importance {
                     dx_to.put_importance(importance);

@@ -1,7 +1,7 @@
 //! Concatenation of images along their channels: the skip connections of a U-Net.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Merge, Tape, Tensor};
 
 use crate::backend::Backend;
@@ -23,7 +23,7 @@ use crate::profile::timed;
 ///
 /// let dev = Cpu::default();
 /// let (a, b) = (dev.tensor([[[[1.0f32, 2.0]]]]), dev.tensor([[[[3.0f32, 4.0]], [[5.0, 6.0]]]]));
-/// let y = try_concat_channels::<1, 2, 3, _, _, _, _, _, _, _>(a.leaky_trace(), b.clone())?;
+/// let y = try_concat_channels(a.leaky_trace(), b.clone(), Const::<3>)?;
 /// assert_eq!(y.array(), [[[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]]]);
 /// assert_eq!(y.square().sum().backward().get(&b).array(), [[[[6.0, 8.0]], [[10.0, 12.0]]]]);
 /// # Ok::<(), ssprop::Error>(())
@@ -31,6 +31,7 @@ use crate::profile::timed;
 pub fn try_concat_channels<const A: usize, const C: usize, const OUT: usize, B, H, W, E, D, T, R>(
     a: Tensor<(B, Const<A>, H, W), E, D, T>,
     b: Tensor<(B, Const<C>, H, W), E, D, R>,
+    to: Const<OUT>,
 ) -> Result<Tensor<(B, Const<OUT>, H, W), E, D, T>>
 where
     B: Dim,
@@ -41,7 +42,7 @@ where
     T: Tape<E, D> + Merge<R>,
     R: Tape<E, D>,
 {
-    concat_channels_hidden(a.into(), b.into()).and_then(Hidden::into_tensor)
+    concat_channels_hidden(a.into(), b.into(), to).and_then(Hidden::into_tensor)
 }
 
 /// [`try_concat_channels`] between operations of this crate.
@@ -59,6 +60,7 @@ pub(crate) fn concat_channels_hidden<
 >(
     a: Hidden<(B, Const<A>, H, W), E, D, T>,
     b: Hidden<(B, Const<C>, H, W), E, D, R>,
+    _: Const<OUT>,
 ) -> Result<Hidden<(B, Const<OUT>, H, W), E, D, T>>
 where
     B: Dim,
@@ -84,21 +86,16 @@ where
     let parts = [0..A * plane, A * plane..whole].map(|range| Part { whole, range });
     let (a, tape) = a.split()?;
     let (b, tape) = b.split_onto(tape)?;
-    let dev = a.tensor.device().clone();
     let mut y = a.output((batch, Const, h, w))?;
     timed("concatenation, forward", || {
         D::concat_forward(&parts[0], a.tensor.view()?, y.view_mut()?)?;
         D::concat_forward(&parts[1], b.tensor.view()?, y.view_mut()?)
     })?;
-    let lens = [
-        a.tensor.shape().num_elements(),
-        b.tensor.shape().num_elements(),
-    ];
     let inputs = [a.grad, b.grad];
     let is_wanted = inputs.iter().any(GradTarget::is_wanted);
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        for ((part, len), dx_to) in parts.iter().zip(lens).zip(inputs) {
-            dx_to.write(&dev, grads, len, |dx, fill| {
+        for (part, dx_to) in parts.iter().zip(inputs) {
+            dx_to.write(grads, |dx, fill| {
                 timed("concatenation, backward", || {
                     D::concat_backward(part, dy.view(), dx, fill)
                 })

@@ -2,32 +2,29 @@
 //!
 //! Forward, y = conv(x, weight) + bias, is an ordinary convolution. Backward ranks the output
 //! channels by mean |dY| over batch, height and width, keeps the best, copies them into a
-//! [`ShrunkGradient`], and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
+//! `ShrunkGradient`, and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
 //! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing. [`Backward`]
 //! has the variants: other choices, other masks, dX from the whole of dY.
 
-mod gradient;
-mod shrunk;
+pub(crate) mod gradient;
+pub(crate) mod shrunk;
 
 use std::sync::Arc;
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, ConstDim, Dim, Shape};
+use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape};
 pub use crate::ops::Backward;
-#[doc(hidden)]
-pub use gradient::BackwardGradient;
-#[doc(hidden)]
-pub use shrunk::ShrunkGradient;
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, contiguous_option, Buffer, GradSlot, Hidden, Parameter};
+use crate::bridge::{contiguous, contiguous_option, GradSlot, Hidden, Parameter};
 use crate::error::{Error, Result};
 use crate::profile::timed;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
+use gradient::BackwardGradient;
 
 const OP: &str = "conv2d";
 
@@ -115,41 +112,10 @@ pub fn conv2d<
     window: Window<STRIDE, PADDING, DILATION, GROUPS>,
     backward: Backward,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
-    conv2d_counted(x, weight, bias, window, backward, None)
+    conv2d_hidden(x.into(), weight, bias, window, backward, None).and_then(Hidden::into_tensor)
 }
 
-/// [`conv2d`], whose backward pass tells `count` how many channels it kept.
-///
-/// # Errors
-/// Those of [`conv2d`].
-#[allow(clippy::type_complexity)]
-pub fn conv2d_counted<
-    const C_IN: usize,
-    const C_OUT: usize,
-    const K: usize,
-    const STRIDE: usize,
-    const PADDING: usize,
-    const DILATION: usize,
-    const GROUPS: usize,
-    B: Dim,
-    H: ConvDim<K, STRIDE, PADDING, DILATION>,
-    W: ConvDim<K, STRIDE, PADDING, DILATION>,
-    GroupIn: Dim,
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D>,
->(
-    x: Tensor<(B, Const<C_IN>, H, W), E, D, T>,
-    weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
-    bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
-    window: Window<STRIDE, PADDING, DILATION, GROUPS>,
-    backward: Backward,
-    count: Option<Arc<KeptCount>>,
-) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
-    conv2d_hidden(x.into(), weight, bias, window, backward, count).and_then(Hidden::into_tensor)
-}
-
-/// [`conv2d_counted`] between operations of this crate.
+/// [`conv2d`] between operations of this crate, whose backward pass tells `count` how many channels it kept.
 pub(crate) fn conv2d_hidden<
     const C_IN: usize,
     const C_OUT: usize,
@@ -193,17 +159,15 @@ pub(crate) fn conv2d_hidden<
         ));
     }
     let y = (b, Const::<C_OUT>, h.conv()?, w.conv()?);
-    conv_sparse_hidden::<Const<C_OUT>, _, _, _, _, _, _, _>(
-        x, weight, bias, shape, y, backward, count,
-    )
+    conv_hidden(x, weight, bias, shape, y, backward, count)
 }
 
-/// A convolution of tensors of any ranks, whose sizes `shape` says, to C channels: x is (B, C_in, ...), the
-/// result `y` (B, C, ...).
+/// A convolution of tensors of any ranks, whose sizes `shape` says: x is (B, C_in, ...), the result `y`
+/// (B, C_out, ...).
 ///
 /// # Errors
 /// [`Error::Shape`] for tensors that have not as many elements as `shape` says; [`Error::Device`].
-pub(crate) fn conv_sparse_hidden<C, X, W, Y, Bias, E, D, T>(
+pub(crate) fn conv_hidden<X, W, Bias, Y, E, D, T>(
     x: Hidden<X, E, D, T>,
     weight: &Tensor<W, E, D>,
     bias: Option<&Tensor<Bias, E, D>>,
@@ -213,42 +177,6 @@ pub(crate) fn conv_sparse_hidden<C, X, W, Y, Bias, E, D, T>(
     count: Option<Arc<KeptCount>>,
 ) -> Result<Hidden<Y, E, D, T>>
 where
-    C: ConstDim,
-    X: Shape,
-    W: Shape,
-    Y: Shape,
-    Bias: Shape,
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D>,
-{
-    let setup = BackwardSetup {
-        wants_importance: !backward.planned_drop_rate().is_dense(),
-        input_gradient: backward.input_gradient,
-        select: move |dev: &D, dy, known| {
-            let dy = BackwardGradient::<C, E, D>::ranked(dev, &shape, dy, &backward, known)?;
-            if let Some(count) = &count {
-                dy.count(count);
-            }
-            Ok(dy)
-        },
-    };
-    convolve(x, weight, bias, shape, y, setup)
-}
-
-/// A convolution of tensors of any ranks, whose sizes `shape` says, with a dense backward pass:
-/// x is (B, C_in, ...), the result `y`.
-///
-/// # Errors
-/// [`Error::Shape`] for tensors that have not as many elements as `shape` says; [`Error::Device`].
-pub(crate) fn conv_dense_hidden<X, W, Bias, Y, E, D, T>(
-    x: Hidden<X, E, D, T>,
-    weight: &Tensor<W, E, D>,
-    bias: Option<&Tensor<Bias, E, D>>,
-    shape: Conv2DShape,
-    y: Y,
-) -> Result<Hidden<Y, E, D, T>>
-where
     X: Shape,
     W: Shape,
     Bias: Shape,
@@ -256,47 +184,6 @@ where
     E: Dtype,
     D: Backend<E>,
     T: Tape<E, D>,
-{
-    let setup = BackwardSetup {
-        wants_importance: false,
-        input_gradient: true,
-        // The number of channels is a part of the type for the sake of a choice of them. There is
-        // none here, so that channel counts can be types that are no plain constants.
-        select: |_: &D, dy, _| Ok(BackwardGradient::<Const<0>, E, D>::whole(dy)),
-    };
-    convolve(x, weight, bias, shape, y, setup)
-}
-
-/// How a backward pass begins.
-struct BackwardSetup<F> {
-    /// Whether it ranks the channels.
-    wants_importance: bool,
-    /// Whether dX is computed.
-    input_gradient: bool,
-    /// What is kept of dY, which may come with the channels' importance.
-    select: F,
-}
-
-/// The convolution of `shape` forward, and its backward pass on the tape.
-fn convolve<C, X, W, Bias, Y, E, D, T, F>(
-    x: Hidden<X, E, D, T>,
-    weight: &Tensor<W, E, D>,
-    bias: Option<&Tensor<Bias, E, D>>,
-    shape: Conv2DShape,
-    y: Y,
-    setup: BackwardSetup<F>,
-) -> Result<Hidden<Y, E, D, T>>
-where
-    C: ConstDim,
-    X: Shape,
-    W: Shape,
-    Bias: Shape,
-    Y: Shape,
-    E: Dtype,
-    D: Backend<E>,
-    T: Tape<E, D>,
-    F: FnOnce(&D, Buffer<E, D>, Option<D::Importance>) -> Result<BackwardGradient<C, E, D>>
-        + 'static,
 {
     let (x, tape) = x.split()?;
     let (weight, tape) = contiguous(weight, tape)?;
@@ -310,10 +197,10 @@ where
         D::conv2d_forward(&shape, x, weight, bias, y.view_mut()?)
     })?;
 
-    let slot = GradSlot::new(setup.wants_importance);
+    let slot = GradSlot::new(!backward.planned_drop_rate().is_dense());
     let importance = slot.clone();
     let [dw_to, db_to] = Parameter::of_layer::<_, _, T>(OP, &weight, bias.as_ref())?;
-    let feeds_back = setup.input_gradient && x.grad.is_wanted();
+    let feeds_back = backward.input_gradient && x.grad.is_wanted();
     let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
     Ok(Hidden::recorded_with(
         y,
@@ -323,9 +210,12 @@ where
         move |dy, grads| {
             let known = importance.take_importance();
             let dy = timed("convolution, choice of channels", || {
-                (setup.select)(&dev, dy, known)
+                BackwardGradient::new(&dev, &shape, dy, &backward, known)
             })
             .map_err(D::device_error)?;
+            if let Some(count) = &count {
+                dy.count(count);
+            }
             // dY, or what is kept of it: (B, n, H_out, W_out), n channels of C_out.
             // db: the sum of dY over batch and pixels -> (C_out)
             if let Some(db_to) = db_to {
@@ -347,8 +237,7 @@ where
                 return Ok(());
             }
             // dX: (B, n, H_out, W_out) * n rows of (C_out, C_in / groups, K, K) -> (B, C_in, H, W)
-            let len = shape.x().iter().product();
-            x.grad.write(&dev, grads, len, |dx, fill| {
+            x.grad.write(grads, |dx, fill| {
                 timed("convolution, dX", || {
                     let weight = D::view(OP, &weight)?;
                     D::conv2d_backward_input(&shape, weight, dy.view_for_input(), dx, fill)

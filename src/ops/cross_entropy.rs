@@ -48,11 +48,9 @@ pub fn try_cross_entropy<B: Dim, C: Dim, E: Dtype, D: Backend<E>, T: Tape<E, D>>
         D::cross_entropy_forward(classes, x, target, y.view_mut()?)
     })?;
     let y = Hidden::recorded(y, tape, x.grad.is_wanted(), move |dy, grads| {
-        let (x, dx_to, target) = (x.tensor, x.grad, target.tensor);
-        let len = x.shape().0.size() * classes;
-        dx_to.write(x.device(), grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("loss, backward", || {
-                let (x, target) = (x.view()?, target.view()?);
+                let (x, target) = (x.tensor.view()?, target.tensor.view()?);
                 D::cross_entropy_backward(classes, x, target, dy.view(), dx, fill)
             })
         })

@@ -46,10 +46,9 @@ pub fn try_distance<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
         D::distance_forward(distance, x, target, y.view_mut()?)
     })?;
     let y = Hidden::recorded(y, tape, x.grad.is_wanted(), move |dy, grads| {
-        let (x, dx_to, target) = (x.tensor, x.grad, target.tensor);
-        dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("loss, backward", || {
-                let (x, target) = (x.view()?, target.view()?);
+                let (x, target) = (x.tensor.view()?, target.tensor.view()?);
                 D::distance_backward(distance, x, target, dy.view(), dx, fill)
             })
         })

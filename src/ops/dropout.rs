@@ -57,10 +57,9 @@ pub(crate) fn dropout_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     timed("dropout, forward", || {
         D::dropout_forward(&mask, x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, dx_to) = (x.tensor.device().clone(), x.grad);
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, shape.num_elements(), |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("dropout, backward", || {
                 D::dropout_backward(&mask, dy.view(), dx, fill)
             })

@@ -2,7 +2,7 @@
 //! network.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Const, Dim, HasShape, Shape};
+use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
@@ -153,9 +153,9 @@ where
             None => None,
         };
         let mut importance = dx_to
-            .importance_room(&dev, dims.channels)
+            .importance_room(dims.channels)
             .map_err(D::device_error)?;
-        dx_to.write_anyway(&dev, grads, shape.num_elements(), |dx, fill| {
+        dx_to.write_anyway(grads, |dx, fill| {
             let saved = kernel::Saved {
                 input: kernel::Input {
                     x: x.view()?,

@@ -112,11 +112,10 @@ pub(crate) fn layer_norm_hidden<
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let take = || Buffer::take(&dev, C).map_err(D::device_error);
         let (mut dweight, mut dbias) = (take()?, take()?);
-        let (x, dx_to) = (x.tensor, x.grad);
-        dx_to.write_anyway(&dev, grads, x.shape().num_elements(), |dx, fill| {
+        x.grad.write_anyway(grads, |dx, fill| {
             timed("layer norm, backward", || {
                 let saved = Saved {
-                    x: x.view()?,
+                    x: x.tensor.view()?,
                     weight: D::view(OP, &weight)?,
                     mean: mean.view()?,
                     inv_std: inv_std.view()?,

@@ -16,7 +16,7 @@ use crate::backend::Backend;
 use crate::bridge::{contiguous, contiguous_option, Hidden, Parameter};
 use crate::error::Result;
 use crate::kernels::args::linear::LinearShape;
-use crate::ops::conv2d::BackwardGradient;
+use crate::ops::conv2d::gradient::BackwardGradient;
 use crate::profile::timed;
 use crate::sparsity::{KeptCount, Masking};
 
@@ -101,8 +101,8 @@ pub(crate) fn linear_hidden<
     let feeds_back = backward.input_gradient && x.grad.is_wanted();
     let is_wanted = feeds_back || dw_to.is_some() || db_to.is_some();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let dy = BackwardGradient::<Const<O>, E, D>::new(&dev, &conv, dy, &backward)
-            .map_err(D::device_error)?;
+        let dy =
+            BackwardGradient::new(&dev, &conv, dy, &backward, None).map_err(D::device_error)?;
         if let Some(count) = count {
             dy.count(&count);
         }
@@ -124,7 +124,7 @@ pub(crate) fn linear_hidden<
             if !feeds_back {
                 return Ok(());
             }
-            x.grad.write(&dev, grads, shape.batch * I, |dx, fill| {
+            x.grad.write(grads, |dx, fill| {
                 let weight = D::view(OP, &weight)?;
                 D::linear_backward_input(&shape, weight, dy.view_for_input(), dx, fill)
             })

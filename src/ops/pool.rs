@@ -11,6 +11,11 @@ use crate::kernels::args::pool::Pool2DOp;
 use crate::profile::timed;
 use crate::shape::ConvDim;
 
+/// How a pool's window moves, which its tensors' shapes do not say: `Window::<K, S, P>` has `K` by `K` elements, `S`
+/// apart, and `P` rows and columns of padding at each edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window<const K: usize, const S: usize = 1, const P: usize = 0>;
+
 /// The output of a pool over `(B, C, H, W)`.
 pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
     B,
@@ -22,6 +27,7 @@ pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
 /// The op and the output's shape for an image of this shape.
 fn geometry<B: Dim, C: Dim, H, W, const K: usize, const S: usize, const P: usize>(
     &(b, c, h, w): &(B, C, H, W),
+    _: Window<K, S, P>,
 ) -> Result<(Pool2DOp, Pooled<B, C, H, W, K, S, P>)>
 where
     H: ConvDim<K, S, P, 1>,
@@ -57,6 +63,7 @@ where
 /// [`Error::Device`].
 pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
+    window: Window<K, S, P>,
 ) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -67,7 +74,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    max_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
+    max_pool2d_hidden(x.into(), window).and_then(Hidden::into_tensor)
 }
 
 /// [`try_max_pool2d`] between operations of this crate.
@@ -84,6 +91,7 @@ pub(crate) fn max_pool2d_hidden<
     T,
 >(
     x: Hidden<(B, C, H, W), E, D, T>,
+    window: Window<K, S, P>,
 ) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -94,7 +102,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let (op, shape) = geometry(x.shape(), window)?;
     let (x, tape) = x.split()?;
     let mut y = x.output(shape)?;
     let mut argmax = match T::OWNS_TAPE {
@@ -105,15 +113,10 @@ where
         let argmax = argmax.as_mut().map(Buffer::view_mut);
         D::max_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?, argmax)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let Some(argmax) = argmax else { return Ok(()) };
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::max_pool2d_backward(&op, argmax.view(), dy.view(), dx, fill)
             })
@@ -131,6 +134,7 @@ where
 /// [`Error::Device`].
 pub fn try_avg_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
+    window: Window<K, S, P>,
 ) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -141,7 +145,7 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    avg_pool2d_hidden::<K, S, P, _, _, _, _, _, _, _>(x.into()).and_then(Hidden::into_tensor)
+    avg_pool2d_hidden(x.into(), window).and_then(Hidden::into_tensor)
 }
 
 /// [`try_avg_pool2d`] of a hidden tensor.
@@ -158,6 +162,7 @@ pub(crate) fn avg_pool2d_hidden<
     T,
 >(
     x: Hidden<(B, C, H, W), E, D, T>,
+    window: Window<K, S, P>,
 ) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -168,20 +173,15 @@ where
     D: Backend<E>,
     T: Tape<E, D>,
 {
-    let (op, shape) = geometry::<B, C, H, W, K, S, P>(x.shape())?;
+    let (op, shape) = geometry(x.shape(), window)?;
     let (x, tape) = x.split()?;
     let mut y = x.output(shape)?;
     timed("pool, forward", || {
         D::avg_pool2d_forward(&op, x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::avg_pool2d_backward(&op, dy.view(), dx, fill)
             })
@@ -237,14 +237,9 @@ where
     timed("pool, forward", || {
         D::global_avg_pool2d_forward(plane, x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("pool, backward", || {
                 D::global_avg_pool2d_backward(plane, dy.view(), dx, fill)
             })

@@ -39,10 +39,9 @@ pub(crate) fn relu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     timed("ReLU, forward", || {
         D::relu_forward(x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, dx_to, kept) = (x.tensor.device().clone(), x.grad, y.clone());
-    let is_wanted = dx_to.is_wanted();
+    let (kept, is_wanted) = (y.clone(), x.grad.is_wanted());
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, kept.shape().num_elements(), |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("ReLU, backward", || {
                 D::relu_backward(kept.view()?, dy.view(), dx, fill)
             })

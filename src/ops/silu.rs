@@ -43,10 +43,9 @@ pub(crate) fn silu_hidden<S: Shape, E: Dtype, D: Backend<E>, T: Tape<E, D>>(
     })?;
     let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let (x, dx_to) = (x.tensor, x.grad);
-        dx_to.write(x.device(), grads, x.shape().num_elements(), |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("SiLU, backward", || {
-                D::silu_backward(x.view()?, dy.view(), dx, fill)
+                D::silu_backward(x.tensor.view()?, dy.view(), dx, fill)
             })
         })
     }))

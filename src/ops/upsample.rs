@@ -1,7 +1,7 @@
 //! Nearest-neighbour upsampling of images by 2.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::{Dim, HasShape, Shape};
+use dfdx::shapes::{Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
@@ -82,14 +82,9 @@ where
     timed("upsampling, forward", || {
         D::upsample_nearest2d_forward(size[1], x.tensor.view()?, y.view_mut()?)
     })?;
-    let (dev, len, dx_to) = (
-        x.tensor.device().clone(),
-        x.tensor.shape().num_elements(),
-        x.grad,
-    );
-    let is_wanted = dx_to.is_wanted();
+    let is_wanted = x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        dx_to.write(&dev, grads, len, |dx, fill| {
+        x.grad.write(grads, |dx, fill| {
             timed("upsampling, backward", || {
                 D::upsample_nearest2d_backward(size[1], dy.view(), dx, fill)
             })

@@ -1,17 +1,14 @@
 //! The variants of the sparse backward pass: what random and adaptive selection keep, masks over
 //! positions and elements, dX from the whole of dY.
 
-use std::sync::Arc;
-
 use dfdx::prelude::*;
 use dfdx::tensor_ops::Backward as _;
 use rayon::ThreadPoolBuilder;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
 use ssprop::nn::VisitSparse;
-use ssprop::ops::conv2d::{conv2d_counted, Window};
 use ssprop::ops::Backward;
-use ssprop::sparsity::{AdaptiveKeep, Draw, DropRate, KeptCount, Masking, Selection};
+use ssprop::sparsity::{AdaptiveKeep, Draw, DropRate, Masking, Selection};
 use ssprop::Backend;
 use support::{Case, Conv, Geometry, Real};
 
@@ -272,30 +269,21 @@ fn counts_tell_what_adaptive_selection_keeps() {
     let case = Case::<f32>::random(G::shape(2, 5, 4), 6);
     let dev = Cpu::default();
     let x = dev.tensor_from_vec(case.x.clone(), (2usize, Const::<3>, 5usize, 4usize));
-    let weight: Tensor<Rank4<10, 3, 3, 3>, f32, _> = dev.tensor_from_vec(
-        case.weight.clone(),
-        (Const::<10>, Const::<3>, Const::<3>, Const::<3>),
-    );
+    let mut conv = dev.build_module::<SparseConv2D<3, 10, 3, 1, 1>, f32>();
+    conv.weight.copy_from(&case.weight);
     let mut counted = Vec::new();
     for masking in MASKINGS {
         let rule = AdaptiveKeep::new(0.5).unwrap();
-        let backward = Backward {
+        conv.backward = Backward {
             selection: Selection::Adaptive(rule),
             masking,
             ..Backward::default()
         };
-        let count = Arc::<KeptCount>::default();
-        let y = conv2d_counted(
-            x.leaky_trace(),
-            &weight,
-            None,
-            Window::<1, 1>,
-            backward,
-            Some(count.clone()),
-        );
+        let (_, count) = conv.count_kept().remove(0);
+        let y = conv.forward(x.leaky_trace());
         let dy = dev.tensor_from_vec(case.dy.clone(), (2usize, Const::<10>, 5usize, 4usize));
-        (y.unwrap() * dy).sum().backward();
-        let expected = kept(&case, &backward);
+        (y * dy).sum().backward();
+        let expected = kept(&case, &conv.backward);
         let number = expected.iter().filter(|&&kept| kept).count();
         assert_eq!((count.passes(), count.kept()), (1, number as u64));
         let keep = number as f64 / expected.len() as f64;

@@ -92,7 +92,9 @@ fn backward() {
                     let x = upload(&dev, &noise(count(shape.x()), 1));
                     let w = upload(&dev, &noise(count(shape.weight()), 2));
                     let dy = upload(&dev, &noise(count(shape.y(channels)), 3));
-                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let kept = kept
+                        .clone()
+                        .map(|kept| dev.keep(kept, shape.c_out()).unwrap());
                     let dy = KeptGrad {
                         data: D::buffer(&dy),
                         kept: kept.as_ref().map(D::kept),
@@ -149,9 +151,11 @@ fn in_tf32() {
 
                     // With the zeros that the device likes behind the kept channels.
                     let full = upload(&dev, &noise(count(shape.y(shape.c_out())), 4));
-                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let kept = kept
+                        .clone()
+                        .map(|kept| dev.keep(kept, shape.c_out()).unwrap());
                     let channels = kept.as_ref().map_or(shape.c_out(), |kept| {
-                        let kept = D::kept_len(kept);
+                        let [kept, _] = D::kept_of(kept);
                         <D as Conv2DKernel<f32>>::shrunk_channels(&shape, kept)
                     });
                     let mut shrunk = room(&dev, count(shape.y(channels)));
@@ -208,7 +212,7 @@ fn an_empty_batch() {
         let (x, weight) = (D::buffer(&none), D::buffer(&w));
         D::conv2d_forward(&shape, x, weight, None, D::buffer_mut(&mut no_y)).unwrap();
         for kept in [None, Some(vec![1, 2])] {
-            let kept = kept.map(|kept| dev.keep(kept).unwrap());
+            let kept = kept.map(|kept| dev.keep(kept, shape.c_out()).unwrap());
             let dy = KeptGrad {
                 data: D::buffer(&none),
                 kept: kept.as_ref().map(D::kept),
@@ -230,7 +234,7 @@ fn what_chooses_channels_and_columns() {
         let of_channels = dev.channel_importance(D::buffer(&dy), channels, pixels);
         let of_pixels = dev.column_importance(D::buffer(&dy), pixels);
         let of_elements = dev.column_importance(D::buffer(&dy), channels * pixels);
-        let kept = dev.keep(vec![0, 3, 4, 10]).unwrap();
+        let kept = dev.keep(vec![0, 3, 4, 10], channels).unwrap();
         let mut shrunk = room(&dev, batch * 4 * pixels);
         let to = D::buffer_mut(&mut shrunk);
         D::gather_channels(D::buffer(&dy), channels, pixels, D::kept(&kept), to).unwrap();

@@ -1,6 +1,6 @@
 //! Norms, pools and attention as layers, behind a convolution that wants to know its channels' importance.
 
-use ssprop::ops::attention::{try_attention, Triple};
+use ssprop::ops::attention::{try_attention, Heads, Triple};
 use ssprop::ops::batch_norm::Activation;
 use ssprop::ops::group_norm;
 use ssprop::prelude::*;
@@ -70,7 +70,7 @@ fn group_norm_attention_and_pools() {
             .unwrap();
         let shape = (3usize, Triple::<4>, 9usize, 8usize);
         let y = y.try_reshape_like(&shape).unwrap();
-        let y = try_attention::<2, 4, _, _, _, _, _, _>(y).unwrap();
+        let y = try_attention(y, Heads::<2>).unwrap();
         let mut found = vec![("attention", y.as_vec())];
         let y = MaxPool2D::<3, 2, 1>.forward(y);
         found.push(("maxima", y.as_vec()));

@@ -50,7 +50,9 @@ fn backward() {
                     let x = upload(&dev, &noise(shape.batch * shape.inputs, 1));
                     let w = upload(&dev, &noise(shape.outputs * shape.inputs, 2));
                     let dy = upload(&dev, &noise(shape.batch * channels, 3));
-                    let kept = kept.clone().map(|kept| dev.keep(kept).unwrap());
+                    let kept = kept
+                        .clone()
+                        .map(|kept| dev.keep(kept, shape.outputs).unwrap());
                     let dy = KeptGrad {
                         data: D::buffer(&dy),
                         kept: kept.as_ref().map(D::kept),

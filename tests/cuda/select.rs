@@ -6,7 +6,7 @@ use ssprop::internals::{
 };
 use ssprop::ops::conv2d::{conv2d, Backward, Conv2DOp, Conv2DShape, Window};
 use ssprop::prelude::*;
-use ssprop::sparsity::{Draw, KeptChannels, Masking};
+use ssprop::sparsity::{Draw, Masking};
 
 use crate::support::{agree, download, noise, upload};
 
@@ -19,7 +19,7 @@ fn indices<D: Conv2DKernel<f32> + HostAccess<f32>>(
     let numbers: Vec<f32> = (0..n).map(|i| i as f32).collect();
     let (from, mut to) = (
         upload(dev, &numbers),
-        upload(dev, &vec![-1.0; D::kept_len(kept)]),
+        upload(dev, &vec![-1.0; D::kept_of(kept)[0]]),
     );
     let kept = D::kept(kept);
     D::gather_channels(D::buffer(&from), n, 1, kept, D::buffer_mut(&mut to)).unwrap();
@@ -54,7 +54,7 @@ fn the_largest_are_those_of_the_cpu() {
                 let expected =
                     <Cpu as Conv2DKernel<f32>>::largest(&Cpu::default(), exact.clone(), n, count)
                         .unwrap();
-                assert_eq!(indices(&cuda, &kept, n), expected, "{count} of {dy:?}");
+                assert_eq!(indices(&cuda, &kept, n), expected[..], "{count} of {dy:?}");
             }
         }
     }
@@ -68,8 +68,8 @@ fn any_number_of_indices_comes_to_the_device() {
     let cuda = crate::support::cuda();
     for n in [1, 959, 960, 961, 3000] {
         let chosen: Vec<usize> = (0..n).map(|i| 2 * i + 1).collect();
-        let kept = cuda.keep(chosen.clone()).unwrap();
-        assert_eq!(Cuda::kept_len(&kept), n);
+        let kept = cuda.keep(chosen.clone(), 2 * n).unwrap();
+        assert_eq!(Cuda::kept_of(&kept), [n, 2 * n]);
         assert_eq!(indices(&cuda, &kept, 2 * n), chosen);
         assert_eq!(Cuda::kept_on_host(&kept), Some(&chosen[..]));
     }
@@ -170,10 +170,11 @@ fn kept_channels_that_are_none_are_refused() {
     let shape = Conv2DShape::new(op, [2, 1, 1, 1], 4).unwrap();
     for (indices, is_right) in [(vec![1, 4], false), (vec![2, 1], false), (vec![1, 3], true)] {
         let dy = Buffer::from_dfdx(upload(&dev, &noise(8, 1)));
-        let kept = dev.keep(indices.clone()).unwrap();
-        let shrunk = ShrunkGradient::<Const<4>, f32, Cuda>::gather(&dev, &shape, &dy, kept);
+        let kept = dev.keep(indices.clone(), 4);
+        let shrunk = kept.and_then(|kept| ShrunkGradient::gather(&dev, &shape, &dy, kept));
         assert_eq!(shrunk.is_ok(), is_right, "{indices:?}");
-        assert_eq!(KeptChannels::<4>::new(indices).is_ok(), is_right);
+        let of_others = dev.keep(vec![1, 3], 5).unwrap();
+        assert!(ShrunkGradient::gather(&dev, &shape, &dy, of_others).is_err());
         if let Ok(shrunk) = shrunk {
             let KeptGrad { kept, .. } = shrunk.view();
             assert_eq!(kept.map(|kept| kept.len()), Some(2));
@@ -200,7 +201,7 @@ fn the_host_reads_nothing() {
     let choose = |backward: &Backward| {
         let dy = Buffer::from_dfdx(upload(&dev, &noise(600, 1)));
         DriverCalls::of(|| {
-            BackwardGradient::<Const<12>, f32, Cuda>::new(&dev, &shape, dy, backward).unwrap();
+            BackwardGradient::new(&dev, &shape, dy, backward, None).unwrap();
         })
     };
     for backward in ways() {

@@ -7,11 +7,11 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use ssprop::internals::{
     reference::conv2d as reference, BackwardGradient, Buffer, Conv2DKernel, Conv2DOp, Conv2DShape,
-    Fill, OutputGrad, ShrunkGradient,
+    Fill, OutputGrad, Ranking, ShrunkGradient,
 };
 use ssprop::nn::modules::Quotient;
 use ssprop::ops::conv2d::{conv2d, Backward, Window};
-use ssprop::sparsity::{DropRate, KeptChannels};
+use ssprop::sparsity::DropRate;
 use ssprop::Backend;
 
 /// `f32` or `f64`.
@@ -28,10 +28,7 @@ pub trait Real: Dtype + Float + std::fmt::Debug {
     fn kernels(case: &Case<Self>, dy: OutputGrad<'_, &[Self]>) -> [Vec<Self>; 3];
 
     /// [`kernels`](Self::kernels) of a copy of the channels `kept`.
-    fn shrunk_kernels<const C_OUT: usize>(
-        case: &Case<Self>,
-        kept: KeptChannels<C_OUT>,
-    ) -> [Vec<Self>; 3];
+    fn shrunk_kernels(case: &Case<Self>, kept: Vec<usize>) -> [Vec<Self>; 3];
 }
 
 macro_rules! real {
@@ -65,15 +62,12 @@ macro_rules! real {
                 [dx, dw, db]
             }
 
-            fn shrunk_kernels<const C_OUT: usize>(
-                case: &Case<Self>,
-                kept: KeptChannels<C_OUT>,
-            ) -> [Vec<Self>; 3] {
+            fn shrunk_kernels(case: &Case<Self>, kept: Vec<usize>) -> [Vec<Self>; 3] {
                 let dy = Buffer::from_dfdx(Self::store(&case.dy));
                 let (dev, count) = (Cpu::default(), kept.len());
-                let shrunk =
-                    ShrunkGradient::<Const<C_OUT>, Self, _>::gather(&dev, &case.shape, &dy, kept.indices().to_vec()).unwrap();
-                assert_eq!(shrunk.view().kept.map(<[usize]>::len), Some(count));
+                let kept = dev.keep(kept, case.shape.c_out()).unwrap();
+                let shrunk = ShrunkGradient::gather(&dev, &case.shape, &dy, kept).unwrap();
+                assert_eq!(shrunk.view().kept.map(|kept| kept.len()), Some(count));
                 Self::kernels(case, shrunk.view())
             }
         }
@@ -347,7 +341,7 @@ impl<
     }
 
     fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3] {
-        E::shrunk_kernels(case, KeptChannels::<C_OUT>::all())
+        E::shrunk_kernels(case, (0..C_OUT).collect())
     }
 
     fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
@@ -386,11 +380,11 @@ impl<
     {
         let (dev, dy) = (Cpu::default(), E::store(&case.dy));
         let dy = Buffer::from_dfdx(dy);
-        BackwardGradient::<Const<C_OUT>, E, Cpu>::new(&dev, &case.shape, dy, &backward)
+        BackwardGradient::new(&dev, &case.shape, dy, &backward, None)
             .unwrap()
             .view()
             .kept
-            .map(<[usize]>::to_vec)
+            .map(|kept| kept.to_vec())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The sizes of one convolution.
 
 use super::batch_norm::Activation;
-use super::window_count;
+use super::{window_count, KeptChannels};
 use crate::error::{Error, Result};
 
 /// What a 2-d convolution does, whatever it is applied to: shared by forward and backward.
@@ -189,7 +189,7 @@ impl Conv2DShape {
     }
 
     /// The channels of a gradient that belong to a group, as a range of its slots.
-    pub fn slots(&self, kept: Option<&[usize]>, group: usize) -> std::ops::Range<usize> {
+    pub fn slots(&self, kept: Option<&KeptChannels>, group: usize) -> std::ops::Range<usize> {
         let k = self.group_out();
         let of = |channel| kept.map_or(channel, |kept| kept.partition_point(|&c| c < channel));
         of(group * k)..of((group + 1) * k)
@@ -213,18 +213,62 @@ impl Conv2DShape {
 pub struct KeptGrad<V, K> {
     /// The elements.
     pub data: V,
-    /// The channels that are there, ascending; `None` for all.
+    /// The channels that are there; `None` for all.
     pub kept: Option<K>,
 }
 
 /// One whose kept channels the host has.
-pub type OutputGrad<'a, V> = KeptGrad<V, &'a [usize]>;
+pub type OutputGrad<'a, V> = KeptGrad<V, &'a KeptChannels>;
 
 impl<V> OutputGrad<'_, V> {
     /// How many of the `c_out` channels are there.
     pub fn channels(&self, c_out: usize) -> usize {
-        self.kept.map_or(c_out, <[usize]>::len)
+        self.kept.map_or(c_out, |kept| kept.len())
     }
+
+    /// That they were kept of `c_out`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if not.
+    pub fn check_kept(&self, c_out: usize) -> Result<()> {
+        match self.kept {
+            Some(kept) if kept.all() != c_out => Err(Error::shape(
+                "conv2d",
+                "channels that some are kept of",
+                c_out,
+                kept.all(),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<E> OutputGrad<'_, &[E]> {
+    /// That it is that of a convolution of `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if not.
+    pub fn check(&self, shape: &Conv2DShape) -> Result<()> {
+        self.check_kept(shape.c_out())?;
+        let channels = self.channels(shape.c_out());
+        check_len("dy", self.data.len(), &shape.y(channels))
+    }
+}
+
+/// That memory has as many elements as its shape asks for.
+///
+/// # Errors
+/// [`Error::Shape`] if not.
+pub fn check_len(what: &'static str, found: usize, shape: &[usize]) -> Result<()> {
+    if found == shape.iter().product::<usize>() {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        op: "conv2d",
+        what,
+        expected: format!("{shape:?}"),
+        found: format!("{found} elements"),
+    })
 }
 
 /// What follows a convolution in the pass that writes its output: y = f(conv(x, w) + bias + residual).

@@ -11,6 +11,7 @@ pub mod dropout;
 mod fill;
 pub mod group_norm;
 mod images;
+mod kept;
 pub mod layer_norm;
 pub mod linear;
 pub mod pool;
@@ -19,4 +20,5 @@ mod window;
 
 pub use fill::Fill;
 pub use images::ImageDims;
+pub use kept::KeptChannels;
 pub use window::window_count;

@@ -112,7 +112,7 @@ concrete! {
         let (inputs, kept) = (shape.inputs, dy.channels(shape.outputs));
         let gathered = dy.kept.map(|kept| {
             let mut rows = Workspace::take(kept.len() * inputs);
-            for (to, &o) in rows.chunks_exact_mut(inputs).zip(kept) {
+            for (to, &o) in rows.chunks_exact_mut(inputs).zip(&kept[..]) {
                 to.copy_from_slice(&w[o * inputs..(o + 1) * inputs]);
             }
             rows

@@ -74,7 +74,7 @@ pub fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], bias: Option<&[f64]>) 
 /// dX += conv-transpose(dY, weight)
 pub fn backward_input(shape: &Conv2DShape, w: &[f64], dy: OutputGrad<'_, &[f64]>, dx: &mut [f64]) {
     let all: Vec<usize> = (0..shape.c_out()).collect();
-    for_each_plane(shape, dy.kept.unwrap_or(&all), |x0, w0, y0, _| {
+    for_each_plane(shape, dy.kept.map_or(&all, |kept| kept), |x0, w0, y0, _| {
         for_each_tap(shape, |oy, ix, t| {
             dx[x0 + ix] += dy.data[y0 + oy] * w[w0 + t];
         });
@@ -84,7 +84,7 @@ pub fn backward_input(shape: &Conv2DShape, w: &[f64], dy: OutputGrad<'_, &[f64]>
 /// dW += correlation(x, dY); rows of dropped channels stay as they are
 pub fn backward_weight(shape: &Conv2DShape, x: &[f64], dy: OutputGrad<'_, &[f64]>, dw: &mut [f64]) {
     let all: Vec<usize> = (0..shape.c_out()).collect();
-    for_each_plane(shape, dy.kept.unwrap_or(&all), |x0, w0, y0, _| {
+    for_each_plane(shape, dy.kept.map_or(&all, |kept| kept), |x0, w0, y0, _| {
         for_each_tap(shape, |oy, ix, t| {
             dw[w0 + t] += dy.data[y0 + oy] * x[x0 + ix];
         });

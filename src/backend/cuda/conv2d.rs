@@ -9,14 +9,14 @@ use dfdx::tensor::Cuda;
 
 use super::check_len as check;
 use super::chunks::Chunks;
-use crate::backend::conv2d::{check_importances, check_len};
+use crate::backend::conv2d::check_importances;
 use crate::backend::Conv2DKernel;
 use crate::bridge::cuda::calls::{
     launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, ROWS, SELECT,
 };
 use crate::bridge::{Kept, Ranking};
 use crate::error::Result;
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
+use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};
 use crate::kernels::args::{Fill, ImageDims};
 
 const OP: &str = "conv2d";
@@ -179,7 +179,7 @@ impl Conv2DKernel<f32> for Cuda {
         let from = importance.view();
         check_importances(from.len(), n)?;
         let device = from.device();
-        Kept::chosen(self, count.min(n), |indices| {
+        Kept::chosen(self, [count.min(n), n], |indices| {
             if n <= ONE_BLOCK {
                 let args = [from.into(), indices.into(), n.into(), count.into()];
                 let one = Grid::blocks(1, ONE_BLOCK as u32);

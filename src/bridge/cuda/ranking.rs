@@ -6,6 +6,7 @@ use crate::bridge::cuda::calls::{download, store_indices, Slice, SliceMut};
 use crate::bridge::ranking::Ranking;
 use crate::bridge::Buffer;
 use crate::error::Result;
+use crate::kernels::args::KeptChannels;
 
 /// Two `f32` of memory for each `f64`.
 #[derive(Debug)]
@@ -15,23 +16,25 @@ pub struct Importance(Buffer<f32, Cuda>);
 #[derive(Debug)]
 pub struct Kept {
     indices: Buffer<f32, Cuda>,
-    on_host: Option<Vec<usize>>,
+    all: usize,
+    on_host: Option<KeptChannels>,
 }
 
 impl Kept {
-    /// `count` indices, which `choose` writes.
+    /// `count` indices of `all` channels, which `choose` writes.
     ///
     /// # Errors
     /// Those of `choose`; [`Error::Device`](crate::Error::Device) if memory runs out.
     pub fn chosen(
         dev: &Cuda,
-        count: usize,
+        [count, all]: [usize; 2],
         choose: impl FnOnce(&SliceMut<'_, u32>) -> Result<()>,
     ) -> Result<Self> {
         let mut indices = Buffer::take(dev, count)?;
         choose(&indices.view_mut().words())?;
         Ok(Self {
             indices,
+            all,
             on_host: None,
         })
     }
@@ -62,10 +65,11 @@ impl Ranking for Cuda {
         download(importance.view())
     }
 
-    fn keep(&self, indices: Vec<usize>) -> Result<Kept> {
-        let kept = Kept::chosen(self, indices.len(), |to| store_indices(&indices, to))?;
+    fn keep(&self, indices: Vec<usize>, all: usize) -> Result<Kept> {
+        let on_host = KeptChannels::new(indices, all)?;
+        let kept = Kept::chosen(self, [on_host.len(), all], |to| store_indices(&on_host, to))?;
         Ok(Kept {
-            on_host: Some(indices),
+            on_host: Some(on_host),
             ..kept
         })
     }
@@ -78,7 +82,7 @@ impl Ranking for Cuda {
         kept.on_host.as_deref()
     }
 
-    fn kept_len(kept: &Kept) -> usize {
-        Self::kept(kept).len()
+    fn kept_of(kept: &Kept) -> [usize; 2] {
+        [Self::kept(kept).len(), kept.all]
     }
 }

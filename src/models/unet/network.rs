@@ -139,7 +139,7 @@ macro_rules! unet {
                 let x = second.apply(x, &emb)?;
                 let blocks = &self.output_blocks;
                 $(
-                    let x = concat_channels_hidden::<$a, $b, $sum, _, _, _, _, _, _, _>(x, $from)?;
+                    let x = concat_channels_hidden(x, $from, Const::<{ $a + $b }>)?;
                     let x = unet!(@apply blocks.$out, x, &emb, $out_kind $($to)?);
                 )*
                 let (norm, _, conv) = &self.out;

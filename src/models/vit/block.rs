@@ -17,7 +17,7 @@ use crate::nn::{
     join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
 };
 use crate::ops::add::add_hidden;
-use crate::ops::attention::{attention_hidden, QkvOrder, Triple};
+use crate::ops::attention::{attention_hidden, Heads, QkvOrder, Triple};
 use crate::ops::gelu::gelu_hidden;
 
 /// The architecture.
@@ -60,7 +60,7 @@ impl<const DIM: usize, const MLP: usize, const HEADS: usize, E: Dtype, D: Backen
         let shortcut = x.with_empty_tape();
         let y = self.qkv.apply_hidden(self.norm1.apply_hidden(x)?)?;
         let order = QkvOrder::ByKind { heads: HEADS };
-        let y = attention_hidden::<HEADS, DIM, _, _, _, _, _, _>(y, order)?;
+        let y = attention_hidden(y, Heads::<HEADS>, order)?;
         let x = add_hidden(self.proj.apply_hidden(y)?, shortcut)?;
 
         let shortcut = x.with_empty_tape();

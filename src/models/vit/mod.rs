@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::nn::modules::{BiasedSparseConv2D, LayerNorm, Quotient};
 use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
-use crate::ops::conv2d::{conv_sparse_hidden, Conv2DOp, Conv2DShape};
+use crate::ops::conv2d::{conv_hidden, Conv2DOp, Conv2DShape};
 use crate::ops::pool::global_avg_pool2d_hidden;
 use crate::ops::position_embedding::position_embedding_hidden;
 
@@ -236,7 +236,7 @@ impl<
         };
         let &(b, ..) = x.shape();
         let layer = &self.patch_embed;
-        conv_sparse_hidden::<Const<DIM>, _, _, _, _, _, _, _>(
+        conv_hidden(
             x,
             &layer.weight,
             Some(&layer.bias),

@@ -42,7 +42,7 @@ where
     Cpu: Backend<E>,
 {
     let x = qkv::<C, E>(size, scale);
-    let y = try_attention::<HEADS, C, _, _, _, _, _, _>(x.leaky_trace()).unwrap();
+    let y = try_attention(x.leaky_trace(), Heads::<HEADS>).unwrap();
     let values = y.as_vec();
     let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();
     (values, grads.get(&x).as_vec())
@@ -177,7 +177,7 @@ fn gradients_of_saturated_softmaxes_are_as_precise_as_the_scores() {
             let wide: Vec<f64> = data.iter().map(|&v| v.into()).collect();
             let expected = reference::backward(&op, &wide, &wide_dy);
             let x: Qkv<C, f32> = Cpu::default().tensor_from_vec(data, (b, Triple, h, w));
-            let y = try_attention::<HEADS, C, _, _, _, _, _, _>(x.leaky_trace()).unwrap();
+            let y = try_attention(x.leaky_trace(), Heads::<HEADS>).unwrap();
             let grads = (y * dy.clone()).sum::<Rank0, _>().backward();
             // Queries, keys and values grow with the root of the scores. A second weight of less than
             // about 1e-12 leaves a gradient of nothing.
@@ -208,8 +208,8 @@ fn gradients_over_links_add_up() {
     let zeros: Qkv<8, f32> = Cpu::default().zeros_like(x.shape());
     let z = add_hidden(x.leaky_trace().into(), zeros.into()).unwrap();
     let again = z.with_empty_tape();
-    let y = attention_hidden::<2, 8, _, _, _, _, _, _>(z, QkvOrder::ByHead).unwrap();
-    let other = attention_hidden::<2, 8, _, _, _, _, _, _>(again, QkvOrder::ByHead).unwrap();
+    let y = attention_hidden(z, Heads::<2>, QkvOrder::ByHead).unwrap();
+    let other = attention_hidden(again, Heads::<2>, QkvOrder::ByHead).unwrap();
     let y = add_hidden(y, other).unwrap().into_tensor().unwrap();
     let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();
     let (_, once) = run::<2, 8, f32>(size, 1.0);
@@ -221,7 +221,7 @@ fn gradients_over_links_add_up() {
 fn empty_batches_and_images_have_empty_outputs() {
     for size in [[0, 2, 2], [2, 0, 2]] {
         let x = qkv::<4, f32>(size, 1.0);
-        let y = try_attention::<2, 4, _, _, _, _, _, _>(x).unwrap();
+        let y = try_attention(x, Heads::<2>).unwrap();
         assert_eq!(*y.shape(), (size[0], Const, size[1], size[2]));
     }
 }
@@ -244,7 +244,7 @@ fn queries_of_all_heads_before_their_keys_and_values() {
     let by_kind = reordered(&x.as_vec());
     assert_ne!(by_kind, x.as_vec());
     let by_kind = Cpu::default().tensor_from_vec(by_kind, *x.shape());
-    let y = try_attention_by_kind::<HEADS, C, _, _, _, _, _, _>(by_kind.leaky_trace()).unwrap();
+    let y = try_attention_by_kind(by_kind.leaky_trace(), Heads::<HEADS>).unwrap();
     let (expected, expected_gradient) = run::<HEADS, C, f64>(size, 1.5);
     assert_eq!(y.as_vec(), expected);
     let grads = (y * output_gradient(size)).sum::<Rank0, _>().backward();

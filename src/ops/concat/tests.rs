@@ -25,7 +25,7 @@ fn images_lie_side_by_side_and_so_do_their_gradients() {
         let dy = interleaved(batch, &da.as_vec(), &db.as_vec());
         let dy: Images<5> = Cpu::default().tensor_from_vec(dy, (batch, Const, h, w));
 
-        let y = try_concat_channels::<2, 3, 5, _, _, _, _, _, _, _>(a.leaky_trace(), b.clone());
+        let y = try_concat_channels(a.leaky_trace(), b.clone(), Const::<5>);
         let y = y.unwrap();
         assert_eq!(y.as_vec(), interleaved(batch, &a.as_vec(), &b.as_vec()));
         let grads = (y * dy.clone()).sum::<Rank0, _>().backward();
@@ -36,10 +36,8 @@ fn images_lie_side_by_side_and_so_do_their_gradients() {
         let zeros: Images<2> = Cpu::default().zeros_like(a.shape());
         let z = add_hidden(a.leaky_trace().into(), zeros.into()).unwrap();
         let (again, other) = (z.with_empty_tape(), z.with_empty_tape());
-        let first: Hidden<(usize, Const<5>, usize, usize), _, _, _> =
-            concat_channels_hidden(z, b.clone().into()).unwrap();
-        let second: Hidden<(usize, Const<4>, usize, usize), _, _, _> =
-            concat_channels_hidden(again, other).unwrap();
+        let first = concat_channels_hidden(z, b.clone().into(), Const::<5>).unwrap();
+        let second = concat_channels_hidden(again, other, Const::<4>).unwrap();
         let loss = (first.into_tensor().unwrap() * dy).sum::<Rank0, _>()
             + second.into_tensor().unwrap().sum::<Rank0, _>();
         let grads = loss.backward();
@@ -56,11 +54,11 @@ fn images_lie_side_by_side_and_so_do_their_gradients() {
 fn images_of_different_sizes_are_an_error() {
     for (batch, h, w) in [(1, 4, 5), (2, 3, 5), (2, 4, 4)] {
         let (a, b) = (images::<1>(2, 4, 5, 0.0), images::<1>(batch, h, w, 0.0));
-        let error = try_concat_channels::<1, 1, 2, _, _, _, _, _, _, _>(a, b).unwrap_err();
+        let error = try_concat_channels(a, b, Const::<2>).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("(2, 1, 4, 5)"), "{error}");
     }
     let none = images::<1>(0, 4, 5, 0.0);
-    let y = try_concat_channels::<1, 1, 2, _, _, _, _, _, _, _>(none.clone(), none).unwrap();
+    let y = try_concat_channels(none.clone(), none, Const::<2>).unwrap();
     assert_eq!(*y.shape(), (0, Const, 4, 5));
 }

@@ -1,7 +1,6 @@
 //! What a backward pass computes with.
 
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::ConstDim;
 
 use super::shrunk::ShrunkGradient;
 use crate::backend::Conv2DKernel;
@@ -12,11 +11,11 @@ use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
 use crate::ops::Backward;
 use crate::sparsity::{KeptCount, Masking};
 
-/// dY (B, C, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
+/// dY (B, C_out, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
 /// the whole, if dX comes from that.
 #[derive(Debug)]
-pub struct BackwardGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
-    selected: SelectedGrad<C, E, D>,
+pub struct BackwardGradient<E: Dtype, D: Pooling<E> + Views<E>> {
+    selected: SelectedGrad<E, D>,
     /// The whole of dY, if something is dropped from it that dX needs.
     for_input: Option<Buffer<E, D>>,
     /// How many channels, positions or elements are kept, and of how many.
@@ -25,37 +24,21 @@ pub struct BackwardGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
 
 /// What is left of dY.
 #[derive(Debug)]
-enum SelectedGrad<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
+enum SelectedGrad<E: Dtype, D: Pooling<E> + Views<E>> {
     Whole(Buffer<E, D>),
     /// Kept channels, copied together.
-    Shrunk(ShrunkGradient<C, E, D>),
-    /// Every channel, with zeros: but for these channels, if it is channels that are dropped.
+    Shrunk(ShrunkGradient<E, D>),
+    /// All channels, with zeros where dropped. If whole channels are dropped, the second field has the kept
+    /// ones.
     Masked(Buffer<E, D>, Option<D::Kept>),
 }
 
-impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C, E, D> {
-    /// The whole of `dy`, for a layer that is never sparse.
-    pub(crate) fn whole(dy: Buffer<E, D>) -> Self {
-        Self {
-            selected: SelectedGrad::Whole(dy),
-            for_input: None,
-            kept: [C::SIZE, C::SIZE],
-        }
-    }
-
-    /// What `backward` leaves of `dy` (B, C, H_out, W_out).
+impl<E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<E, D> {
+    /// What `backward` leaves of `dy` (B, C_out, H_out, W_out), whose channels' mean |dY| may be known.
     ///
     /// # Errors
     /// Those of [`ShrunkGradient::gather`] and of the device.
-    pub fn new(dev: &D, shape: &Conv2DShape, dy: Buffer<E, D>, backward: &Backward) -> Result<Self>
-    where
-        D: Conv2DKernel<E>,
-    {
-        Self::ranked(dev, shape, dy, backward, None)
-    }
-
-    /// The same, where the channels' mean |dY| may be known already.
-    pub(crate) fn ranked(
+    pub fn new(
         dev: &D,
         shape: &Conv2DShape,
         dy: Buffer<E, D>,
@@ -65,16 +48,16 @@ impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C, E, D> 
     where
         D: Conv2DKernel<E>,
     {
-        let pixels = shape.output_pixels();
+        let (channels, pixels) = (shape.c_out(), shape.output_pixels());
         let all = match backward.masking {
-            Masking::Channels => C::SIZE,
+            Masking::Channels => channels,
             Masking::Positions => pixels,
-            Masking::Elements => C::SIZE * pixels,
+            Masking::Elements => channels * pixels,
         };
         let own_importance = || match backward.masking {
             Masking::Channels => match known {
                 Some(known) => Ok(known),
-                None => dev.channel_importance(dy.view(), C::SIZE, pixels),
+                None => dev.channel_importance(dy.view(), channels, pixels),
             },
             Masking::Positions | Masking::Elements => dev.column_importance(dy.view(), all),
         };
@@ -88,7 +71,7 @@ impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C, E, D> 
                 // All ranks of a distributed training keep the same.
                 let importance = || mean_importance(D::importance_to_host(own_importance()?)?);
                 let kept = selection.choose(all, rate, backward.draw, importance)?;
-                kept.map(|kept| dev.keep(kept)).transpose()?
+                kept.map(|kept| dev.keep(kept, all)).transpose()?
             }
         };
         let Some(kept) = kept else {
@@ -98,11 +81,11 @@ impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<C, E, D> 
                 kept: [all, all],
             });
         };
-        let count = D::kept_len(&kept);
+        let [count, _] = D::kept_of(&kept);
         let scale = selection.scale(count, all);
         if backward.prefers_dense(count, all) {
             let mut dy = dy;
-            D::zero_dropped(dy.view_mut(), C::SIZE, pixels, D::kept(&kept))?;
+            D::zero_dropped(dy.view_mut(), channels, pixels, D::kept(&kept))?;
             if scale != 1.0 {
                 D::scale(dy.view_mut(), scale)?;
             }

@@ -1,60 +1,44 @@
 //! The gradient of a convolution's output, shrunk to the channels that are kept.
 
-use std::marker::PhantomData;
-
 use dfdx::dtypes::Dtype;
-use dfdx::shapes::ConstDim;
 
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::{Error, Result};
-use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
-use crate::sparsity::check_kept;
+use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out). On some devices zeros are behind them, as further
 /// channels.
 ///
-/// The shape is checked against the kept channels when it is made, and these (if the host knows them) as
-/// [`KeptChannels`](crate::sparsity::KeptChannels) are, so that whoever holds one can index it by them.
+/// Its shape is checked against the convolution's when it is made, so that whoever holds one can index it by the kept
+/// channels.
 #[derive(Debug)]
-pub struct ShrunkGradient<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> {
+pub struct ShrunkGradient<E: Dtype, D: Pooling<E> + Views<E>> {
     data: Buffer<E, D>,
     kept: D::Kept,
-    channels: PhantomData<C>,
 }
 
-impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C, E, D> {
-    /// The channels `kept` of `dy` (B, C, H_out, W_out).
+impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
+    /// The channels `kept` of `dy` (B, C_out, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`] if the convolution has other than C output channels, or `dy` or its
-    /// copy has not the number of elements that the shapes ask for; [`Error::Parameter`] for kept channels
-    /// that are not ascending, unique, less than C, at least one.
+    /// [`Error::Shape`] if `dy` has not the number of elements that `shape` asks for, or the channels are kept of
+    /// another number than C_out.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
     {
         let pixels = shape.output_pixels();
-        if shape.c_out() != C::SIZE {
-            return Err(Error::shape(
-                "shrunk gradient",
-                "output channels",
-                C::SIZE,
-                shape.c_out(),
-            ));
+        let all = shape.c_out();
+        let [count, of] = D::kept_of(&kept);
+        check_len("dy", dy.len(dev), &shape.y(all))?;
+        if of != all {
+            return Err(Error::shape("shrunk gradient", "output channels", all, of));
         }
-        check_len(dy.len(dev), shape, C::SIZE)?;
-        if let Some(indices) = D::kept_on_host(&kept) {
-            check_kept(indices, C::SIZE)?;
-        }
-        let channels = D::shrunk_channels(shape, D::kept_len(&kept));
+        let channels = D::shrunk_channels(shape, count);
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
-        D::gather_channels(dy.view(), C::SIZE, pixels, D::kept(&kept), data.view_mut())?;
-        Ok(Self {
-            data,
-            kept,
-            channels: PhantomData,
-        })
+        D::gather_channels(dy.view(), all, pixels, D::kept(&kept), data.view_mut())?;
+        Ok(Self { data, kept })
     }
 
     /// The buffer and its channels, for the kernels.
@@ -79,19 +63,5 @@ impl<C: ConstDim, E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<C, E, D> {
     /// The channels.
     pub fn kept(&self) -> &D::Kept {
         &self.kept
-    }
-}
-
-fn check_len(found: usize, shape: &Conv2DShape, channels: usize) -> Result<()> {
-    let expected = [
-        shape.batch(),
-        channels,
-        shape.output()[0],
-        shape.output()[1],
-    ];
-    if found == expected.iter().product::<usize>() {
-        Ok(())
-    } else {
-        Err(Error::shape("shrunk gradient", "elements", expected, found))
     }
 }

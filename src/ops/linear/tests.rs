@@ -9,6 +9,7 @@ use crate::backend::LinearKernel;
 use crate::bridge::Buffer;
 use crate::kernels::args::conv2d::OutputGrad;
 use crate::kernels::args::Fill;
+use crate::kernels::args::KeptChannels;
 use crate::kernels::reference::linear as reference;
 use crate::ops::Backward;
 use crate::sparsity::{AdaptiveKeep, DropRate, Selection};
@@ -172,7 +173,7 @@ fn an_empty_batch_has_no_gradient() {
     };
     let conv = shape.conv().unwrap();
     let dy = Buffer::<f32, Cpu>::take(&dev, 0).unwrap();
-    let dy = BackwardGradient::<Const<4>, f32, Cpu>::new(&dev, &conv, dy, &half).unwrap();
+    let dy = BackwardGradient::new(&dev, &conv, dy, &half, None).unwrap();
     Cpu::linear_backward_input(&shape, &w.as_vec(), dy.view_for_input(), &mut dx, Fill::Add)
         .unwrap();
     Cpu::linear_backward_weight(&shape, &[], dy.view(), &mut dw).unwrap();
@@ -187,22 +188,23 @@ fn buffers_of_the_wrong_size_are_errors() {
         inputs: 3,
         outputs: 4,
     };
-    let try_backward = |dy: usize, kept: Option<&[usize]>, dw: usize| {
+    let two = |all| Some(KeptChannels::new(vec![0, 3], all).unwrap());
+    let try_backward = |dy: usize, kept: Option<KeptChannels>, dw: usize| {
         let (dy, mut dw) = (vec![0.0f32; dy], vec![0.0; dw]);
         let dy = OutputGrad {
             data: &dy[..],
-            kept,
+            kept: kept.as_ref(),
         };
         let result = Cpu::linear_backward_weight(&shape, &[0.0; 6], dy, &mut dw);
         result.map_err(|err| err.to_string())
     };
     try_backward(8, None, 12).unwrap();
-    try_backward(4, Some(&[0, 3]), 12).unwrap();
+    try_backward(4, two(4), 12).unwrap();
     assert!(try_backward(7, None, 12).unwrap_err().contains("dy"));
     assert!(try_backward(8, None, 11).unwrap_err().contains("dw"));
-    assert!(try_backward(8, Some(&[0, 3]), 12).is_err());
-    let err = try_backward(4, Some(&[0, 4]), 12).unwrap_err();
-    assert!(err.contains("kept feature = 4"), "{err}");
+    assert!(try_backward(8, two(4), 12).is_err());
+    let err = try_backward(4, two(5), 12).unwrap_err();
+    assert!(err.contains("expected 4, found 5"), "{err}");
     let (wide, w, mut y) = ([0.0f32; 8], [0.0; 12], [0.0; 8]);
     assert!(Cpu::linear_forward(&shape, &wide, &w, None, &mut y).is_err());
 }

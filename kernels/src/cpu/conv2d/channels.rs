@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::args::conv2d::{Conv2DShape, OutputGrad};
+use crate::args::conv2d::{check_len, Conv2DShape, OutputGrad};
 use crate::concrete::concrete;
 use crate::cpu::element::Element;
 use crate::cpu::simd::{from_f64, multiversion, sum_of};
+use crate::error::Result;
 
 multiversion! {
     /// The sum of each plane of an image, or of its magnitudes.
@@ -57,12 +58,22 @@ concrete! {
     }
 
     /// db += sum of dY over batch, height and width; dropped channels stay as they are
-    pub fn backward_bias<E: Element>(shape: &Conv2DShape, dy: OutputGrad<'_, &[E]>, db: &mut [E]) {
+    ///
+    /// # Errors
+    /// As [`backward_weight`](super::backward_weight).
+    pub fn backward_bias<E: Element>(
+        shape: &Conv2DShape,
+        dy: OutputGrad<'_, &[E]>,
+        db: &mut [E],
+    ) -> Result<()> {
+        dy.check(shape)?;
+        check_len("db", db.len(), &[shape.c_out()])?;
         let channels = dy.channels(shape.c_out());
         let sums = per_channel(dy.data, channels, shape.output_pixels(), false);
         for (slot, sum) in sums.into_iter().enumerate() {
             db[dy.kept.map_or(slot, |kept| kept[slot])] += from_f64::<E>(sum);
         }
+        Ok(())
     }
 
     /// Copies the channels `kept` of `dy` (B, channels, pixels) to `shrunk` (B, kept, pixels).

@@ -1,166 +1,82 @@
-//! Convolution on the CPU: which algorithm serves which shape.
+//! Convolution on the CPU. What is public checks the memory that it gets: the algorithms write through pointers on
+//! the strength of that.
 
+mod algorithm;
 pub mod channels;
 mod epilogue;
 mod gemm;
 pub mod masked;
+mod rows;
 #[cfg(test)]
 mod testing;
-pub mod unfold;
+pub(crate) mod unfold;
 mod winograd;
 
-use self::winograd::{Filters, Planes, Write};
-use crate::args::conv2d::{Conv2DShape, Epilogue, OutputGrad};
+use crate::args::conv2d::{check_len, Conv2DShape, Epilogue, OutputGrad};
 use crate::args::Fill;
-use crate::cpu::element::Element;
-use crate::cpu::simd::Isa;
+use crate::concrete::concrete;
+use crate::error::Result;
+use algorithm::Algorithms;
 
-/// An element type's convolution on slices.
-pub trait CpuConv2D: Element {
+concrete! {
     /// y = f(conv(x, w) + bias + residual)
-    fn forward(
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for memory that has not the size that `shape` says, and for channels
+    /// kept of another number than C_out, here and below.
+    pub fn forward<E: Algorithms>(
         shape: &Conv2DShape,
-        x: &[Self],
-        w: &[Self],
-        then: Epilogue<&[Self]>,
-        y: &mut [Self],
-    );
+        x: &[E],
+        w: &[E],
+        then: Epilogue<&[E]>,
+        y: &mut [E],
+    ) -> Result<()> {
+        check_len("x", x.len(), &shape.x())?;
+        check_len("weight", w.len(), &shape.weight())?;
+        if let Some(bias) = then.bias {
+            check_len("bias", bias.len(), &[shape.c_out()])?;
+        }
+        check_len("y", y.len(), &shape.y(shape.c_out()))?;
+        if let Some(residual) = then.residual {
+            check_len("residual", residual.len(), &shape.y(shape.c_out()))?;
+        }
+        E::forward(shape, x, w, then, y);
+        Ok(())
+    }
+
     /// dX (+)= conv-transpose(dY, w)
-    fn backward_input(
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backward_input<E: Algorithms>(
         shape: &Conv2DShape,
-        w: &[Self],
-        dy: OutputGrad<'_, &[Self]>,
-        dx: &mut [Self],
+        w: &[E],
+        dy: OutputGrad<'_, &[E]>,
+        dx: &mut [E],
         fill: Fill,
-    );
+    ) -> Result<()> {
+        dy.check(shape)?;
+        check_len("weight", w.len(), &shape.weight())?;
+        check_len("dx", dx.len(), &shape.x())?;
+        E::backward_input(shape, w, dy, dx, fill);
+        Ok(())
+    }
+
     /// dW += correlation(x, dY); rows of dropped channels stay as they are
-    fn backward_weight(
+    ///
+    /// # Errors
+    /// As there.
+    pub fn backward_weight<E: Algorithms>(
         shape: &Conv2DShape,
-        x: &[Self],
-        dy: OutputGrad<'_, &[Self]>,
-        dw: &mut [Self],
-    );
-}
-
-impl CpuConv2D for f64 {
-    fn forward(shape: &Conv2DShape, x: &[f64], w: &[f64], then: Epilogue<&[f64]>, y: &mut [f64]) {
-        unfold::forward(shape, x, w, then.bias, y);
-        then.finish(0, y);
-    }
-    fn backward_input(
-        shape: &Conv2DShape,
-        w: &[f64],
-        dy: OutputGrad<'_, &[f64]>,
-        dx: &mut [f64],
-        fill: Fill,
-    ) {
-        unfold::backward_input(shape, w, dy, dx, fill);
-    }
-    fn backward_weight(shape: &Conv2DShape, x: &[f64], dy: OutputGrad<'_, &[f64]>, dw: &mut [f64]) {
-        unfold::backward_weight(shape, x, dy, dw);
-    }
-}
-
-/// The algorithms for `f32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    /// Minimal filtering: a quarter of the multiplications.
-    Winograd,
-    /// Matrix products: every geometry.
-    Gemm,
-}
-
-/// Winograd where it applies and its tiles are not mostly padding: the transforms cost a few
-/// channels' worth of products, so thin layers (the stem) are better off without.
-fn algorithm(shape: &Conv2DShape) -> Algorithm {
-    let op = &shape.op();
-    let same_3x3 =
-        op.kernel == 3 && op.stride == 1 && op.padding == 1 && op.dilation == 1 && op.groups == 1;
-    let wide = shape.c_in() >= 8 && shape.c_out() >= 8;
-    let large = shape.input()[0] >= 3 && shape.input()[1] >= 3;
-    if same_3x3 && wide && large && shape.winograd() {
-        Algorithm::Winograd
-    } else {
-        Algorithm::Gemm
-    }
-}
-
-/// The algorithm for dX, from `channels` of the gradient's. With few of them Winograd's transforms
-/// (of vectors of 16 channels, whether they are there or not) cost more than its products save: 3
-/// channels, 64 images of 32x32, 32 input channels: 0.55 ms by plain products, 1.07 ms by Winograd;
-/// 6 channels are even.
-fn input_algorithm(shape: &Conv2DShape, channels: usize) -> Algorithm {
-    match channels {
-        ..=4 => Algorithm::Gemm,
-        _ => algorithm(shape),
-    }
-}
-
-impl CpuConv2D for f32 {
-    fn forward(shape: &Conv2DShape, x: &[f32], w: &[f32], then: Epilogue<&[f32]>, y: &mut [f32]) {
-        match algorithm(shape) {
-            Algorithm::Winograd => {
-                let planes = Planes {
-                    batch: shape.batch(),
-                    size: shape.input(),
-                    from: shape.c_in(),
-                    to: shape.c_out(),
-                };
-                let filters = Filters::Forward {
-                    w,
-                    c_in: shape.c_in(),
-                };
-                winograd::conv(Isa::detect(), planes, x, filters, y, Write::Overwrite(then));
-            }
-            Algorithm::Gemm => gemm::forward(Isa::detect(), shape, x, w, then, y),
-        }
-    }
-
-    fn backward_input(
-        shape: &Conv2DShape,
-        w: &[f32],
-        dy: OutputGrad<'_, &[f32]>,
-        dx: &mut [f32],
-        fill: Fill,
-    ) {
-        match input_algorithm(shape, dy.channels(shape.c_out())) {
-            Algorithm::Winograd => {
-                let planes = Planes {
-                    batch: shape.batch(),
-                    size: shape.input(),
-                    from: dy.channels(shape.c_out()),
-                    to: shape.c_in(),
-                };
-                let filters = Filters::Backward {
-                    w,
-                    c_in: shape.c_in(),
-                    kept: dy.kept,
-                };
-                let write = match fill {
-                    Fill::Add => Write::Accumulate,
-                    Fill::Overwrite => Write::Overwrite(Epilogue::bias(None)),
-                };
-                winograd::conv(Isa::detect(), planes, dy.data, filters, dx, write);
-            }
-            Algorithm::Gemm => {
-                gemm::backward_input(Isa::detect(), shape, w, dy, dx, fill);
-            }
-        }
-    }
-
-    fn backward_weight(shape: &Conv2DShape, x: &[f32], dy: OutputGrad<'_, &[f32]>, dw: &mut [f32]) {
-        match algorithm(shape) {
-            Algorithm::Winograd => {
-                let planes = Planes {
-                    batch: shape.batch(),
-                    size: shape.input(),
-                    from: shape.c_in(),
-                    to: dy.channels(shape.c_out()),
-                };
-                winograd::gradient(Isa::detect(), planes, x, dy.data, dy.kept, dw);
-            }
-            Algorithm::Gemm => gemm::backward_weight(Isa::detect(), shape, x, dy, dw),
-        }
+        x: &[E],
+        dy: OutputGrad<'_, &[E]>,
+        dw: &mut [E],
+    ) -> Result<()> {
+        dy.check(shape)?;
+        check_len("x", x.len(), &shape.x())?;
+        check_len("dw", dw.len(), &shape.weight())?;
+        E::backward_weight(shape, x, dy, dw);
+        Ok(())
     }
 }
 
@@ -168,22 +84,61 @@ impl CpuConv2D for f32 {
 mod tests {
     use super::*;
     use crate::args::conv2d::Conv2DOp;
+    use crate::args::KeptChannels;
 
+    /// Whichever algorithm would have served.
     #[test]
-    fn winograd_serves_wide_3x3_layers_of_stride_1() {
-        let choose = |kernel, stride, c_in| {
-            let op = Conv2DOp {
-                kernel,
-                stride,
-                padding: kernel / 2,
-                dilation: 1,
-                groups: 1,
-            };
-            algorithm(&Conv2DShape::new(op, [2, c_in, 6, 6], 9).unwrap())
-        };
-        assert_eq!(choose(3, 1, 8), Algorithm::Winograd);
-        for (kernel, stride, c_in) in [(3, 2, 8), (1, 1, 8), (5, 1, 8), (3, 1, 7)] {
-            assert_eq!(choose(kernel, stride, c_in), Algorithm::Gemm);
+    fn memory_that_does_not_fit_is_an_error() {
+        macro_rules! check {
+            ($E:ty, $stride:literal) => {{
+                let op = Conv2DOp {
+                    kernel: 3,
+                    stride: $stride,
+                    padding: 1,
+                    dilation: 1,
+                    groups: 1,
+                };
+                let shape = Conv2DShape::new(op, [2, 8, 6, 6], 9).unwrap();
+                let ones = |sizes: [usize; 4]| vec![1.0 as $E; sizes.iter().product()];
+                let (x, w, dy) = (ones(shape.x()), ones(shape.weight()), ones(shape.y(1)));
+                let (mut dx, mut dw, mut db) = (x.clone(), w.clone(), [1.0 as $E; 9]);
+                let of = |index, all| KeptChannels::new(vec![index], all).unwrap();
+                for (kept, is_right) in [(of(8, 9), true), (of(100, 101), false)] {
+                    let dy = OutputGrad {
+                        data: &dy[..],
+                        kept: Some(&kept),
+                    };
+                    let results = [
+                        backward_input(&shape, &w, dy, &mut dx, Fill::Add),
+                        backward_weight(&shape, &x, dy, &mut dw),
+                        channels::backward_bias(&shape, dy, &mut db),
+                    ];
+                    assert!(results.iter().all(|result| result.is_ok() == is_right));
+                    for short in [
+                        backward_input(&shape, &w, dy, &mut dx[1..], Fill::Add),
+                        backward_input(&shape, &w[1..], dy, &mut dx, Fill::Add),
+                        backward_weight(&shape, &x, dy, &mut dw[1..]),
+                        backward_weight(&shape, &x[1..], dy, &mut dw),
+                        channels::backward_bias(&shape, dy, &mut db[1..]),
+                    ] {
+                        assert!(short.is_err());
+                    }
+                }
+                let then = || Epilogue::bias(Some(&db[..]));
+                let mut y = ones(shape.y(9));
+                forward(&shape, &x, &w, then(), &mut y).unwrap();
+                for short in [
+                    forward(&shape, &x[1..], &w, then(), &mut y),
+                    forward(&shape, &x, &w[1..], then(), &mut y),
+                    forward(&shape, &x, &w, Epilogue::bias(Some(&db[1..])), &mut y),
+                    forward(&shape, &x, &w, then(), &mut y[1..]),
+                ] {
+                    assert!(short.is_err());
+                }
+            }};
         }
+        check!(f32, 1);
+        check!(f32, 2);
+        check!(f64, 1);
     }
 }

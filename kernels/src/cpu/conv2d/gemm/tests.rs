@@ -1,6 +1,6 @@
 use super::*;
 use crate::args::conv2d::{Conv2DOp, Conv2DShape, Epilogue, OutputGrad};
-use crate::args::Fill;
+use crate::args::{Fill, KeptChannels};
 use crate::cpu::conv2d::testing::{error, random, wide};
 use crate::cpu::simd::Isa;
 use crate::reference::conv2d as reference;
@@ -23,7 +23,9 @@ fn check(op: [usize; 5], [batch, c_in, h, w]: [usize; 4], c_out: usize, kept: Op
     };
     let shape = Conv2DShape::new(op, [batch, c_in, h, w], c_out).unwrap();
     let mut rng = StdRng::seed_from_u64(5);
-    let channels = kept.map_or(c_out, <[usize]>::len);
+    let kept = kept.map(|kept| KeptChannels::new(kept.to_vec(), c_out).unwrap());
+    let kept = kept.as_ref();
+    let channels = kept.map_or(c_out, |kept| kept.len());
     let x = random(&mut rng, shape.x().iter().product());
     let weight = random(&mut rng, shape.weight().iter().product());
     let bias = random(&mut rng, c_out);

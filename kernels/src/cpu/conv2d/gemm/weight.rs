@@ -34,6 +34,8 @@ pub fn backward_weight(
     if shape.batch() == 0 {
         return;
     }
+    assert_eq!(dw.len(), shape.c_out() * shape.filter_len());
+    assert!(dy.kept.is_none_or(|kept| kept.all() == shape.c_out()));
     let x = Windows::of_input(shape, x);
     // By rows where the input is the side that is transposed, and else transposed itself.
     let gradient = Windows::of_gradient(
@@ -55,8 +57,8 @@ pub fn backward_weight(
         };
         let out = Shared::new(dw);
         let add = |at: usize, sums: &[f32]| {
-            // SAFETY: kept channels are unique and below C_out (the kernel's caller checks them),
-            // and runs do not overlap, so that each element of dW is added to by one task.
+            // SAFETY: filters of kept channels are inside dW (just checked), each once, and runs do not overlap,
+            // so that each element of dW is added to by one task.
             let dw = unsafe { std::slice::from_raw_parts_mut(out.ptr().add(at), sums.len()) };
             dw.iter_mut().zip(sums).for_each(|(dw, sum)| *dw += sum);
         };

@@ -18,9 +18,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::args::conv2d::{Conv2DShape, OutputGrad};
-use crate::args::Fill;
+use crate::args::{Fill, KeptChannels};
+use crate::cpu::conv2d::rows::kept_rows;
 use crate::cpu::element::Element;
-use crate::cpu::workspace::{Shared, Workspace};
+use crate::cpu::workspace::Workspace;
 use fold::{fold, unfold};
 pub use product::Product;
 use product::{product, Left, Right, PAD};
@@ -247,7 +248,7 @@ fn gradient_columns<E: Element>(
 fn kept_filters<'a, E: Element>(
     shape: &Conv2DShape,
     w: &'a [E],
-    kept: Option<&[usize]>,
+    kept: Option<&KeptChannels>,
 ) -> Cow<'a, [E]> {
     let f = shape.filter_len();
     match kept {
@@ -369,29 +370,22 @@ pub fn backward_weight<E: Product>(
             }
         });
     let sums = &sums;
-    let out = Shared::new(dw);
+    let mut rows = kept_rows(dw, f, dy.kept);
     for (slots, row, at) in &groups {
-        (0..slots.len().div_ceil(PAD))
-            .into_par_iter()
-            .for_each(|block| {
-                let first = block * PAD;
-                let count = PAD.min(slots.len() - first);
-                for i in 0..f {
-                    let mut total = [E::zero(); PAD];
-                    for part in 0..parts {
-                        let sum = &sums[part * part_len + at + i * row + first..][..PAD];
-                        for (total, &sum) in total.iter_mut().zip(sum) {
-                            *total += sum;
-                        }
-                    }
-                    for (lane, &total) in total.iter().enumerate().take(count) {
-                        let slot = slots.start + first + lane;
-                        let k = dy.kept.map_or(slot, |kept| kept[slot]);
-                        // SAFETY: kept channels are unique and below C_out (the kernel's caller
-                        // holds them as `KeptChannels`), so each task has rows of its own, inside dW.
-                        unsafe { *out.ptr().add(k * f + i) += total };
+        let rows = rows[slots.clone()].par_chunks_mut(PAD).enumerate();
+        rows.for_each(|(block, rows)| {
+            for i in 0..f {
+                let mut total = [E::zero(); PAD];
+                for part in 0..parts {
+                    let sum = &sums[part * part_len + at + i * row + block * PAD..][..PAD];
+                    for (total, &sum) in total.iter_mut().zip(sum) {
+                        *total += sum;
                     }
                 }
-            });
+                for (row, total) in rows.iter_mut().zip(total) {
+                    row[i] += total;
+                }
+            }
+        });
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::transform::{both_axes, Filter, FilterGradient};
+use crate::args::KeptChannels;
 use crate::cpu::simd::{Simd, SimdKernel};
 
 /// "From" channels whose taps are laid out at a time.
@@ -27,7 +28,7 @@ pub enum Filters<'a> {
         /// C_in.
         c_in: usize,
         /// The gradient's channels; `None` for all.
-        kept: Option<&'a [usize]>,
+        kept: Option<&'a KeptChannels>,
     },
 }
 

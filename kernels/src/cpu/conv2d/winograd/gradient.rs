@@ -7,6 +7,8 @@ use super::points::{multiply, Part, Points};
 use super::side::Side;
 use super::tiles::Tiling;
 use super::{fits_by_images, Planes, BLOCK_TILES};
+use crate::args::conv2d::OutputGrad;
+use crate::cpu::conv2d::rows::kept_rows;
 use crate::cpu::simd::{dispatch, Isa};
 use crate::cpu::workspace::Workspace;
 
@@ -17,19 +19,12 @@ const MAX_PARTS: usize = 8;
 /// Rows of a block of dW, and its columns in vectors.
 const BLOCK: [usize; 2] = [64, 8];
 
-/// dW (rows of `kept`, or all) += the filters' gradient for x (batch, c_in, h, w) and
+/// dW (rows of kept channels, or all) += the filters' gradient for x (batch, c_in, h, w) and
 /// dY (batch, kept, h, w). `planes.from` is C_in, `planes.to` the number of kept channels.
-pub fn gradient(
-    isa: Isa,
-    planes: Planes,
-    x: &[f32],
-    dy: &[f32],
-    kept: Option<&[usize]>,
-    dw: &mut [f32],
-) {
+pub fn gradient(isa: Isa, planes: Planes, x: &[f32], dy: OutputGrad<'_, &[f32]>, dw: &mut [f32]) {
     let tiling = Tiling::new(planes.size[0], planes.size[1]);
     assert_eq!(x.len(), planes.batch * planes.from * tiling.pixels);
-    assert_eq!(dy.len(), planes.batch * planes.to * tiling.pixels);
+    assert_eq!(dy.data.len(), planes.batch * planes.to * tiling.pixels);
     if planes.batch == 0 {
         return;
     }
@@ -45,21 +40,9 @@ pub fn gradient(
         planes,
         tiling: &tiling,
         x: side(x, planes.from, false),
-        dy: side(dy, planes.to, true),
+        dy: side(dy.data, planes.to, true),
     };
-    // The rows of dW that are written, in the order of dY's channels.
-    let row_len = planes.from * 9;
-    let mut rows: Vec<&mut [f32]> = match kept {
-        None => dw.chunks_mut(row_len).collect(),
-        Some(kept) => {
-            let mut next = kept.iter().copied().peekable();
-            dw.chunks_mut(row_len)
-                .enumerate()
-                .filter(|(k, _)| next.next_if_eq(k).is_some())
-                .map(|(_, row)| row)
-                .collect()
-        }
-    };
+    let mut rows = kept_rows(dw, planes.from * 9, dy.kept);
     assert_eq!(rows.len(), planes.to);
     if fits_by_images(&planes, tiling.count()) {
         job.by_images(&mut rows);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::args::conv2d::{Conv2DOp, Conv2DShape, Epilogue, OutputGrad};
+use crate::args::KeptChannels;
 use crate::cpu::conv2d::testing::{error, random, wide};
 use crate::cpu::simd::Isa;
 use crate::reference::conv2d as reference;
@@ -23,8 +24,9 @@ fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Opti
     let x = random(&mut rng, batch * c_in * h * w);
     let weight = random(&mut rng, c_out * c_in * 9);
     let bias = random(&mut rng, c_out);
-    let kept = kept.as_deref();
-    let n = kept.map_or(c_out, <[usize]>::len);
+    let kept = kept.map(|kept| KeptChannels::new(kept, c_out).unwrap());
+    let kept = kept.as_ref();
+    let n = kept.map_or(c_out, |kept| kept.len());
     let dy = random(&mut rng, batch * n * h * w);
     let wide_dy = wide(&dy);
     let wide_grad = OutputGrad {
@@ -77,7 +79,11 @@ fn check(batch: usize, c_in: usize, [h, w]: [usize; 2], c_out: usize, kept: Opti
 
         let mut found = vec![1.0; weight.len()];
         let planes = Planes { to: n, ..planes };
-        gradient(isa, planes, &x, &dy, kept, &mut found);
+        let grad = OutputGrad {
+            data: &dy[..],
+            kept,
+        };
+        gradient(isa, planes, &x, grad, &mut found);
         let e = error(&found, &dw);
         println!("dW, {isa:?}: {e:.1e}");
         assert!(e < TOLERANCE, "dW, {isa:?}: {e}");
@@ -305,7 +311,11 @@ fn numbers_up_to_the_documented_limit_stay_finite() {
                 };
                 reference::backward_weight(&shape, &wide(&x), grad, &mut expected);
                 let mut found = vec![0.0; weights];
-                gradient(isa, planes, &x, &dy, None, &mut found);
+                let grad = OutputGrad {
+                    data: &dy[..],
+                    kept: None,
+                };
+                gradient(isa, planes, &x, grad, &mut found);
                 assert!(error(&found, &expected) < TOLERANCE, "dW, {isa:?}");
             }
         }
