@@ -23,7 +23,7 @@ pub use crate::nn::builders::{
     AvgPool2D, BatchNorm2D, BiasedSparseConv2D, Flatten, GlobalAvgPool, GroupNorm, LayerNorm,
     MaxPool2D, ReLU, SiLU, SparseConv2D, SparseLinear, UnbiasedSparseLinear, GELU,
 };
-pub use crate::nn::{SchedulePlan, VisitDropout, VisitSparse};
+pub use crate::nn::{SchedulePlan, VisitLayers};
 pub use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, ParameterGroups, Sgd, SgdConfig};
 pub use crate::sparsity::{AdaptiveKeep, DropRate, Masking, Schedule, Selection, Span};
 pub use crate::train::{evaluate, BatchReport, EpochReport, Evaluation, Observer, Trainer};

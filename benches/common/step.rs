@@ -6,7 +6,7 @@ use ssprop::ops::cross_entropy::try_cross_entropy;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
     Backward as _, BuildOnDevice, Const, DropRate, Gradients, ModuleMut, Rank0, Tensor,
-    TensorCollection, Trace, VisitSparse, ZeroGrads,
+    TensorCollection, Trace, VisitLayers, ZeroGrads,
 };
 use ssprop::Backend;
 
@@ -17,7 +17,7 @@ type Logits<D> = Tensor<(usize, Const<CLASSES>), f32, D, OwnedTape<f32, D>>;
 /// A network that takes such images.
 pub trait Net<D: Backend<f32>>:
     TensorCollection<f32, D>
-    + VisitSparse
+    + VisitLayers
     + ZeroGrads<f32, D>
     + ModuleMut<Images<D, OwnedTape<f32, D>>, Output = Logits<D>, Error = ssprop::Error>
 {
@@ -25,7 +25,7 @@ pub trait Net<D: Backend<f32>>:
 
 impl<D: Backend<f32>, M> Net<D> for M where
     M: TensorCollection<f32, D>
-        + VisitSparse
+        + VisitLayers
         + ZeroGrads<f32, D>
         + ModuleMut<Images<D, OwnedTape<f32, D>>, Output = Logits<D>, Error = ssprop::Error>
 {

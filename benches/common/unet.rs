@@ -5,7 +5,7 @@ use ssprop::models::modules;
 use ssprop::optim::{Adam, AdamConfig};
 use ssprop::prelude::{
     Backward as _, BuildOnDevice, Const, DropRate, Gradients, MeanTo, MnistUNet, ModuleMut, Rank0,
-    Tensor, Trace, VisitSparse, ZeroGrads,
+    Tensor, Trace, VisitLayers, ZeroGrads,
 };
 use ssprop::Backend;
 

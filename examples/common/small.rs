@@ -31,14 +31,14 @@ pub type BuiltWide = <Wide as BuildOnDevice<Cpu, f32>>::Built;
 /// Builds one of the two.
 pub fn build<N, D>(dev: &D) -> N::Built
 where
-    N: BuildOnDevice<D, f32, Built: VisitSparse>,
+    N: BuildOnDevice<D, f32, Built: VisitLayers>,
     D: Backend<f32>,
 {
     without_image_gradient(N::build_on_device(dev))
 }
 
 /// The first convolution finds no gradient for the images.
-fn without_image_gradient<M: VisitSparse>(mut net: M) -> M {
+fn without_image_gradient<M: VisitLayers>(mut net: M) -> M {
     let mut first = true;
     net.visit_sparse(&mut |layer| {
         layer.backward.input_gradient = !std::mem::replace(&mut first, false);

@@ -209,7 +209,7 @@ fn train(args: &Args, images: &Images, way: &Way, seed: u64) -> ssprop::Result<f
         lazy: way.lazy,
         seed,
     };
-    let set = |net: &mut dyn VisitSparse| net.visit_sparse(&mut |l| way.set(l.backward, seed));
+    let set = |net: &mut dyn VisitLayers| net.visit_sparse(&mut |l| way.set(l.backward, seed));
     let outcome = on_device!(args.flags.device, seed, |dev| match args.paper {
         true => {
             let mut net = dev.build_module::<ResNet18<10>, f32>();

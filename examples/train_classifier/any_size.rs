@@ -2,8 +2,8 @@
 
 use dfdx::nn::{BuildOnDevice, Module, ModuleMut, ModuleVisitor, TensorCollection};
 use dfdx::prelude::*;
-use ssprop::nn::{BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer};
-use ssprop::prelude::{VisitDropout, VisitSparse};
+use ssprop::nn::{BackwardCost, ImageSize, LayerCost, LayerMut};
+use ssprop::prelude::VisitLayers;
 use ssprop::train::Images;
 use ssprop::{Backend, Error};
 
@@ -74,15 +74,9 @@ impl<E: Dtype, D: Device<E>, M: TensorCollection<E, D>> TensorCollection<E, D> f
     }
 }
 
-impl<M: VisitSparse> VisitSparse for AnySize<M> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.0.visit_sparse_at(path, f);
-    }
-}
-
-impl<M: VisitDropout> VisitDropout for AnySize<M> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.0.visit_dropout_at(path, f);
+impl<M: VisitLayers> VisitLayers for AnySize<M> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.0.visit_layers_at(path, f);
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Kept {
 
 impl Kept {
     /// Begins to count; `None` where no layer's selection is adaptive.
-    pub fn of(model: &mut dyn VisitSparse) -> Option<Self> {
+    pub fn of(model: &mut dyn VisitLayers) -> Option<Self> {
         let (mut adaptive, mut only_weight) = (false, false);
         model.visit_sparse(&mut |layer| {
             adaptive |= matches!(layer.backward.selection, Selection::Adaptive(_));

@@ -196,7 +196,7 @@ macro_rules! build {
 }
 
 impl Settings {
-    fn apply(&self, model: &mut dyn VisitSparse) {
+    fn apply(&self, model: &mut dyn VisitLayers) {
         let mut index = 0;
         model.visit_sparse(&mut |layer| {
             let info = layer.info(index);

@@ -6,7 +6,7 @@ use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
+use crate::nn::{BackwardCost, VisitLayers};
 use crate::train::Images;
 
 /// One timestep an image, (B): whole numbers in 0..T.
@@ -49,8 +49,7 @@ pub trait TrainableDenoiser<const C: usize, const H: usize, const W: usize, D: B
         Output = Images<C, H, W, D, OwnedTape<f32, D>>,
         Error: Into<Error>,
     > + TensorCollection<f32, D>
-    + VisitSparse
-    + VisitDropout
+    + VisitLayers
     + BackwardCost
 {
 }
@@ -64,8 +63,7 @@ where
             Output = Images<C, H, W, D, OwnedTape<f32, D>>,
             Error: Into<Error>,
         > + TensorCollection<f32, D>
-        + VisitSparse
-        + VisitDropout
+        + VisitLayers
         + BackwardCost,
 {
 }

@@ -13,7 +13,7 @@ use crate::checkpoint::Metadata;
 use crate::data::BatchLoader;
 use crate::distributed::Communicator;
 use crate::error::{Error, Result};
-use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout, VisitSparse};
+use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitLayers};
 use crate::optim::{Adam, AdamConfig, Ema, LrSchedule, Optimizer};
 use crate::train::{whole_epoch, EpochReport, Observer, Trainer};
 
@@ -131,7 +131,7 @@ where
     /// As [`Trainer::with_schedule`].
     pub fn with_schedule(mut self, schedule: impl Into<SchedulePlan>) -> Result<Self>
     where
-        M: VisitSparse,
+        M: VisitLayers,
     {
         self.trainer = self.trainer.with_schedule(schedule)?;
         Ok(self)
@@ -221,7 +221,7 @@ where
     /// As there.
     pub fn backward_cost(&mut self, size: ImageSize) -> Result<ModelCost>
     where
-        M: VisitDropout + BackwardCost,
+        M: VisitLayers + BackwardCost,
     {
         self.trainer.backward_cost(size)
     }

@@ -16,10 +16,8 @@ use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::models::classify::classify;
 use crate::models::module::network;
+use crate::nn::join;
 use crate::nn::modules::{Flatten, SparseLinear};
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::relu::relu_hidden;
 
 /// The architecture.

@@ -5,8 +5,7 @@ use crate::nn::{BackwardCost, ImageSize, LayerCost};
 
 /// Declares a network as a struct of named layers (module types, for elements `E` on a device
 /// `D`): the module with its [`TensorCollection`](dfdx::nn::TensorCollection) (the tensors' names are the fields') and
-/// [`VisitSparse`](crate::nn::VisitSparse), [`VisitDropout`](crate::nn::VisitDropout) and
-/// [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. A field
+/// [`VisitLayers`](crate::nn::VisitLayers) and [`BackwardCost`](crate::nn::BackwardCost), and a builder of the same name in `builder`. A field
 /// can have another name for its tensors. The `first` layer's input is the data, which needs no gradient.
 ///
 /// Layers form a chain; the layer named by `beside` is a shortcut, which takes the block's input. `@module` leaves
@@ -69,24 +68,13 @@ macro_rules! network {
             }
         }
 
-        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> VisitSparse
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> $crate::nn::VisitLayers
             for $name<$($param,)* E, D>
         {
-            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+            fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut($crate::nn::LayerMut<'_>)) {
                 $(
-                    let path_ = join(path, network!(@name $field $($field_name)?));
-                    self.$field.visit_sparse_at(&path_, f);
-                )*
-            }
-        }
-
-        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> VisitDropout
-            for $name<$($param,)* E, D>
-        {
-            fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-                $(
-                    let path_ = join(path, network!(@name $field $($field_name)?));
-                    self.$field.visit_dropout_at(&path_, f);
+                    let path_ = $crate::nn::join(path, network!(@name $field $($field_name)?));
+                    self.$field.visit_layers_at(&path_, f);
                 )*
             }
         }
@@ -97,19 +85,19 @@ macro_rules! network {
         [$($field:ident $(= $field_name:literal)?),*]
         $(beside $beside:ident)?
     ) => {
-        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> BackwardCost
+        impl<$(const $param: usize,)* E: Dtype, D: Storage<E>> $crate::nn::BackwardCost
             for $name<$($param,)* E, D>
         {
             fn visit_cost(
                 path: &str,
-                input: ImageSize,
-                f: &mut dyn FnMut(&str, LayerCost),
-            ) -> Result<ImageSize> {
+                input: $crate::nn::ImageSize,
+                f: &mut dyn FnMut(&str, $crate::nn::LayerCost),
+            ) -> Result<$crate::nn::ImageSize> {
                 let beside: &[&str] = &[$(stringify!($beside))?];
                 let mut size = input;
                 $({
                     let is_beside = beside.contains(&stringify!($field));
-                    let path = join(path, network!(@name $field $($field_name)?));
+                    let path = $crate::nn::join(path, network!(@name $field $($field_name)?));
                     let from = if is_beside { input } else { size };
                     let to = $crate::models::module::field_cost(|s: &Self| &s.$field, &path, from, f)?;
                     if !is_beside {

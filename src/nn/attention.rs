@@ -171,7 +171,7 @@ mod tests {
     use dfdx::prelude::*;
 
     use crate::nn::modules;
-    use crate::nn::{builders, ModelCost, VisitDropout, VisitSparse};
+    use crate::nn::{builders, ModelCost, VisitLayers};
 
     type Block<E> = modules::AttentionBlock<4, 2, 8, E, Cpu>;
 

@@ -191,7 +191,7 @@ impl ModelCost {
     /// The same with a dropout layer, `PATH.dropout`, after every batch norm whose path is `after`.
     ///
     /// For the type alone does not tell whether dropout is on (see
-    /// [`VisitDropout`](super::VisitDropout)).
+    /// [`VisitLayers`](super::VisitLayers)).
     ///
     /// ```
     /// use ssprop::models::modules;
@@ -264,7 +264,7 @@ impl ModelCost {
 mod tests {
     use super::*;
     use crate::models::modules::ResNet18;
-    use crate::nn::{modules, VisitSparse};
+    use crate::nn::{modules, VisitLayers};
     use dfdx::tensor::Cpu;
 
     #[test]
@@ -335,7 +335,7 @@ mod tests {
             .collect()
     }
 
-    fn visited(net: &mut impl VisitSparse) -> Vec<String> {
+    fn visited(net: &mut impl VisitLayers) -> Vec<String> {
         let mut paths = Vec::new();
         net.visit_sparse(&mut |layer| paths.push(layer.path.to_owned()));
         paths

@@ -12,9 +12,7 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
-use crate::nn::{
-    BackwardCost, Dropout, DropoutLayer, ImageSize, LayerCost, VisitDropout, VisitSparse,
-};
+use crate::nn::{BackwardCost, Dropout, DropoutLayer, ImageSize, LayerCost, LayerMut, VisitLayers};
 use crate::ops::add::add_hidden;
 use crate::ops::add_relu::add_relu_hidden;
 use crate::ops::batch_norm::{batch_norm2d_hidden, Activation, BatchNorm2DOp, Mode};
@@ -74,7 +72,7 @@ pub struct BatchNorm2D<const C: usize, E: Dtype, D: Storage<E>> {
     pub dropout: Dropout,
     /// Whether a batch, in distributed training, is all ranks' together: mean and variance are then those
     /// that one process would find, which takes two exchanges of numbers forward and one backward. On the
-    /// CPU. False at first; [`VisitDropout::set_synchronized`] sets it for a whole model.
+    /// CPU. False at first; [`VisitLayers::set_synchronized`] sets it for a whole model.
     pub synchronized: bool,
 }
 
@@ -268,15 +266,13 @@ impl<const C: usize, E: Dtype, D: Storage<E>> ToGraph<E> for BatchNorm2D<C, E, D
     }
 }
 
-impl<const C: usize, E: Dtype, D: Storage<E>> VisitSparse for BatchNorm2D<C, E, D> {}
-
-impl<const C: usize, E: Dtype, D: Storage<E>> VisitDropout for BatchNorm2D<C, E, D> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        f(DropoutLayer {
+impl<const C: usize, E: Dtype, D: Storage<E>> VisitLayers for BatchNorm2D<C, E, D> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        f(LayerMut::Dropout(DropoutLayer {
             path,
             dropout: &mut self.dropout,
             synchronized: &mut self.synchronized,
-        });
+        }));
     }
 }
 
@@ -359,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_model_is_synchronized_as_a_whole() {
-        use crate::nn::VisitDropout;
+        use crate::nn::VisitLayers;
 
         type Block = (builders::BatchNorm2D<3>, builders::ReLU);
         let dev = Cpu::default();

@@ -8,9 +8,7 @@ use dfdx::nn::modules::{
 use dfdx::tensor::Storage;
 
 use super::plain_layer::plain_layer;
-use super::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
+use super::{join, BackwardCost, ImageSize, LayerCost, LayerMut, VisitLayers};
 use crate::error::{Error, Result};
 
 plain_layer!([] (), [] ReLU, [] FastGeLU, [] Sigmoid, [] Tanh);
@@ -21,8 +19,7 @@ plain_layer!([const I: usize, const O: usize, E: Dtype, D: Storage<E>] Linear<I,
 /// dfdx's layers whose FLOPs are counted.
 macro_rules! counted {
     ($([$($generics:tt)*] $layer:ty: $cost:ident;)*) => {$(
-        impl<$($generics)*> VisitSparse for $layer {}
-        impl<$($generics)*> VisitDropout for $layer {}
+        impl<$($generics)*> VisitLayers for $layer {}
         impl<$($generics)*> BackwardCost for $layer {
             fn visit_cost(
                 path: &str,
@@ -40,8 +37,7 @@ counted!(
     [const N: usize] DropoutOneIn<N>: Dropout;
 );
 
-impl<const C: usize, E: Dtype, D: Storage<E>> VisitSparse for BatchNorm2D<C, E, D> {}
-impl<const C: usize, E: Dtype, D: Storage<E>> VisitDropout for BatchNorm2D<C, E, D> {}
+impl<const C: usize, E: Dtype, D: Storage<E>> VisitLayers for BatchNorm2D<C, E, D> {}
 impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for BatchNorm2D<C, E, D> {
     fn visit_cost(
         path: &str,
@@ -54,15 +50,9 @@ impl<const C: usize, E: Dtype, D: Storage<E>> BackwardCost for BatchNorm2D<C, E,
 
 macro_rules! tuples {
     ($(($($name:ident $index:tt),+))*) => {$(
-        impl<$($name: VisitSparse),+> VisitSparse for ($($name,)+) {
-            fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-                $(self.$index.visit_sparse_at(&join(path, stringify!($index)), f);)+
-            }
-        }
-
-        impl<$($name: VisitDropout),+> VisitDropout for ($($name,)+) {
-            fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-                $(self.$index.visit_dropout_at(&join(path, stringify!($index)), f);)+
+        impl<$($name: VisitLayers),+> VisitLayers for ($($name,)+) {
+            fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+                $(self.$index.visit_layers_at(&join(path, stringify!($index)), f);)+
             }
         }
 
@@ -94,31 +84,17 @@ macro_rules! each_tuple {
 pub(super) use each_tuple;
 each_tuple!(tuples);
 
-impl<T: VisitSparse> VisitSparse for Vec<T> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+impl<T: VisitLayers> VisitLayers for Vec<T> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
         for (i, layer) in self.iter_mut().enumerate() {
-            layer.visit_sparse_at(&join(path, &i.to_string()), f);
+            layer.visit_layers_at(&join(path, &i.to_string()), f);
         }
     }
 }
 
-impl<T: VisitDropout> VisitDropout for Vec<T> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        for (i, layer) in self.iter_mut().enumerate() {
-            layer.visit_dropout_at(&join(path, &i.to_string()), f);
-        }
-    }
-}
-
-impl<T: VisitSparse, const N: usize> VisitSparse for Repeated<T, N> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.modules.visit_sparse_at(path, f);
-    }
-}
-
-impl<T: VisitDropout, const N: usize> VisitDropout for Repeated<T, N> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.modules.visit_dropout_at(path, f);
+impl<T: VisitLayers, const N: usize> VisitLayers for Repeated<T, N> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.modules.visit_layers_at(path, f);
     }
 }
 
@@ -135,15 +111,9 @@ impl<T: BackwardCost, const N: usize> BackwardCost for Repeated<T, N> {
     }
 }
 
-impl<T: VisitSparse> VisitSparse for Residual<T> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.0.visit_sparse_at(&join(path, "0"), f);
-    }
-}
-
-impl<T: VisitDropout> VisitDropout for Residual<T> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.0.visit_dropout_at(&join(path, "0"), f);
+impl<T: VisitLayers> VisitLayers for Residual<T> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.0.visit_layers_at(&join(path, "0"), f);
     }
 }
 
@@ -157,17 +127,10 @@ impl<T: BackwardCost> BackwardCost for Residual<T> {
     }
 }
 
-impl<A: VisitSparse, B: VisitSparse> VisitSparse for GeneralizedResidual<A, B> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.f.visit_sparse_at(&join(path, "f"), f);
-        self.r.visit_sparse_at(&join(path, "r"), f);
-    }
-}
-
-impl<A: VisitDropout, B: VisitDropout> VisitDropout for GeneralizedResidual<A, B> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.f.visit_dropout_at(&join(path, "f"), f);
-        self.r.visit_dropout_at(&join(path, "r"), f);
+impl<A: VisitLayers, B: VisitLayers> VisitLayers for GeneralizedResidual<A, B> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.f.visit_layers_at(&join(path, "f"), f);
+        self.r.visit_layers_at(&join(path, "r"), f);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ops::dropout::{try_dropout, DropoutMask};
 ///
 /// Its masks follow from the seed, the epoch and the number of steps since the epoch began, and
 /// from nothing else: a run that is resumed draws what it would have drawn.
-/// [`VisitDropout`](super::VisitDropout) sets that of a whole model.
+/// [`VisitLayers`](super::VisitLayers) sets that of a whole model.
 ///
 /// ```
 /// use ssprop::nn::Dropout;

@@ -159,7 +159,7 @@ plain_layer!([const G: usize, const C: usize, E: Dtype, D: Storage<E>] GroupNorm
 mod tests {
     use dfdx::prelude::*;
 
-    use crate::nn::{builders, BackwardCost, ModelCost, VisitDropout, VisitSparse};
+    use crate::nn::{builders, BackwardCost, ModelCost, VisitLayers};
     use crate::ops::group_norm::Activation;
     use crate::ops::silu::try_silu;
 

@@ -29,8 +29,7 @@ mod sparse_positionwise_linear;
 mod summary;
 mod time_bound;
 mod timestep_embedding;
-mod visit_dropout;
-mod visit_sparse;
+mod visit_layers;
 
 pub use backward_cost::{BackwardCost, ImageSize, LayerCost, ModelCost};
 pub use dropout::Dropout;
@@ -39,9 +38,8 @@ pub use run_cost::{FlopsCost, RunCost, RunSize};
 pub use summary::{LayerSummary, ModelSummary};
 pub use time_bound::{time_bounds, LayerBound};
 pub use timestep_embedding::timestep_embedding;
-pub use visit_dropout::{DropoutLayer, VisitDropout};
-pub(crate) use visit_sparse::join;
-pub use visit_sparse::{SparseLayer, VisitSparse};
+pub(crate) use visit_layers::join;
+pub use visit_layers::{DropoutLayer, LayerMut, SparseLayer, VisitLayers};
 
 /// The layers themselves, with their parameters.
 pub mod modules {

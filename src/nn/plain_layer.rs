@@ -1,15 +1,13 @@
 //! Layers with nothing to visit.
 
-/// Implements [`VisitSparse`](super::VisitSparse), [`VisitDropout`](super::VisitDropout) and
-/// [`BackwardCost`](super::BackwardCost) for a layer that has no drop rate, no dropout and no FLOPs
+/// Implements [`VisitLayers`](super::VisitLayers) and [`BackwardCost`](super::BackwardCost) for a layer that has no drop rate, no dropout and no FLOPs
 /// that the paper counts. Its output has the input's size, or the one that follows from it.
 macro_rules! plain_layer {
     ($([$($generics:tt)*] $layer:ty),* $(,)?) => {$(
         $crate::nn::plain_layer::plain_layer!([$($generics)*] $layer: |input| Ok(input));
     )*};
     ([$($generics:tt)*] $layer:ty: |$input:ident| $output:expr) => {
-        impl<$($generics)*> $crate::nn::VisitSparse for $layer {}
-        impl<$($generics)*> $crate::nn::VisitDropout for $layer {}
+        impl<$($generics)*> $crate::nn::VisitLayers for $layer {}
         impl<$($generics)*> $crate::nn::BackwardCost for $layer {
             fn visit_cost(
                 _: &str,

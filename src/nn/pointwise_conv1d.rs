@@ -156,7 +156,7 @@ plain_layer!([
 mod tests {
     use dfdx::prelude::*;
 
-    use crate::nn::{builders, modules, ModelCost, VisitDropout, VisitSparse};
+    use crate::nn::{builders, modules, ModelCost, VisitLayers};
     use crate::ops::attention::Triple;
 
     #[test]

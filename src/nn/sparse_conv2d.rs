@@ -13,7 +13,7 @@ use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Normal};
 
 use super::bias::{Bias, NoBias};
-use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
+use super::{BackwardCost, ImageSize, LayerCost, LayerMut, SparseLayer, VisitLayers};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ fn kaiming_normal<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+/// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
 /// use ssprop::sparsity::DropRate;
 ///
 /// let dev = Cpu::default();
@@ -383,33 +383,18 @@ impl<
         E: Dtype,
         D: Storage<E>,
         B,
-    > VisitSparse for SparseConv2D<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D, B>
+    > VisitLayers for SparseConv2D<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D, B>
 {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        f(SparseLayer {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        f(LayerMut::Sparse(SparseLayer {
             path,
             c_in: C_IN,
             channels: C_OUT,
             kernel: Some(K),
             backward: &mut self.backward,
             kept_count: &mut self.kept_count,
-        });
+        }));
     }
-}
-
-impl<
-        const C_IN: usize,
-        const C_OUT: usize,
-        const K: usize,
-        const STRIDE: usize,
-        const PADDING: usize,
-        const DILATION: usize,
-        const GROUPS: usize,
-        E: Dtype,
-        D: Storage<E>,
-        B,
-    > VisitDropout for SparseConv2D<C_IN, C_OUT, K, STRIDE, PADDING, DILATION, GROUPS, E, D, B>
-{
 }
 
 impl<

@@ -13,7 +13,7 @@ use dfdx::tensor_ops::Device;
 use rand_distr::{Distribution, Uniform};
 
 use super::bias::{Bias, NoBias};
-use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
+use super::{BackwardCost, ImageSize, LayerCost, LayerMut, SparseLayer, VisitLayers};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ fn uniform<E: Dtype>(inputs: usize) -> impl Distribution<E> {
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::nn::{builders::SparseLinear, VisitSparse};
+/// use ssprop::nn::{builders::SparseLinear, VisitLayers};
 /// use ssprop::sparsity::DropRate;
 ///
 /// let dev = Cpu::default();
@@ -199,24 +199,19 @@ impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B: Bias<O, E, D>> 
     }
 }
 
-impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> VisitSparse
+impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> VisitLayers
     for SparseLinear<I, O, E, D, B>
 {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        f(SparseLayer {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        f(LayerMut::Sparse(SparseLayer {
             path,
             c_in: I,
             channels: O,
             kernel: None,
             backward: &mut self.backward,
             kept_count: &mut self.kept_count,
-        });
+        }));
     }
-}
-
-impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> VisitDropout
-    for SparseLinear<I, O, E, D, B>
-{
 }
 
 impl<const I: usize, const O: usize, E: Dtype, D: Storage<E>, B> BackwardCost

@@ -12,7 +12,7 @@ use dfdx::tensor::{Storage, Tape, Tensor};
 use dfdx::tensor_ops::Device;
 
 use super::pointwise_conv1d::uniform;
-use super::{BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
+use super::{BackwardCost, ImageSize, LayerCost, LayerMut, SparseLayer, VisitLayers};
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
@@ -185,24 +185,19 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> ToGraph<E>
     }
 }
 
-impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> VisitSparse
+impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> VisitLayers
     for SparsePositionwiseLinear<I, O, E, D>
 {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        f(SparseLayer {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        f(LayerMut::Sparse(SparseLayer {
             path,
             c_in: I::SIZE,
             channels: O::SIZE,
             kernel: None,
             backward: &mut self.backward,
             kept_count: &mut self.kept_count,
-        });
+        }));
     }
-}
-
-impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> VisitDropout
-    for SparsePositionwiseLinear<I, O, E, D>
-{
 }
 
 /// It counts as the 1x1 convolution that it is.
@@ -227,7 +222,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Storage<E>> BackwardCost
 mod tests {
     use dfdx::prelude::*;
 
-    use crate::nn::{builders, modules, LayerCost, ModelCost, VisitSparse};
+    use crate::nn::{builders, modules, LayerCost, ModelCost, VisitLayers};
     use crate::ops::attention::Triple;
     use crate::sparsity::DropRate;
 

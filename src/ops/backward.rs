@@ -36,7 +36,7 @@ pub struct Backward {
     /// Whether dX comes from the whole of dY, and only dW and db from what is kept.
     pub only_weight_sparse: bool,
     /// What tells a random selection's draws from each other. Each iteration needs another:
-    /// [`set_iteration`](crate::nn::VisitSparse::set_iteration).
+    /// [`set_iteration`](crate::nn::VisitLayers::set_iteration).
     pub draw: Draw,
     /// Whether convolutions use Winograd's algorithm where it pays, in the forward pass too; they do at
     /// first. [`conv2d`](crate::ops::conv2d::conv2d) says what their rounding errors are, with and

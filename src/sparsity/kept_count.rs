@@ -8,13 +8,13 @@ use super::DropRate;
 /// ([`Selection::Adaptive`](super::Selection::Adaptive)).
 ///
 /// A layer has none unless it is given one, with
-/// [`count_kept`](crate::nn::VisitSparse::count_kept). Backward FLOPs are linear in the kept share,
+/// [`count_kept`](crate::nn::VisitLayers::count_kept). Backward FLOPs are linear in the kept share,
 /// so those of a run follow from [`drop_rate`](Self::drop_rate):
 ///
 /// ```
 /// use std::sync::Arc;
 /// use dfdx::{prelude::*, tensor_ops::Backward as _};
-/// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+/// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
 /// use ssprop::sparsity::{AdaptiveKeep, Selection};
 ///
 /// let dev = Cpu::default();

@@ -33,7 +33,7 @@ pub enum Selection {
     ///
     /// The layer's path and the iteration decide the set beside the seed: tell the layers each
     /// iteration's number with
-    /// [`set_iteration`](crate::nn::VisitSparse::set_iteration), or they draw the same set each
+    /// [`set_iteration`](crate::nn::VisitLayers::set_iteration), or they draw the same set each
     /// time. ([`Trainer`](crate::train::Trainer) does so itself.)
     Random {
         /// The run's seed.

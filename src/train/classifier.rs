@@ -6,7 +6,7 @@ use dfdx::tensor::{NoneTape, OwnedTape, Tensor};
 
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
+use crate::nn::{BackwardCost, VisitLayers};
 
 /// A batch of images, (B, C, H, W).
 pub type Images<const C: usize, const H: usize, const W: usize, D, T> =
@@ -31,8 +31,7 @@ pub trait ImageClassifier<
         Error: Into<Error>,
     > + Module<Images<C, H, W, D, NoneTape>, Output = Logits<CLASSES, D, NoneTape>, Error: Into<Error>>
     + TensorCollection<f32, D>
-    + VisitSparse
-    + VisitDropout
+    + VisitLayers
     + BackwardCost
 {
 }
@@ -50,8 +49,7 @@ where
             Output = Logits<CLASSES, D, NoneTape>,
             Error: Into<Error>,
         > + TensorCollection<f32, D>
-        + VisitSparse
-        + VisitDropout
+        + VisitLayers
         + BackwardCost,
 {
 }

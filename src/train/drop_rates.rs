@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::nn::VisitSparse;
+use crate::nn::VisitLayers;
 use crate::sparsity::DropRate;
 
 /// The drop rates of a model's sparse layers.
@@ -13,7 +13,7 @@ pub(super) struct DropRates {
 }
 
 impl DropRates {
-    pub(super) fn of(model: &mut dyn VisitSparse) -> Self {
+    pub(super) fn of(model: &mut dyn VisitLayers) -> Self {
         let mut by_path = HashMap::new();
         let (mut largest, mut sum) = (DropRate::DENSE, 0.0);
         model.visit_sparse(&mut |layer| {

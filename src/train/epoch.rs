@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::data::BatchLoader;
 use crate::distributed::{average_statistics, check_same_weights};
 use crate::error::{Error, Result};
-use crate::nn::{BackwardCost, VisitDropout, VisitSparse};
+use crate::nn::{BackwardCost, VisitLayers};
 use crate::optim::Optimizer;
 
 /// Steps from one comparison of the ranks' weights to the next.
@@ -33,12 +33,12 @@ where
     ///
     /// With [a schedule](Self::with_schedule) the drop rates are set by it before every training
     /// step. Without one they are the model's: set them before, with
-    /// [`set_drop_rate`](crate::nn::VisitSparse::set_drop_rate) all alike or with
-    /// [`visit_sparse`](crate::nn::VisitSparse::visit_sparse) by layer; they stay as they are. The
+    /// [`set_drop_rate`](crate::nn::VisitLayers::set_drop_rate) all alike or with
+    /// [`visit_sparse`](crate::nn::VisitLayers::visit_sparse) by layer; they stay as they are. The
     /// report counts FLOPs by them (by what is known beforehand:
     /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
     /// each iteration's number, counted through the run. So with dropout, which
-    /// [`set_dropout`](crate::nn::VisitDropout::set_dropout) switches on: its masks follow from its
+    /// [`set_dropout`](crate::nn::VisitLayers::set_dropout) switches on: its masks follow from its
     /// seed, the epoch and the batch's number.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ where
         observer: &mut dyn Observer,
     ) -> Result<EpochReport>
     where
-        M: VisitSparse + VisitDropout + BackwardCost,
+        M: VisitLayers + BackwardCost,
     {
         whole_epoch(observer, |observer| {
             self.train_part_on(objective, dev, loader, observer)
@@ -115,7 +115,7 @@ where
         observer: &mut dyn Observer,
     ) -> Result<Option<EpochReport>>
     where
-        M: VisitSparse + VisitDropout + BackwardCost,
+        M: VisitLayers + BackwardCost,
     {
         let communicator = self.communicator.clone();
         communicator.together(|| self.train_share(objective, dev, loader, observer))
@@ -130,7 +130,7 @@ where
         observer: &mut dyn Observer,
     ) -> Result<Option<EpochReport>>
     where
-        M: VisitSparse + VisitDropout + BackwardCost,
+        M: VisitLayers + BackwardCost,
     {
         let communicator = self.communicator.clone();
         let loader = &self.share_of(loader)?;
@@ -260,7 +260,7 @@ where
     /// Sets the drop rates for an iteration of the next epoch, if there is a schedule.
     fn apply_schedule(&mut self, iteration: u64) -> Result<()>
     where
-        M: VisitSparse,
+        M: VisitLayers,
     {
         match &self.schedule {
             Some(plan) => plan.apply(&mut self.model, self.epoch, iteration),

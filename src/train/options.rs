@@ -8,7 +8,7 @@ use super::Trainer;
 use crate::backend::Backend;
 use crate::distributed::{check_same_weights, Communicator, GradientExchange};
 use crate::error::{Error, Result};
-use crate::nn::{SchedulePlan, VisitSparse};
+use crate::nn::{SchedulePlan, VisitLayers};
 use crate::optim::{Ema, FusedOptimizer, LrSchedule, Optimizer, ParameterGroups, UpdateRule};
 
 impl<M, D, R> Trainer<M, D, FusedOptimizer<R, M, f32, D>>
@@ -159,7 +159,7 @@ where
     /// [`Error::UnmatchedLayers`] if a part of the plan holds none of the model's sparse layers.
     pub fn with_schedule(mut self, schedule: impl Into<SchedulePlan>) -> Result<Self>
     where
-        M: VisitSparse,
+        M: VisitLayers,
     {
         let schedule = schedule.into();
         schedule.resolve_for(&mut self.model)?;

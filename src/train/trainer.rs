@@ -19,7 +19,7 @@ use crate::bridge::tensors::{for_each_part, Part};
 use crate::data::BatchLoader;
 use crate::distributed::{Communicator, GradientExchange};
 use crate::error::Result;
-use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitDropout};
+use crate::nn::{BackwardCost, ImageSize, ModelCost, SchedulePlan, VisitLayers};
 use crate::optim::{Adam, AdamConfig, Clip, Ema, LrSchedule, Optimizer};
 
 /// A model, its optimizer ([`Adam`] unless told otherwise), the number of epochs done, and the schedule of
@@ -140,7 +140,7 @@ where
     /// As [`ModelCost::of`].
     pub fn backward_cost(&mut self, size: ImageSize) -> Result<ModelCost>
     where
-        M: VisitDropout + BackwardCost,
+        M: VisitLayers + BackwardCost,
     {
         let mut dropped = HashSet::new();
         self.model.visit_dropout(&mut |layer| {

@@ -4,7 +4,7 @@ use dfdx::optim::{Momentum, Optimizer, Sgd, SgdConfig};
 use dfdx::prelude::*;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
-use ssprop::nn::VisitSparse;
+use ssprop::nn::VisitLayers;
 use ssprop::sparsity::DropRate;
 
 type Images<const C: usize, const S: usize> = Tensor<Rank4<2, C, S, S>, f32, Cpu>;

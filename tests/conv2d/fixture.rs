@@ -14,7 +14,7 @@ use dfdx::tensor_ops::Backward as _;
 use serde_json::Value;
 
 use ssprop::nn::modules::SparseLinear;
-use ssprop::nn::VisitSparse;
+use ssprop::nn::VisitLayers;
 use ssprop::ops::Backward;
 use ssprop::sparsity::{DropRate, Masking};
 use ssprop::Backend;

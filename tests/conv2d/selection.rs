@@ -6,7 +6,7 @@ use dfdx::tensor_ops::Backward as _;
 use rayon::ThreadPoolBuilder;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
-use ssprop::nn::VisitSparse;
+use ssprop::nn::VisitLayers;
 use ssprop::ops::Backward;
 use ssprop::sparsity::{AdaptiveKeep, Draw, DropRate, Masking, Selection};
 use ssprop::Backend;

@@ -130,9 +130,9 @@ fn a_class_is_a_bias_of_the_timesteps_embedding() {
 #[test]
 fn drop_rates_and_costs_are_the_u_nets() {
     let dev = Cpu::default();
-    fn paths(net: &mut dyn VisitSparse) -> Vec<String> {
+    fn paths(net: &mut dyn VisitLayers) -> Vec<String> {
         let mut paths = Vec::new();
-        net.visit_sparse_at("", &mut |layer| paths.push(layer.path.to_owned()));
+        net.visit_sparse(&mut |layer| paths.push(layer.path.to_owned()));
         paths
     }
     let of_unet = paths(&mut dev.build_module::<MnistUNet, f32>());

@@ -82,7 +82,7 @@ impl TensorVisitor<f32, Cpu> for LiveRows<'_> {
 /// parameter.
 fn check_gradients<M>(net: &mut M, parameters: usize)
 where
-    M: TensorCollection<f32, Cpu> + VisitSparse + ZeroGrads<f32, Cpu>,
+    M: TensorCollection<f32, Cpu> + VisitLayers + ZeroGrads<f32, Cpu>,
     M: ModuleMut<
         Tensor<Rank4<4, 3, 16, 16>, f32, Cpu, OwnedTape<f32, Cpu>>,
         Output = Tensor<Rank2<4, 10>, f32, Cpu, OwnedTape<f32, Cpu>>,
@@ -148,7 +148,7 @@ fn the_stems_input_gets_a_gradient_only_on_request() {
 
 #[test]
 fn sparse_layers_have_their_checkpoint_paths() {
-    fn paths<M: VisitSparse>(net: &mut M) -> Vec<(String, usize)> {
+    fn paths<M: VisitLayers>(net: &mut M) -> Vec<(String, usize)> {
         let mut paths = Vec::new();
         net.visit_sparse(&mut |layer| paths.push((layer.path.to_string(), layer.channels)));
         paths

@@ -8,7 +8,7 @@ use ssprop::diffusion::{
     SampleStep, Sampler, Timesteps,
 };
 use ssprop::nn::modules::{BiasedSparseConv2D, ReLU};
-use ssprop::nn::{BackwardCost, ImageSize, LayerCost, SparseLayer};
+use ssprop::nn::{BackwardCost, ImageSize, LayerCost, LayerMut};
 use ssprop::optim::Ema;
 use ssprop::prelude::*;
 use ssprop::{Error, Result};
@@ -65,16 +65,12 @@ impl<T: Tape<f32, Cpu>> Module<(Images<T>, Timesteps<Cpu>)> for Tiny {
 
 impl NonMutableModule for Tiny {}
 
-impl VisitSparse for Tiny {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+impl VisitLayers for Tiny {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
         assert_eq!(path, "");
-        self.conv1.visit_sparse_at("conv1", f);
-        self.conv2.visit_sparse_at("conv2", f);
+        self.conv1.visit_layers_at("conv1", f);
+        self.conv2.visit_layers_at("conv2", f);
     }
-}
-
-impl VisitDropout for Tiny {
-    fn visit_dropout_at(&mut self, _: &str, _: &mut dyn FnMut(ssprop::nn::DropoutLayer<'_>)) {}
 }
 
 impl BackwardCost for Tiny {

@@ -102,7 +102,7 @@ fn one_branch_of_a_block_may_be_trained_alone() {
 /// After a step in which only what `trained` matches is.
 fn trained<M>(model: M, trained: &[&str]) -> M
 where
-    M: TensorCollection<f32, Cpu> + VisitSparse + VisitDropout + ssprop::nn::BackwardCost + Clone,
+    M: TensorCollection<f32, Cpu> + VisitLayers + ssprop::nn::BackwardCost + Clone,
     M: ssprop::train::ImageClassifier<1, 8, 8, 2, Cpu>,
 {
     let pixels = (0..4 * 64).map(|i: usize| (i * 7919 % 251) as u8).collect();

@@ -10,7 +10,7 @@ use ssprop::diffusion::{
 };
 use ssprop::distributed::Communicator;
 use ssprop::nn::modules::BiasedSparseConv2D;
-use ssprop::nn::{BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer};
+use ssprop::nn::{BackwardCost, ImageSize, LayerCost, LayerMut};
 use ssprop::prelude::*;
 use ssprop::{Error, Result};
 
@@ -72,14 +72,10 @@ impl<T: Tape<f32, Cpu>> Module<(Images<T>, Timesteps<Cpu>, Told)> for Writes {
 
 impl NonMutableModule for Writes {}
 
-impl VisitSparse for Writes {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.conv.visit_sparse_at(path, f);
+impl VisitLayers for Writes {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.conv.visit_layers_at(path, f);
     }
-}
-
-impl VisitDropout for Writes {
-    fn visit_dropout_at(&mut self, _: &str, _: &mut dyn FnMut(DropoutLayer<'_>)) {}
 }
 
 impl BackwardCost for Writes {

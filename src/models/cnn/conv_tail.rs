@@ -9,9 +9,7 @@ use rand_distr::uniform::SampleUniform;
 use super::{ConvBlock, WIDTH};
 use crate::error::{Error, Result};
 use crate::inference::{Graph, ToGraph, Value};
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost, LayerMut, VisitLayers};
 
 type Block<E, D> = ConvBlock<WIDTH, WIDTH, E, D>;
 
@@ -84,15 +82,9 @@ impl<const LAYERS: usize, E: Dtype, D: Storage<E>> ToGraph<E> for ConvTail<LAYER
     }
 }
 
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitSparse for ConvTail<LAYERS, E, D> {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.blocks.visit_sparse_at(path, f);
-    }
-}
-
-impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitDropout for ConvTail<LAYERS, E, D> {
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.blocks.visit_dropout_at(path, f);
+impl<const LAYERS: usize, E: Dtype, D: Storage<E>> VisitLayers for ConvTail<LAYERS, E, D> {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.blocks.visit_layers_at(path, f);
     }
 }
 

@@ -21,9 +21,6 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::nn::modules::MaxPool2D;
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::pool::global_avg_pool2d_hidden;
 
 pub use block::ConvBlock;

@@ -14,9 +14,6 @@ use crate::models::forward::{forward, layer, norm, HiddenImages, Images};
 use crate::models::module::network;
 use crate::models::sizes::{Down, Same};
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::batch_norm::Activation::{Identity, ReLU};
 
 /// The architectures.

@@ -11,7 +11,7 @@
 //! | ResNet-34 | 3, 4, 6, 3 | basic |
 //! | ResNet-50 | 3, 4, 6, 3 | bottleneck |
 //!
-//! [`set_dropout`](crate::nn::VisitDropout::set_dropout) puts dropout after every norm, those of the
+//! [`set_dropout`](crate::nn::VisitLayers::set_dropout) puts dropout after every norm, those of the
 //! stem and of the shortcuts too: that is what Table 6 counts. In a block it comes before the sum
 //! with the shortcut.
 

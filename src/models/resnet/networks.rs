@@ -17,9 +17,6 @@ use crate::models::forward::{forward, head, layer, next, norm, Images};
 use crate::models::module::network;
 use crate::models::sizes::Down;
 use crate::nn::modules::{BatchNorm2D, SparseConv2D};
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::batch_norm::Activation::ReLU;
 
 /// The architectures.

@@ -18,9 +18,7 @@ use crate::error::{Error, Result};
 use crate::models::module::{field_cost, network};
 use crate::models::sizes;
 use crate::nn::modules::SiLU;
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost};
 use crate::ops::concat::concat_channels_hidden;
 use crate::ops::group_norm::Activation;
 

@@ -13,9 +13,7 @@ use rand_distr::uniform::SampleUniform;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::nn::{
-    BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
+use crate::nn::{BackwardCost, ImageSize, LayerCost, LayerMut, VisitLayers};
 
 /// The architecture.
 pub mod builder {
@@ -168,19 +166,11 @@ impl<N: NonMutableModule, const CLASSES: usize, const EMB: usize, E: Dtype, D: S
 {
 }
 
-impl<N: VisitSparse, const CLASSES: usize, const EMB: usize, E: Dtype, D: Storage<E>> VisitSparse
+impl<N: VisitLayers, const CLASSES: usize, const EMB: usize, E: Dtype, D: Storage<E>> VisitLayers
     for ClassConditional<N, CLASSES, EMB, E, D>
 {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.unet.visit_sparse_at(path, f);
-    }
-}
-
-impl<N: VisitDropout, const CLASSES: usize, const EMB: usize, E: Dtype, D: Storage<E>> VisitDropout
-    for ClassConditional<N, CLASSES, EMB, E, D>
-{
-    fn visit_dropout_at(&mut self, path: &str, f: &mut dyn FnMut(DropoutLayer<'_>)) {
-        self.unet.visit_dropout_at(path, f);
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
+        self.unet.visit_layers_at(path, f);
     }
 }
 

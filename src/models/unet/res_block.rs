@@ -15,9 +15,6 @@ use crate::error::Result;
 use crate::models::module::network;
 use crate::models::sizes::Same;
 use crate::nn::modules::SiLU;
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::add::add_hidden;
 use crate::ops::group_norm::Activation;
 use crate::ops::linear::linear_hidden;

@@ -14,9 +14,7 @@ use crate::error::Result;
 use crate::models::module::network;
 use crate::models::sizes::{Down, Same};
 use crate::nn::modules::BiasedSparseConv2D;
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost};
 use crate::ops::upsample::upsample_nearest2d_hidden;
 
 /// The architectures.

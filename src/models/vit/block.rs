@@ -12,10 +12,8 @@ use crate::error::Result;
 use crate::inference::{Graph, Operation, ToGraph, Value};
 use crate::models::forward::HiddenImages;
 use crate::models::module::network;
+use crate::nn::join;
 use crate::nn::modules::{LayerNorm, SparsePositionwiseLinear};
-use crate::nn::{
-    join, BackwardCost, DropoutLayer, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse,
-};
 use crate::ops::add::add_hidden;
 use crate::ops::attention::{attention_hidden, Heads, QkvOrder, Triple};
 use crate::ops::gelu::gelu_hidden;

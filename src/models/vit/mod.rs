@@ -22,7 +22,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::nn::modules::{BiasedSparseConv2D, LayerNorm, Quotient};
-use crate::nn::{join, BackwardCost, ImageSize, LayerCost, SparseLayer, VisitDropout, VisitSparse};
+use crate::nn::{join, BackwardCost, ImageSize, LayerCost, LayerMut, VisitLayers};
 use crate::ops::conv2d::{conv_hidden, Conv2DOp, Conv2DShape};
 use crate::ops::pool::global_avg_pool2d_hidden;
 use crate::ops::position_embedding::position_embedding_hidden;
@@ -313,12 +313,12 @@ impl<
         const DEPTH: usize,
         E: Dtype,
         D: Storage<E>,
-    > VisitSparse for ViT<CLASSES, C_IN, IMAGE, PATCH, DIM, MLP, HEADS, DEPTH, E, D>
+    > VisitLayers for ViT<CLASSES, C_IN, IMAGE, PATCH, DIM, MLP, HEADS, DEPTH, E, D>
 {
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
         self.patch_embed
-            .visit_sparse_at(&join(path, "patch_embed.proj"), f);
-        self.blocks.visit_sparse_at(&join(path, "blocks"), f);
+            .visit_layers_at(&join(path, "patch_embed.proj"), f);
+        self.blocks.visit_layers_at(&join(path, "blocks"), f);
     }
 }
 
@@ -347,22 +347,6 @@ impl<
         let x = self.fc_norm.add_to(graph, &at("fc_norm"), x)?;
         self.head.add_to(graph, &at("head"), x)
     }
-}
-
-/// It has no dropout.
-impl<
-        const CLASSES: usize,
-        const C_IN: usize,
-        const IMAGE: usize,
-        const PATCH: usize,
-        const DIM: usize,
-        const MLP: usize,
-        const HEADS: usize,
-        const DEPTH: usize,
-        E: Dtype,
-        D: Storage<E>,
-    > VisitDropout for ViT<CLASSES, C_IN, IMAGE, PATCH, DIM, MLP, HEADS, DEPTH, E, D>
-{
 }
 
 impl<

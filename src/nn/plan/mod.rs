@@ -5,7 +5,7 @@ mod text;
 
 pub use layers::{LayerInfo, LayerSelector};
 
-use super::VisitSparse;
+use super::VisitLayers;
 use crate::error::{Error, Result};
 use crate::sparsity::Schedule;
 
@@ -105,7 +105,7 @@ impl SchedulePlan {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve).
-    pub fn resolve_for(&self, model: &mut dyn VisitSparse) -> Result<Vec<Schedule>> {
+    pub fn resolve_for(&self, model: &mut dyn VisitLayers) -> Result<Vec<Schedule>> {
         let mut layers = Vec::new();
         model.visit_sparse(&mut |layer| {
             let info = layer.info(layers.len());
@@ -128,7 +128,7 @@ impl SchedulePlan {
     ///
     /// # Errors
     /// As [`resolve`](Self::resolve); the model is then as it was.
-    pub fn apply(&self, model: &mut dyn VisitSparse, epoch: u64, iteration: u64) -> Result<()> {
+    pub fn apply(&self, model: &mut dyn VisitLayers, epoch: u64, iteration: u64) -> Result<()> {
         let schedules = self.resolve_for(model)?;
         let mut schedules = schedules.iter();
         model.visit_sparse(&mut |layer| {

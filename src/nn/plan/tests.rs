@@ -10,7 +10,7 @@ fn rate(rate: f64) -> DropRate {
     DropRate::new(rate).unwrap()
 }
 
-fn rates(model: &mut dyn VisitSparse) -> Vec<(String, f64)> {
+fn rates(model: &mut dyn VisitLayers) -> Vec<(String, f64)> {
     let mut rates = Vec::new();
     model.visit_sparse(&mut |layer| {
         rates.push((layer.path.to_owned(), layer.backward.drop_rate.rate()));

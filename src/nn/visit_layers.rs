@@ -1,10 +1,22 @@
-//! How a schedule's drop rate reaches the sparse layers of a model.
+//! How settings reach the layers of a model: drop rates the sparse ones, dropout the batch norms.
 
 use std::sync::Arc;
 
 use super::plan::LayerInfo;
+use super::Dropout;
+use crate::error::Result;
+use crate::kernels::args::dropout::mix;
 use crate::ops::Backward;
 use crate::sparsity::{Draw, DropRate, KeptCount, Masking, Selection};
+
+/// A layer with settings, as a visitor of a model sees it.
+#[derive(Debug)]
+pub enum LayerMut<'a> {
+    /// One whose backward pass can be sparse.
+    Sparse(SparseLayer<'a>),
+    /// A batch norm, and the dropout after it.
+    Dropout(DropoutLayer<'a>),
+}
 
 /// A sparse layer, as a visitor of a model sees it.
 #[derive(Debug)]
@@ -36,11 +48,23 @@ impl SparseLayer<'_> {
     }
 }
 
-/// A model (or layer, or tuple of them) whose sparse layers can be visited.
+/// A batch norm, the layer with dropout after it, as a visitor of a model sees it.
+#[derive(Debug)]
+pub struct DropoutLayer<'a> {
+    /// The layer's path, as in checkpoints: `layer1.0.bn1`.
+    pub path: &'a str,
+    /// The dropout after it.
+    pub dropout: &'a mut Dropout,
+    /// Its [`synchronized`](super::modules::BatchNorm2D::synchronized).
+    pub synchronized: &'a mut bool,
+}
+
+/// A model (or layer, or tuple of them) whose layers can be visited: the sparse ones, and every
+/// [`BatchNorm2D`](super::modules::BatchNorm2D) of this crate, after which there can be dropout.
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+/// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
 /// use ssprop::sparsity::DropRate;
 ///
 /// type Net = (SparseConv2D<3, 8, 3, 1, 1>, ReLU, SparseConv2D<8, 16, 3, 2, 1>);
@@ -55,16 +79,27 @@ impl SparseLayer<'_> {
 /// });
 /// # Ok::<(), ssprop::Error>(())
 /// ```
-pub trait VisitSparse {
-    /// Calls `f` for every sparse layer, in the order of the forward pass, with paths that begin
-    /// with `path` (empty at the root). A layer that is never sparse leaves it as it is.
-    fn visit_sparse_at(&mut self, path: &str, f: &mut dyn FnMut(SparseLayer<'_>)) {
+pub trait VisitLayers {
+    /// Calls `f` for every layer with settings, in the order of the forward pass, with paths that begin
+    /// with `path` (empty at the root). A layer without any leaves it as it is.
+    fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
         let _ = (path, f);
     }
 
     /// Calls `f` for every sparse layer, in the order of the forward pass.
     fn visit_sparse(&mut self, f: &mut dyn FnMut(SparseLayer<'_>)) {
-        self.visit_sparse_at("", f);
+        self.visit_layers_at("", &mut |layer| match layer {
+            LayerMut::Sparse(layer) => f(layer),
+            LayerMut::Dropout(_) => (),
+        });
+    }
+
+    /// Calls `f` for every layer with dropout, in the order of the forward pass.
+    fn visit_dropout(&mut self, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+        self.visit_layers_at("", &mut |layer| match layer {
+            LayerMut::Dropout(layer) => f(layer),
+            LayerMut::Sparse(_) => (),
+        });
     }
 
     /// Sets the drop rate of every sparse layer.
@@ -96,7 +131,7 @@ pub trait VisitSparse {
     ///
     /// ```
     /// use dfdx::{prelude::*, tensor_ops::Backward as _};
-    /// use ssprop::nn::{builders::SparseConv2D, VisitSparse};
+    /// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
     /// use ssprop::sparsity::{DropRate, Selection};
     ///
     /// let dev = Cpu::default();
@@ -127,6 +162,51 @@ pub trait VisitSparse {
             counts.push((layer.path.to_owned(), count));
         });
         counts
+    }
+
+    /// Drops elements with probability `rate` after every such layer, each by masks of its own;
+    /// 0 switches dropout off.
+    ///
+    /// [`Trainer`](crate::train::Trainer) tells the layers when an epoch begins; in a loop of your
+    /// own call [`start_epoch`](Self::start_epoch).
+    ///
+    /// ```
+    /// use ssprop::prelude::*;
+    ///
+    /// let dev = Cpu::default();
+    /// let mut net = dev.build_module::<Cnn<3, 10, 1>, f32>();
+    /// net.set_dropout(0.4, 7)?;
+    /// let x: Tensor<Rank4<2, 1, 8, 8>, f32, _> = dev.sample_normal();
+    /// // Other masks in every step of training ...
+    /// let a = net.try_forward_mut(x.leaky_trace())?.array();
+    /// let b = net.try_forward_mut(x.leaky_trace())?.array();
+    /// assert_ne!(a, b);
+    /// // ... and none in inference.
+    /// assert_eq!(net.try_forward(x.clone())?.array(), net.try_forward(x)?.array());
+    /// # Ok::<(), ssprop::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::Error::Parameter) if `rate` is not at least 0 and less than 1.
+    fn set_dropout(&mut self, rate: f64, seed: u64) -> Result<()> {
+        let new = Dropout::new(rate, seed)?;
+        let mut index = 0;
+        self.visit_dropout(&mut |layer| {
+            *layer.dropout = new.with_seed(mix(seed, index));
+            index += 1;
+        });
+        Ok(())
+    }
+
+    /// Whether every batch norm, in distributed training, normalises by the mean and variance of all ranks'
+    /// images together ([`BatchNorm2D::synchronized`](super::modules::BatchNorm2D::synchronized)).
+    fn set_synchronized(&mut self, synchronized: bool) {
+        self.visit_dropout(&mut |layer| *layer.synchronized = synchronized);
+    }
+
+    /// Begins epoch number `epoch`, whose masks are those of no other epoch.
+    fn start_epoch(&mut self, epoch: u64) {
+        self.visit_dropout(&mut |layer| layer.dropout.start_epoch(epoch));
     }
 }
 
