@@ -72,7 +72,7 @@
 //! | to | look into |
 //! |---|---|
 //! | build a network | [`nn`] has the layers, [`models`] the paper's networks, [`prelude`] both |
-//! | say what is dropped, and when | [`sparsity`], [`nn::SchedulePlan`], [`ops::Backward`] |
+//! | say what is dropped, and when | [`sparsity`], [`nn::SchedulePlan`], [`ops::SparseBackward`] |
 //! | count FLOPs and time | [`sparsity::flops`], [`nn::ModelCost`], [`nn::time_bounds`], [`profile`] |
 //! | read images | [`data`] |
 //! | train and evaluate a classifier | [`train`], [`optim`] |

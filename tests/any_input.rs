@@ -4,7 +4,6 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use dfdx::prelude::*;
-use dfdx::tensor_ops::Backward as _;
 use ssprop::nn::builders as layers;
 use ssprop::ops::attention::{try_attention, try_attention_by_kind, Heads, Triple};
 use ssprop::ops::batch_norm::{try_batch_norm2d, Activation, BatchNorm2DOp, Mode};
@@ -13,7 +12,7 @@ use ssprop::ops::distance::{try_distance, Distance};
 use ssprop::ops::dropout::{try_dropout, DropoutMask};
 use ssprop::ops::group_norm::{self, try_group_norm, GroupNormOp, Groups};
 use ssprop::ops::position_embedding::try_position_embedding;
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::ops::{add, add_relu, concat, gelu, linear, pool, relu, silu, upsample};
 use ssprop::prelude::{CelebAUNet, Cnn, DropRate, MnistUNet, ResNet18, Selection, MLP};
 use ssprop::sparsity::Masking;
@@ -53,10 +52,10 @@ fn values<S: Shape, T>(x: &Tensor<S, f32, Cpu, T>) -> Vec<f32> {
 
 type Case = (&'static str, Box<dyn Fn(&Images, Traced) -> Result<Found>>);
 
-fn sparse() -> Backward {
-    Backward {
+fn sparse() -> SparseBackward {
+    SparseBackward {
         drop_rate: DropRate::new(0.5).unwrap(),
-        ..Backward::default()
+        ..SparseBackward::default()
     }
 }
 
@@ -115,26 +114,26 @@ fn cases() -> Vec<Case> {
             });
         };
     }
-    conv!("conv 3x3", 6, 4, 3, Window<1, 1>, Backward::default());
+    conv!("conv 3x3", 6, 4, 3, Window<1, 1>, SparseBackward::default());
     conv!("conv 3x3 sparse", 6, 4, 3, Window<1, 1>, sparse());
     conv!("conv 3x3 stride", 6, 4, 3, Window<2, 1>, sparse());
     conv!("conv 1x1", 6, 4, 1, Window<1, 0>, sparse());
     conv!("conv 2x2 padded", 6, 4, 2, Window<1, 1>, sparse());
     conv!("conv groups", 6, 2, 3, Window<1, 1, 1, 2>, sparse());
     conv!("conv depthwise", 4, 1, 3, Window<1, 1, 1, 4>, sparse());
-    conv!("conv positions", 6, 4, 3, Window<1, 1>, Backward {
+    conv!("conv positions", 6, 4, 3, Window<1, 1>, SparseBackward {
         masking: Masking::Positions,
         ..sparse()
     });
-    conv!("conv elements", 6, 4, 3, Window<1, 1>, Backward {
+    conv!("conv elements", 6, 4, 3, Window<1, 1>, SparseBackward {
         masking: Masking::Elements,
         ..sparse()
     });
-    conv!("conv random", 6, 4, 3, Window<1, 1>, Backward {
+    conv!("conv random", 6, 4, 3, Window<1, 1>, SparseBackward {
         selection: Selection::Random { seed: 3, rescale: true },
         ..sparse()
     });
-    conv!("conv only dW sparse", 6, 4, 3, Window<1, 1>, Backward {
+    conv!("conv only dW sparse", 6, 4, 3, Window<1, 1>, SparseBackward {
         only_weight_sparse: true,
         ..sparse()
     });

@@ -3,7 +3,7 @@
 use dfdx::prelude::*;
 use ssprop::internals::{BackwardGradient, Buffer, Conv2DKernel, Conv2DOp, Conv2DShape, Fill};
 use ssprop::nn::{builders, modules::SparseConv2D};
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::shape::ConvDim;
 use ssprop::sparsity::DropRate;
 
@@ -89,9 +89,9 @@ where
             groups: 1,
         };
         let shape = Conv2DShape::new(op, [BATCH, C_IN, N, N], C_OUT).expect("the window fits");
-        let backward = Backward {
+        let backward = SparseBackward {
             drop_rate,
-            ..Backward::default()
+            ..SparseBackward::default()
         };
         let mut dy = Buffer::<f32, Cpu>::take(&dev, self.dy.len()).expect("memory");
         dy.view_mut().copy_from_slice(&self.dy);

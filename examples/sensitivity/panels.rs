@@ -1,6 +1,6 @@
 //! What is trained for each panel.
 
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::prelude::*;
 
 /// One way to train; two panels that have the same one share its runs.
@@ -25,7 +25,7 @@ impl Way {
     }
 
     /// A layer's options; a random selection gets the run's seed.
-    pub fn set(&self, backward: &mut Backward, seed: u64) {
+    pub fn set(&self, backward: &mut SparseBackward, seed: u64) {
         backward.selection = match self.selection {
             Selection::Random { rescale, .. } => Selection::Random { seed, rescale },
             other => other,
@@ -299,7 +299,7 @@ pub mod tests {
             rescale: true,
         };
         way.masking = Masking::Elements;
-        let mut backward = Backward::default();
+        let mut backward = SparseBackward::default();
         way.set(&mut backward, 7);
         let expected = Selection::Random {
             seed: 7,

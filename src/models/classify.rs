@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::models::forward::HiddenImages;
 use crate::ops::linear::linear;
 use crate::ops::pool::global_avg_pool2d_hidden;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 
 /// The logits of images: of each channel's average.
 pub(super) fn classify_images<const I: usize, const O: usize, B, H, W, E, D, T>(
@@ -41,5 +41,5 @@ where
     T: Tape<E, D>,
 {
     let (weight, bias) = (&layer.weight, Some(&layer.bias));
-    linear(x, weight, bias, Backward::default(), None)
+    linear(x, weight, bias, SparseBackward::default(), None)
 }

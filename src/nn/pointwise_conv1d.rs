@@ -14,7 +14,7 @@ use super::plain_layer::plain_layer;
 use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
-use crate::ops::conv2d::{conv_hidden, Backward, Conv2DOp, Conv2DShape};
+use crate::ops::conv2d::{conv_hidden, Conv2DOp, Conv2DShape, SparseBackward};
 
 /// The description of the layer.
 pub mod builder {
@@ -75,7 +75,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Backend<E>> PointwiseConv1D<I, O, E,
         let &(b, i, h, w) = x.shape();
         let shape = Conv2DShape::new(op, [b.size(), i.size(), h.size(), w.size()], O::SIZE)?;
         let y = (b, O::default(), h, w);
-        let dense = Backward::default();
+        let dense = SparseBackward::default();
         conv_hidden(x, &self.weight, Some(&self.bias), shape, y, dense, None)
     }
 }

@@ -19,7 +19,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::conv2d::{conv2d_hidden, Conv2DOp, Conv2DShape, WeightShape, Window};
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::shape::ConvDim;
 use crate::sparsity::KeptCount;
 
@@ -120,7 +120,7 @@ pub struct SparseConv2D<
     /// (C_out), or [`NoBias`]
     pub bias: B,
     /// How the next forward's backward pass goes: its drop rate, above all.
-    pub backward: Backward,
+    pub backward: SparseBackward,
     /// Is told how many channels each backward pass keeps. Clones share it.
     pub kept_count: Option<Arc<KeptCount>>,
 }
@@ -233,7 +233,7 @@ impl<
         Ok(weight.zip(bias).map(|(weight, bias)| SparseConv2D {
             weight,
             bias,
-            backward: Backward::default(),
+            backward: SparseBackward::default(),
             kept_count: None,
         }))
     }

@@ -19,7 +19,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::linear::linear_hidden;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::sparsity::KeptCount;
 
 /// The architecture of the layers.
@@ -75,7 +75,7 @@ pub struct SparseLinear<
     /// (O), or [`NoBias`]
     pub bias: B,
     /// How the next forward's backward pass goes: its drop rate, above all.
-    pub backward: Backward,
+    pub backward: SparseBackward,
     /// Is told how many features each backward pass keeps. Clones share it.
     pub kept_count: Option<Arc<KeptCount>>,
 }
@@ -121,7 +121,7 @@ impl<const I: usize, const O: usize, E: Dtype, D: Device<E>, B: Bias<O, E, D>>
         Ok(weight.zip(bias).map(|(weight, bias)| SparseLinear {
             weight,
             bias,
-            backward: Backward::default(),
+            backward: SparseBackward::default(),
             kept_count: None,
         }))
     }

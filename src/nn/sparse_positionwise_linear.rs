@@ -18,7 +18,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
 use crate::ops::conv2d::{conv_hidden, Conv2DOp, Conv2DShape};
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::sparsity::KeptCount;
 
 /// The architecture of the layer.
@@ -59,7 +59,7 @@ pub struct SparsePositionwiseLinear<I: ConstDim, O: ConstDim, E: Dtype, D: Stora
     /// (O)
     pub bias: Tensor<(O,), E, D>,
     /// How the next forward's backward pass goes: its drop rate, above all.
-    pub backward: Backward,
+    pub backward: SparseBackward,
     /// Is told how many channels each backward pass keeps. Clones share it.
     pub kept_count: Option<Arc<KeptCount>>,
 }
@@ -166,7 +166,7 @@ impl<I: ConstDim, O: ConstDim, E: Dtype, D: Device<E>> TensorCollection<E, D>
             |(weight, bias)| SparsePositionwiseLinear {
                 weight,
                 bias,
-                backward: Backward::default(),
+                backward: SparseBackward::default(),
                 kept_count: None,
             },
         )

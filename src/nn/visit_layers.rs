@@ -6,7 +6,7 @@ use super::plan::LayerInfo;
 use super::Dropout;
 use crate::error::Result;
 use crate::kernels::args::dropout::mix;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::sparsity::{Draw, DropRate, KeptCount, Masking, Selection};
 
 /// A layer with settings, as a visitor of a model sees it.
@@ -30,7 +30,7 @@ pub struct SparseLayer<'a> {
     /// Height and width of a convolution's kernel. `None` for a layer without one.
     pub kernel: Option<usize>,
     /// How its backward pass goes.
-    pub backward: &'a mut Backward,
+    pub backward: &'a mut SparseBackward,
     /// Is told how many channels each backward pass keeps, if there is one.
     pub kept_count: &'a mut Option<Arc<KeptCount>>,
 }
@@ -130,7 +130,7 @@ pub trait VisitLayers {
     /// [`Trainer`](crate::train::Trainer) does so itself; other selections do not need it.
     ///
     /// ```
-    /// use dfdx::{prelude::*, tensor_ops::Backward as _};
+    /// use dfdx::prelude::*;
     /// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
     /// use ssprop::sparsity::{DropRate, Selection};
     ///

@@ -3,7 +3,7 @@
 //! Forward, y = conv(x, weight) + bias, is an ordinary convolution. Backward ranks the output
 //! channels by mean |dY| over batch, height and width, keeps the best, copies them into a
 //! `ShrunkGradient`, and computes dX, dW and db from that alone (arXiv 2408.12561, Sec.
-//! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing. [`Backward`]
+//! "Method"). Rows of dW and elements of db that belong to dropped channels get nothing. [`SparseBackward`]
 //! has the variants: other choices, other masks, dX from the whole of dY.
 
 pub(crate) mod gradient;
@@ -16,7 +16,7 @@ use dfdx::shapes::{Const, Dim, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 pub use crate::kernels::args::conv2d::{Conv2DOp, Conv2DShape};
-pub use crate::ops::Backward;
+pub use crate::ops::SparseBackward;
 
 use crate::backend::Backend;
 use crate::bridge::{contiguous, contiguous_option, GradSlot, Hidden, Parameter};
@@ -51,7 +51,7 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 ///
 /// `f32` convolutions of 3x3 windows with stride and padding 1, and at least 8 channels on either
 /// side, use Winograd's F(4x4, 3x3) on the CPU (but for dX from four channels or fewer). What is
-/// different from a plain sum, which [`Backward::winograd`]` = false` goes back to:
+/// different from a plain sum, which [`SparseBackward::winograd`]` = false` goes back to:
 ///
 /// - Against `f64`, results are within 5e-6 of the largest element (tested with up to 2048 channels).
 ///   An element's error is a share of the largest numbers in its tile of 6x6 pixels, not of its own
@@ -72,15 +72,15 @@ pub type WeightShape<const C_OUT: usize, GroupIn, const K: usize> =
 /// memory runs out.
 ///
 /// ```
-/// use dfdx::{prelude::*, tensor_ops::Backward as _};
-/// use ssprop::ops::conv2d::{conv2d, Backward, Window};
+/// use dfdx::prelude::*;
+/// use ssprop::ops::conv2d::{conv2d, SparseBackward, Window};
 /// use ssprop::sparsity::DropRate;
 ///
 /// let dev = Cpu::default();
 /// let x: Tensor<Rank4<2, 3, 8, 8>, f32, _> = dev.sample_normal();
 /// let w: Tensor<Rank4<10, 3, 3, 3>, f32, _> = dev.sample_normal();
 /// let b: Tensor<Rank1<10>, f32, _> = dev.zeros();
-/// let backward = Backward { drop_rate: DropRate::new(0.8)?, ..Backward::default() };
+/// let backward = SparseBackward { drop_rate: DropRate::new(0.8)?, ..SparseBackward::default() };
 /// let y = conv2d(x.leaky_trace(), &w, Some(&b), Window::<1, 1>, backward)?;
 /// let _: &Rank4<2, 10, 8, 8> = y.shape();
 ///
@@ -110,7 +110,7 @@ pub fn conv2d<
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     window: Window<STRIDE, PADDING, DILATION, GROUPS>,
-    backward: Backward,
+    backward: SparseBackward,
 ) -> Result<Tensor<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     conv2d_hidden(x.into(), weight, bias, window, backward, None).and_then(Hidden::into_tensor)
 }
@@ -136,7 +136,7 @@ pub(crate) fn conv2d_hidden<
     weight: &Tensor<WeightShape<C_OUT, GroupIn, K>, E, D>,
     bias: Option<&Tensor<(Const<C_OUT>,), E, D>>,
     _: Window<STRIDE, PADDING, DILATION, GROUPS>,
-    backward: Backward,
+    backward: SparseBackward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Hidden<(B, Const<C_OUT>, H::Out, W::Out), E, D, T>> {
     let op = Conv2DOp {
@@ -173,7 +173,7 @@ pub(crate) fn conv_hidden<X, W, Bias, Y, E, D, T>(
     bias: Option<&Tensor<Bias, E, D>>,
     shape: Conv2DShape,
     y: Y,
-    backward: Backward,
+    backward: SparseBackward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Hidden<Y, E, D, T>>
 where

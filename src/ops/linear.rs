@@ -10,7 +10,7 @@ use dfdx::dtypes::Dtype;
 use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
-pub use crate::ops::Backward;
+pub use crate::ops::SparseBackward;
 
 use crate::backend::Backend;
 use crate::bridge::{contiguous, contiguous_option, Hidden, Parameter};
@@ -33,15 +33,15 @@ const OP: &str = "linear";
 /// if memory runs out.
 ///
 /// ```
-/// use dfdx::{prelude::*, tensor_ops::Backward as _};
-/// use ssprop::ops::linear::{linear, Backward};
+/// use dfdx::prelude::*;
+/// use ssprop::ops::linear::{linear, SparseBackward};
 /// use ssprop::sparsity::DropRate;
 ///
 /// let dev = Cpu::default();
 /// let x: Tensor<Rank2<4, 6>, f32, _> = dev.sample_normal();
 /// let w: Tensor<Rank2<10, 6>, f32, _> = dev.sample_normal();
 /// let b: Tensor<Rank1<10>, f32, _> = dev.zeros();
-/// let backward = Backward { drop_rate: DropRate::new(0.8)?, ..Backward::default() };
+/// let backward = SparseBackward { drop_rate: DropRate::new(0.8)?, ..SparseBackward::default() };
 /// let y = linear(x.leaky_trace(), &w, Some(&b), backward, None)?;
 /// let _: &Rank2<4, 10> = y.shape();
 ///
@@ -53,7 +53,7 @@ pub fn linear<const I: usize, const O: usize, B: Dim, E: Dtype, D: Backend<E>, T
     x: Tensor<(B, Const<I>), E, D, T>,
     weight: &Tensor<(Const<O>, Const<I>), E, D>,
     bias: Option<&Tensor<(Const<O>,), E, D>>,
-    backward: Backward,
+    backward: SparseBackward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Tensor<(B, Const<O>), E, D, T>> {
     linear_hidden(x.into(), weight, bias, backward, count).and_then(Hidden::into_tensor)
@@ -71,7 +71,7 @@ pub(crate) fn linear_hidden<
     x: Hidden<(B, Const<I>), E, D, T>,
     weight: &Tensor<(Const<O>, Const<I>), E, D>,
     bias: Option<&Tensor<(Const<O>,), E, D>>,
-    backward: Backward,
+    backward: SparseBackward,
     count: Option<Arc<KeptCount>>,
 ) -> Result<Hidden<(B, Const<O>), E, D, T>> {
     let &(b, _) = x.shape();
@@ -81,7 +81,7 @@ pub(crate) fn linear_hidden<
         outputs: O,
     };
     let conv = shape.conv()?;
-    let backward = Backward {
+    let backward = SparseBackward {
         masking: Masking::Channels,
         ..backward
     };

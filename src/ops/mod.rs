@@ -11,7 +11,6 @@
 pub mod add;
 pub mod add_relu;
 pub mod attention;
-mod backward;
 pub mod batch_norm;
 pub mod concat;
 pub mod conv2d;
@@ -26,6 +25,7 @@ pub mod pool;
 pub mod position_embedding;
 pub mod relu;
 pub mod silu;
+mod sparse_backward;
 pub mod upsample;
 
-pub use backward::Backward;
+pub use sparse_backward::SparseBackward;

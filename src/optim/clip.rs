@@ -34,7 +34,7 @@ where
 /// pass over memory.
 ///
 /// ```
-/// use dfdx::{prelude::*, tensor_ops::Backward as _};
+/// use dfdx::prelude::*;
 /// use ssprop::optim::clip_grad_norm;
 ///
 /// let dev = Cpu::default();

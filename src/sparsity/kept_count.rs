@@ -13,7 +13,7 @@ use super::DropRate;
 ///
 /// ```
 /// use std::sync::Arc;
-/// use dfdx::{prelude::*, tensor_ops::Backward as _};
+/// use dfdx::prelude::*;
 /// use ssprop::nn::{builders::SparseConv2D, VisitLayers};
 /// use ssprop::sparsity::{AdaptiveKeep, Selection};
 ///

@@ -36,7 +36,7 @@ where
     /// [`set_drop_rate`](crate::nn::VisitLayers::set_drop_rate) all alike or with
     /// [`visit_sparse`](crate::nn::VisitLayers::visit_sparse) by layer; they stay as they are. The
     /// report counts FLOPs by them (by what is known beforehand:
-    /// [`counted_drop_rate`](crate::ops::Backward::counted_drop_rate)). Random selections are told
+    /// [`counted_drop_rate`](crate::ops::SparseBackward::counted_drop_rate)). Random selections are told
     /// each iteration's number, counted through the run. So with dropout, which
     /// [`set_dropout`](crate::nn::VisitLayers::set_dropout) switches on: its masks follow from its
     /// seed, the epoch and the batch's number.

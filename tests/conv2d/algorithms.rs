@@ -3,13 +3,13 @@
 use dfdx::tensor::Storage;
 use dfdx::tensor_ops::Backward as _;
 use ssprop::internals::{BackwardGradient, Buffer};
-use ssprop::ops::conv2d::{conv2d, Backward, Conv2DOp, Conv2DShape, Window};
+use ssprop::ops::conv2d::{conv2d, Conv2DOp, Conv2DShape, SparseBackward, Window};
 use ssprop::prelude::*;
 
 type Pass = [Vec<f32>; 3];
 
 /// y, dX and dW of one layer.
-fn pass(backward: Backward) -> Pass {
+fn pass(backward: SparseBackward) -> Pass {
     let dev = Cpu::seed_from_u64(3);
     let x: Tensor<Rank4<2, 16, 10, 10>, f32, _> = dev.sample_normal();
     let w: Tensor<Rank4<20, 16, 3, 3>, f32, _> = dev.sample_normal();
@@ -21,7 +21,7 @@ fn pass(backward: Backward) -> Pass {
 }
 
 /// The channels of dY that go into the products.
-fn channels_of_products(backward: Backward) -> usize {
+fn channels_of_products(backward: SparseBackward) -> usize {
     let dev = Cpu::default();
     let op = Conv2DOp {
         kernel: 3,
@@ -46,14 +46,14 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn other_algorithms_give_the_same_gradients() {
-    let sparse = Backward {
+    let sparse = SparseBackward {
         drop_rate: DropRate::new(0.4).unwrap(),
-        ..Backward::default()
+        ..SparseBackward::default()
     };
     let found = pass(sparse);
 
     // Dense products on dY with zeros: 12 of 20 rows are left either way.
-    let below = Backward {
+    let below = SparseBackward {
         dense_below: DropRate::new(0.5).unwrap(),
         ..sparse
     };
@@ -72,13 +72,13 @@ fn other_algorithms_give_the_same_gradients() {
     assert_eq!(channels_of_products(below), 20);
 
     // At or above the bound nothing changes.
-    let above = pass(Backward {
+    let above = pass(SparseBackward {
         dense_below: sparse.drop_rate,
         ..sparse
     });
     assert_eq!(found, above);
 
-    let plain = pass(Backward {
+    let plain = pass(SparseBackward {
         winograd: false,
         ..sparse
     });

@@ -10,12 +10,11 @@ use std::path::PathBuf;
 
 use ::safetensors::{Dtype as FileDtype, SafeTensors};
 use dfdx::prelude::*;
-use dfdx::tensor_ops::Backward as _;
 use serde_json::Value;
 
 use ssprop::nn::modules::SparseLinear;
 use ssprop::nn::VisitLayers;
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::sparsity::{DropRate, Masking};
 use ssprop::Backend;
 use support::{assert_close, Case, Conv, Geometry, Real};
@@ -98,7 +97,7 @@ impl Fixture<'_> {
             dy: self.floats("dy"),
         };
         let drop_rate = DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap();
-        let backward = Backward {
+        let backward = SparseBackward {
             drop_rate,
             masking: match self.case["masking"].as_str().unwrap() {
                 "channel" => Masking::Channels,
@@ -109,7 +108,7 @@ impl Fixture<'_> {
             only_weight_sparse: self.case["only_weight_grad_sparse"]
                 .as_bool()
                 .unwrap_or(false),
-            ..Backward::default()
+            ..SparseBackward::default()
         };
         if backward.masking == Masking::Channels {
             let kept = G::kept(&case, backward).unwrap_or_else(|| (0..shape.c_out()).collect());
@@ -140,7 +139,7 @@ impl Fixture<'_> {
         let mut layer: SparseLinear<I, O, E, Cpu> = SparseLinear {
             weight: dev.tensor_from_vec(self.floats("weight"), features),
             bias: dev.tensor_from_vec(self.floats("bias"), (Const::<O>,)),
-            backward: Backward::default(),
+            backward: SparseBackward::default(),
             kept_count: None,
         };
         layer.set_drop_rate(DropRate::from_keep(self.case["keep"].as_f64().unwrap()).unwrap());

@@ -2,12 +2,11 @@
 //! positions and elements, dX from the whole of dY.
 
 use dfdx::prelude::*;
-use dfdx::tensor_ops::Backward as _;
 use rayon::ThreadPoolBuilder;
 
 use ssprop::nn::builders::{BiasedSparseConv2D, SparseConv2D};
 use ssprop::nn::VisitLayers;
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::sparsity::{AdaptiveKeep, Draw, DropRate, Masking, Selection};
 use ssprop::Backend;
 use support::{Case, Conv, Geometry, Real};
@@ -45,7 +44,7 @@ fn parts<E: Real>(case: &Case<E>, masking: Masking) -> (usize, Vec<usize>) {
 }
 
 /// What a selection keeps, by another way than the library's: a full sort, or its own draw.
-fn kept<E: Real>(case: &Case<E>, backward: &Backward) -> Vec<bool> {
+fn kept<E: Real>(case: &Case<E>, backward: &SparseBackward) -> Vec<bool> {
     let (count, parts) = parts(case, backward.masking);
     let mut sums = vec![0.0; count];
     for (&part, g) in parts.iter().zip(&case.dy) {
@@ -93,13 +92,13 @@ fn gradients_are_the_dense_ones_of_the_masked_dy() {
         for masking in MASKINGS {
             for selection in [Selection::TopK, random(4), rescaled, in_turn, adaptive] {
                 for only_weight_sparse in [false, true] {
-                    let backward = Backward {
+                    let backward = SparseBackward {
                         drop_rate: rate(0.6),
                         selection,
                         masking,
                         only_weight_sparse,
                         draw: Draw::new("conv", 3),
-                        ..Backward::default()
+                        ..SparseBackward::default()
                     };
                     let is_kept = kept(&case, &backward);
                     let count = is_kept.iter().filter(|&&kept| kept).count();
@@ -139,7 +138,7 @@ fn gradients_are_the_dense_ones_of_the_masked_dy() {
 fn without_drops_every_variant_is_the_dense_pass_bit_for_bit() {
     type G = Conv<8, 12, 3, 1, 1, 1, 1>;
     let case = Case::<f32>::random(G::shape(3, 6, 6), 2);
-    let dense = G::pass(&case, Backward::default()).bits();
+    let dense = G::pass(&case, SparseBackward::default()).bits();
     let rescaled = Selection::Random {
         seed: 1,
         rescale: true,
@@ -148,11 +147,11 @@ fn without_drops_every_variant_is_the_dense_pass_bit_for_bit() {
     for masking in MASKINGS {
         for selection in [Selection::TopK, rescaled, whole] {
             for only_weight_sparse in [false, true] {
-                let backward = Backward {
+                let backward = SparseBackward {
                     selection,
                     masking,
                     only_weight_sparse,
-                    ..Backward::default()
+                    ..SparseBackward::default()
                 };
                 assert_eq!(G::pass(&case, backward).bits(), dense, "{backward:?}");
             }
@@ -175,12 +174,12 @@ fn rescaled_random_gradients_are_unbiased() {
             for iteration in 0..DRAWS {
                 let pass = G::pass(
                     &case,
-                    Backward {
+                    SparseBackward {
                         drop_rate: rate(0.7),
                         selection: Selection::Random { seed: 9, rescale },
                         masking,
                         draw: Draw::new("", iteration),
-                        ..Backward::default()
+                        ..SparseBackward::default()
                     },
                 );
                 let found = [&pass.dx[..], &pass.dw, &pass.db].concat();
@@ -274,10 +273,10 @@ fn counts_tell_what_adaptive_selection_keeps() {
     let mut counted = Vec::new();
     for masking in MASKINGS {
         let rule = AdaptiveKeep::new(0.5).unwrap();
-        conv.backward = Backward {
+        conv.backward = SparseBackward {
             selection: Selection::Adaptive(rule),
             masking,
-            ..Backward::default()
+            ..SparseBackward::default()
         };
         let (_, count) = conv.count_kept().remove(0);
         let y = conv.forward(x.leaky_trace());
@@ -304,11 +303,11 @@ fn a_diverged_gradient_is_not_an_error() {
     for masking in MASKINGS {
         let rule = AdaptiveKeep::new(0.5).unwrap().with_bounds(0.2, 0.5);
         for selection in [Selection::TopK, Selection::Adaptive(rule.unwrap())] {
-            let backward = Backward {
+            let backward = SparseBackward {
                 drop_rate: rate(0.8),
                 selection,
                 masking,
-                ..Backward::default()
+                ..SparseBackward::default()
             };
             let pass = G::pass(&case, backward);
             assert!(pass.dw.iter().any(|g| g.is_nan()), "{backward:?}");
@@ -322,12 +321,12 @@ fn empty_batches_do_not_panic() {
     for masking in MASKINGS {
         let adaptive = Selection::Adaptive(AdaptiveKeep::new(0.5).unwrap());
         for selection in [Selection::TopK, random(1), adaptive] {
-            let backward = Backward {
+            let backward = SparseBackward {
                 drop_rate: rate(0.8),
                 selection,
                 masking,
                 only_weight_sparse: true,
-                ..Backward::default()
+                ..SparseBackward::default()
             };
             let case = Case::<f32>::random(G::shape(0, 4, 4), 1);
             assert!(case.dy.is_empty());

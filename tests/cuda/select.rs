@@ -4,7 +4,7 @@ use dfdx::tensor_ops::Backward as _;
 use ssprop::internals::{
     Buffer, Conv2DKernel, HostAccess, KeptGrad, Ranking, ShrunkGradient, Views,
 };
-use ssprop::ops::conv2d::{conv2d, Backward, Conv2DOp, Conv2DShape, Window};
+use ssprop::ops::conv2d::{conv2d, Conv2DOp, Conv2DShape, SparseBackward, Window};
 use ssprop::prelude::*;
 use ssprop::sparsity::{Draw, Masking};
 
@@ -92,25 +92,25 @@ fn selections() -> [Selection; 5] {
 }
 
 /// All that a convolution's backward pass can be told.
-fn ways() -> Vec<Backward> {
+fn ways() -> Vec<SparseBackward> {
     let mut ways = Vec::new();
     for selection in selections() {
-        let plain = Backward {
+        let plain = SparseBackward {
             drop_rate: DropRate::new(0.6).unwrap(),
             selection,
             draw: Draw::new("conv", 5),
-            ..Backward::default()
+            ..SparseBackward::default()
         };
-        let only_weight = Backward {
+        let only_weight = SparseBackward {
             only_weight_sparse: true,
             ..plain
         };
-        let dense_products = Backward {
+        let dense_products = SparseBackward {
             dense_below: DropRate::new(0.9).unwrap(),
             ..plain
         };
         let masks = [Masking::Positions, Masking::Elements];
-        let masked = masks.map(|masking| Backward { masking, ..plain });
+        let masked = masks.map(|masking| SparseBackward { masking, ..plain });
         ways.extend([plain, only_weight, dense_products]);
         ways.extend(masked);
     }
@@ -122,7 +122,7 @@ type Images<D> = Tensor<Rank4<3, 4, 7, 6>, f32, D>;
 /// The gradients of a convolution in two groups and of one in one.
 fn gradients<D: ssprop::Backend<f32>>(
     dev: &D,
-    backward: Backward,
+    backward: SparseBackward,
 ) -> Vec<(&'static str, Vec<f32>)> {
     let x: Images<D> = dev.tensor_from_vec(noise(504, 1), Default::default());
     let w: Tensor<Rank4<10, 2, 3, 3>, f32, D> =
@@ -198,7 +198,7 @@ fn the_host_reads_nothing() {
         groups: 1,
     };
     let shape = Conv2DShape::new(op, [2, 3, 5, 5], 12).unwrap();
-    let choose = |backward: &Backward| {
+    let choose = |backward: &SparseBackward| {
         let dy = Buffer::from_dfdx(upload(&dev, &noise(600, 1)));
         DriverCalls::of(|| {
             BackwardGradient::new(&dev, &shape, dy, backward, None).unwrap();

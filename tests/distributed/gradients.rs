@@ -2,7 +2,7 @@
 
 use ssprop::data::BatchLoader;
 use ssprop::distributed::{Communicator, Traffic};
-use ssprop::ops::Backward;
+use ssprop::ops::SparseBackward;
 use ssprop::prelude::*;
 use ssprop::sparsity::{AdaptiveKeep, Masking, Selection};
 
@@ -19,11 +19,16 @@ type Net = (
 );
 
 /// One step of the optimizer after `batches` batches of `batch` images.
-fn step(communicator: &Communicator, batch: usize, batches: usize, backward: Backward) -> Step {
+fn step(
+    communicator: &Communicator,
+    batch: usize,
+    batches: usize,
+    backward: SparseBackward,
+) -> Step {
     let mut model = Cpu::seed_from_u64(5).build_module::<Net, f32>();
     model.visit_sparse(&mut |layer| {
         let (draw, input_gradient) = (layer.backward.draw, layer.backward.input_gradient);
-        *layer.backward = Backward {
+        *layer.backward = SparseBackward {
             draw,
             input_gradient,
             ..backward
@@ -33,7 +38,7 @@ fn step(communicator: &Communicator, batch: usize, batches: usize, backward: Bac
     step_of::<_, 1, 8, 8, 4>(communicator, model, &data, batch, batches)
 }
 
-fn check(what: &str, batch: usize, batches: usize, backward: Backward) {
+fn check(what: &str, batch: usize, batches: usize, backward: SparseBackward) {
     let expected = step(&Communicator::alone(), batch, batches, backward);
     assert_eq!(expected.traffic, Traffic::default());
     for size in 1..=4 {
@@ -50,10 +55,10 @@ fn check(what: &str, batch: usize, batches: usize, backward: Backward) {
     }
 }
 
-fn at(drop_rate: f64) -> Backward {
-    Backward {
+fn at(drop_rate: f64) -> SparseBackward {
+    SparseBackward {
         drop_rate: DropRate::new(drop_rate).unwrap(),
-        ..Backward::default()
+        ..SparseBackward::default()
     }
 }
 
@@ -73,7 +78,7 @@ fn every_selection() {
             "random",
             10,
             1,
-            Backward {
+            SparseBackward {
                 selection,
                 ..at(0.6)
             },
@@ -88,7 +93,7 @@ fn every_selection() {
         "adaptive",
         10,
         1,
-        Backward {
+        SparseBackward {
             selection,
             ..at(0.6)
         },
@@ -98,14 +103,14 @@ fn every_selection() {
 #[test]
 fn every_masking_and_way_of_computing() {
     for masking in [Masking::Positions, Masking::Elements] {
-        check("masked", 10, 1, Backward { masking, ..at(0.7) });
+        check("masked", 10, 1, SparseBackward { masking, ..at(0.7) });
     }
     let dense_below = DropRate::new(0.9).unwrap();
     check(
         "dense products",
         10,
         1,
-        Backward {
+        SparseBackward {
             dense_below,
             ..at(0.8)
         },
@@ -115,7 +120,7 @@ fn every_masking_and_way_of_computing() {
         "only dW",
         10,
         1,
-        Backward {
+        SparseBackward {
             only_weight_sparse,
             ..at(0.8)
         },
@@ -132,7 +137,7 @@ fn accumulated_gradients_whose_kept_channels_differ() {
         "accumulated, random",
         7,
         3,
-        Backward {
+        SparseBackward {
             selection,
             ..at(0.8)
         },

@@ -1,7 +1,6 @@
 //! Convolutions of runtime sizes for the tests: random tensors in, every gradient out.
 
 use dfdx::prelude::*;
-use dfdx::tensor_ops::Backward as _;
 use num_traits::Float;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
@@ -10,7 +9,7 @@ use ssprop::internals::{
     Fill, OutputGrad, Ranking, ShrunkGradient,
 };
 use ssprop::nn::modules::Quotient;
-use ssprop::ops::conv2d::{conv2d, Backward, Window};
+use ssprop::ops::conv2d::{conv2d, SparseBackward, Window};
 use ssprop::sparsity::DropRate;
 use ssprop::Backend;
 
@@ -225,7 +224,7 @@ pub trait Geometry {
     const OP: Conv2DOp;
 
     /// Forward, and backward of the loss (y * dY).sum(), whose gradient of y is dY.
-    fn pass<E: Real>(case: &Case<E>, backward: Backward) -> Pass<E>
+    fn pass<E: Real>(case: &Case<E>, backward: SparseBackward) -> Pass<E>
     where
         Cpu: Backend<E>;
 
@@ -236,7 +235,7 @@ pub trait Geometry {
     fn gathered_kernels<E: Real>(case: &Case<E>) -> [Vec<E>; 3];
 
     /// The gradients dX, dW, db of two uses of the same tensors, with dY and with `second`.
-    fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
+    fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: SparseBackward) -> [Vec<E>; 3]
     where
         Cpu: Backend<E>;
 
@@ -244,7 +243,7 @@ pub trait Geometry {
     fn quadratic(case: &Case<f64>) -> (f64, [Vec<f64>; 3]);
 
     /// The channels that the library keeps; `None` for all.
-    fn kept<E: Real>(case: &Case<E>, backward: Backward) -> Option<Vec<usize>>
+    fn kept<E: Real>(case: &Case<E>, backward: SparseBackward) -> Option<Vec<usize>>
     where
         Cpu: Backend<E>;
 
@@ -313,7 +312,7 @@ impl<
         groups: G,
     };
 
-    fn pass<E: Real>(case: &Case<E>, backward: Backward) -> Pass<E>
+    fn pass<E: Real>(case: &Case<E>, backward: SparseBackward) -> Pass<E>
     where
         Cpu: Backend<E>,
     {
@@ -344,7 +343,7 @@ impl<
         E::shrunk_kernels(case, (0..C_OUT).collect())
     }
 
-    fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: Backward) -> [Vec<E>; 3]
+    fn two_uses<E: Real>(case: &Case<E>, second: &[E], backward: SparseBackward) -> [Vec<E>; 3]
     where
         Cpu: Backend<E>,
     {
@@ -362,7 +361,7 @@ impl<
 
     fn quadratic(case: &Case<f64>) -> (f64, [Vec<f64>; 3]) {
         tensors!(dev, case => x, weight, bias, dy);
-        let y = apply!(x.leaky_trace(), weight, bias, Backward::default());
+        let y = apply!(x.leaky_trace(), weight, bias, SparseBackward::default());
         let loss: Tensor<Rank0, f64, _, _> = (y.square() * dy * 0.5).sum();
         let value = loss.array();
         let grads = loss.backward();
@@ -374,7 +373,7 @@ impl<
         (value, all)
     }
 
-    fn kept<E: Real>(case: &Case<E>, backward: Backward) -> Option<Vec<usize>>
+    fn kept<E: Real>(case: &Case<E>, backward: SparseBackward) -> Option<Vec<usize>>
     where
         Cpu: Backend<E>,
     {
@@ -389,10 +388,10 @@ impl<
 }
 
 /// A backward pass at this drop rate, with dX.
-pub fn at(drop_rate: DropRate) -> Backward {
-    Backward {
+pub fn at(drop_rate: DropRate) -> SparseBackward {
+    SparseBackward {
         drop_rate,
-        ..Backward::default()
+        ..SparseBackward::default()
     }
 }
 

@@ -258,7 +258,7 @@ use crate::nn::{timestep_embedding, ImageSize};
 use crate::ops::add::add_hidden;
 use crate::ops::linear::linear_hidden;
 use crate::ops::silu::silu_hidden;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 
 type TimeEmbed<const BASE: usize, const EMB: usize, E, D> =
     (Linear<BASE, EMB, E, D>, SiLU, Linear<EMB, EMB, E, D>);
@@ -278,13 +278,13 @@ pub(super) fn embed<
     more: Option<Tensor<(B, Const<EMB>), E, D, T>>,
 ) -> Result<(Tensor<(B, Const<EMB>), E, D>, T)> {
     let sines: Tensor<(B, Const<BASE>), E, D> = timestep_embedding(timesteps)?;
-    let constant = Backward {
+    let constant = SparseBackward {
         input_gradient: false,
-        ..Backward::default()
+        ..SparseBackward::default()
     };
     let x = Hidden::enter(sines.put_tape(T::default()));
     let x = linear_hidden(x, &first.weight, Some(&first.bias), constant, None)?;
-    let dense = Backward::default();
+    let dense = SparseBackward::default();
     let x = silu_hidden(x)?;
     let x = linear_hidden(x, &second.weight, Some(&second.bias), dense, None)?;
     let x = match more {

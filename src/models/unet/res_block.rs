@@ -18,7 +18,7 @@ use crate::nn::modules::SiLU;
 use crate::ops::add::add_hidden;
 use crate::ops::group_norm::Activation;
 use crate::ops::linear::linear_hidden;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 
 /// The architectures.
 pub mod builder {
@@ -86,7 +86,7 @@ macro_rules! residual {
         // A tape of its own: the caller's holds what led to `emb`.
         let emb = $emb.clone().put_tape(T::default());
         let emb = Hidden::enter(emb);
-        let shift = linear_hidden(emb, weight, Some(bias), Backward::default(), None)?;
+        let shift = linear_hidden(emb, weight, Some(bias), SparseBackward::default(), None)?;
         let (norm, _, _, conv) = &$this.out_layers;
         let h = norm.apply_hidden(h, Some(shift), Activation::SiLU)?;
         conv.apply_hidden(h)?

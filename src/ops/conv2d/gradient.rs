@@ -8,10 +8,10 @@ use crate::bridge::exchange::{self, mean_importance};
 use crate::bridge::{Buffer, Pooling, View, Views};
 use crate::error::Result;
 use crate::kernels::args::conv2d::{Conv2DShape, KeptGrad};
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::sparsity::{KeptCount, Masking};
 
-/// dY (B, C_out, H_out, W_out) as a backward pass uses it: what a [`Backward`] leaves of it, and
+/// dY (B, C_out, H_out, W_out) as a backward pass uses it: what a [`SparseBackward`] leaves of it, and
 /// the whole, if dX comes from that.
 #[derive(Debug)]
 pub struct BackwardGradient<E: Dtype, D: Pooling<E> + Views<E>> {
@@ -42,7 +42,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> BackwardGradient<E, D> {
         dev: &D,
         shape: &Conv2DShape,
         dy: Buffer<E, D>,
-        backward: &Backward,
+        backward: &SparseBackward,
         known: Option<D::Importance>,
     ) -> Result<Self>
     where

@@ -1,5 +1,4 @@
 use dfdx::prelude::*;
-use dfdx::tensor_ops::Backward as _;
 use num_traits::Float;
 use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
@@ -11,7 +10,7 @@ use crate::kernels::args::conv2d::OutputGrad;
 use crate::kernels::args::Fill;
 use crate::kernels::args::KeptChannels;
 use crate::kernels::reference::linear as reference;
-use crate::ops::Backward;
+use crate::ops::SparseBackward;
 use crate::sparsity::{AdaptiveKeep, DropRate, Selection};
 
 /// Holds every element to `tolerance` of the sum of its terms' magnitudes: what rounding can do to a
@@ -31,7 +30,7 @@ fn close<E: Float>(found: &[E], expected: &[f64], magnitudes: &[f64], tolerance:
 /// Forward, and the backward pass of what `backward` keeps, against plain loops.
 fn check<const I: usize, const O: usize, E: Dtype + Float>(
     batch: usize,
-    backward: Backward,
+    backward: SparseBackward,
     seed: u64,
     tolerance: f64,
 ) where
@@ -126,11 +125,11 @@ proptest! {
             2 => Selection::Adaptive(AdaptiveKeep::new(1.0 - rate).unwrap()),
             _ => Selection::TopK,
         };
-        let backward = Backward {
+        let backward = SparseBackward {
             drop_rate: DropRate::new(rate).unwrap(),
             selection,
             only_weight_sparse,
-            ..Backward::default()
+            ..SparseBackward::default()
         };
         check::<1, 1, f32>(batch, backward, seed, 3e-6);
         check::<9, 7, f32>(batch, backward, seed, 3e-6);
@@ -143,10 +142,10 @@ proptest! {
 
 #[test]
 fn masks_over_positions_mask_features() {
-    let backward = Backward {
+    let backward = SparseBackward {
         drop_rate: DropRate::new(0.5).unwrap(),
         masking: Masking::Positions,
-        ..Backward::default()
+        ..SparseBackward::default()
     };
     check::<5, 8, f32>(6, backward, 1, 3e-6);
 }
@@ -163,13 +162,13 @@ fn an_empty_batch_has_no_gradient() {
     let x = dev.tensor_from_vec(Vec::<f32>::new(), (0usize, Const::<3>));
     let w: Tensor<Rank2<4, 3>, f32, _> = dev.sample_normal();
     let b: Tensor<Rank1<4>, f32, _> = dev.sample_normal();
-    let y = linear(x.clone(), &w, Some(&b), Backward::default(), None).unwrap();
+    let y = linear(x.clone(), &w, Some(&b), SparseBackward::default(), None).unwrap();
     assert_eq!(*y.shape(), (0, Const));
 
     let (mut dx, mut dw, mut db) = ([0.0; 0], [0.0; 12], [0.0; 4]);
-    let half = Backward {
+    let half = SparseBackward {
         drop_rate: DropRate::new(0.5).unwrap(),
-        ..Backward::default()
+        ..SparseBackward::default()
     };
     let conv = shape.conv().unwrap();
     let dy = Buffer::<f32, Cpu>::take(&dev, 0).unwrap();
@@ -218,9 +217,9 @@ fn bits_do_not_depend_on_threads() {
             let x: Tensor<Rank2<50, 90>, f32, _> = dev.sample_normal();
             let w: Tensor<Rank2<120, 90>, f32, _> = dev.sample_normal();
             let b: Tensor<Rank1<120>, f32, _> = dev.sample_normal();
-            let backward = Backward {
+            let backward = SparseBackward {
                 drop_rate: DropRate::new(0.6).unwrap(),
-                ..Backward::default()
+                ..SparseBackward::default()
             };
             let y = linear(x.leaky_trace(), &w, Some(&b), backward, None).unwrap();
             let out = y.as_vec();

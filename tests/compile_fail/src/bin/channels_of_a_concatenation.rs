@@ -8,5 +8,5 @@ fn main() {
         dev.zeros::<Rank4<1, 2, 4, 4>>(),
         dev.zeros::<Rank4<1, 3, 4, 4>>(),
     );
-    try_concat_channels(a, b, Const::<6>).unwrap();
+    let _: Tensor<Rank4<1, 6, 4, 4>, f32, _> = try_concat_channels(a, b, Const::<6>).unwrap();
 }

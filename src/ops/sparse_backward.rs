@@ -5,21 +5,21 @@ use crate::sparsity::{Draw, DropRate, Masking, Selection};
 /// How the backward pass of a layer goes: what is dropped, and which gradients are computed.
 ///
 /// ```
-/// use ssprop::ops::Backward;
+/// use ssprop::ops::SparseBackward;
 /// use ssprop::sparsity::{DropRate, Masking, Selection};
 ///
 /// // A panel of the paper's sensitivity analysis: random positions instead of the best channels.
-/// let backward = Backward {
+/// let backward = SparseBackward {
 ///     drop_rate: DropRate::new(0.8)?,
 ///     selection: Selection::Random { seed: 0, rescale: true },
 ///     masking: Masking::Positions,
-///     ..Backward::default()
+///     ..SparseBackward::default()
 /// };
 /// assert!(!backward.only_weight_sparse);
 /// # Ok::<(), ssprop::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backward {
+pub struct SparseBackward {
     /// Share of the output channels (or positions, or elements) that are dropped.
     pub drop_rate: DropRate,
     /// Whether dX is computed. A network's first layer has no use for it.
@@ -44,7 +44,7 @@ pub struct Backward {
     pub winograd: bool,
 }
 
-impl Default for Backward {
+impl Default for SparseBackward {
     /// Dense, with dX; and once there is a drop rate, the paper's method: the channels of the
     /// largest mean |dY|.
     fn default() -> Self {
@@ -61,7 +61,7 @@ impl Default for Backward {
     }
 }
 
-impl Backward {
+impl SparseBackward {
     /// Whether the products are dense though only `count` of `all` channels are kept.
     pub(crate) fn prefers_dense(&self, count: usize, all: usize) -> bool {
         let dropped = 1.0 - count as f64 / all.max(1) as f64;
@@ -106,9 +106,9 @@ mod tests {
     #[test]
     fn flops_are_counted_by_what_is_sparse() {
         let (m, n, c) = (128 * 64, 9 * 16, 32);
-        let mut backward = Backward {
+        let mut backward = SparseBackward {
             drop_rate: DropRate::new(0.8).unwrap(),
-            ..Backward::default()
+            ..SparseBackward::default()
         };
         assert_eq!(backward.counted_drop_rate(), backward.drop_rate);
         backward.only_weight_sparse = true;
