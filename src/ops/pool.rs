@@ -61,6 +61,15 @@ where
 /// # Errors
 /// [`Error::Parameter`] if 2 P > K; [`Error::Shape`] if the window does not fit into the image;
 /// [`Error::Device`].
+///
+/// ```
+/// use dfdx::prelude::*;
+/// use ssprop::ops::pool::{try_max_pool2d, Window};
+///
+/// let x = Cpu::default().tensor([[[[1.0f32, 2.0], [3.0, 4.0]]]]);
+/// assert_eq!(try_max_pool2d(x, Window::<2, 2>)?.array(), [[[[4.0]]]]);
+/// # Ok::<(), ssprop::Error>(())
+/// ```
 pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
     window: Window<K, S, P>,

@@ -233,8 +233,8 @@ impl<V> OutputGrad<'_, V> {
     pub fn check_kept(&self, c_out: usize) -> Result<()> {
         match self.kept {
             Some(kept) if kept.all() != c_out => Err(Error::shape(
-                "conv2d",
-                "channels that some are kept of",
+                "kept channels",
+                "number of all",
                 c_out,
                 kept.all(),
             )),

@@ -33,7 +33,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
         let [count, of] = D::kept_of(&kept);
         check_len("dy", dy.len(dev), &shape.y(all))?;
         if of != all {
-            return Err(Error::shape("shrunk gradient", "output channels", all, of));
+            return Err(Error::shape("kept channels", "number of all", all, of));
         }
         let channels = D::shrunk_channels(shape, count);
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
