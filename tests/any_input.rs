@@ -190,22 +190,22 @@ fn cases() -> Vec<Case> {
     });
     case!("max pool 2x2", |x, dev| pool::try_max_pool2d(
         x,
-        pool::Window::<2, 2, 0>
+        pool::Pool2D::<2, 2, 0>
     ));
     case!("max pool 2x2 padded", |x, dev| pool::try_max_pool2d(
         x,
-        pool::Window::<2, 1, 1>
+        pool::Pool2D::<2, 1, 1>
     ));
     case!("max pool 3x3 padded", |x, dev| pool::try_max_pool2d(
         x,
-        pool::Window::<3, 2, 1>
+        pool::Pool2D::<3, 2, 1>
     ));
     case!("average pool 2x2", |x, dev| pool::try_avg_pool2d(
         x,
-        pool::Window::<2, 2, 0>
+        pool::Pool2D::<2, 2, 0>
     ));
     case!("average pool 2x2 padded", |x, dev| {
-        pool::try_avg_pool2d(x, pool::Window::<2, 1, 1>)
+        pool::try_avg_pool2d(x, pool::Pool2D::<2, 1, 1>)
     });
     case!("global average pool", |x, dev| pool::try_global_avg_pool2d(
         x

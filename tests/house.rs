@@ -121,7 +121,8 @@ fn written_out(tree: &str) -> Vec<String> {
 
 /// A file's `use` lines written out, each as words from its crate's root.
 fn used(module: &[&str], code: &str, children: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
-    let mut lines = code.lines().map(str::trim);
+    let lines = code.lines().map(|line| line.split("//").next().unwrap());
+    let mut lines = lines.map(str::trim);
     let trees = std::iter::from_fn(|| {
         let first = lines.find_map(|line| match line.split_once("use ")? {
             ("" | "pub " | "pub(super) " | "pub(crate) ", tree) => Some(tree),
@@ -129,7 +130,7 @@ fn used(module: &[&str], code: &str, children: impl Fn(&str) -> bool) -> Vec<Vec
         })?;
         let mut tree = first.to_owned();
         while !tree.ends_with(';') {
-            tree += lines.next()?;
+            tree += lines.next().expect("the end of a `use`");
         }
         Some(tree.trim_end_matches(';').to_owned())
     });
@@ -176,7 +177,8 @@ fn no_files_import_each_other_in_a_circle() {
                 .find(|name| files.contains_key(name))?;
             let name = path.last().unwrap().clone();
             let handed_on = |used: &&Vec<String>| used.last() == Some(&name) && **used != path;
-            let of_a_child = |used: &&Vec<String>| used.join("::").starts_with(&file);
+            let inside = format!("{file}::");
+            let of_a_child = |used: &&Vec<String>| used.join("::").starts_with(&inside);
             match uses[&file].iter().filter(of_a_child).find(handed_on) {
                 Some(further) => path = further.clone(),
                 None => return Some(file),

@@ -44,7 +44,7 @@ pub trait Conv2DKernel<E: Dtype>: Views<E> + Ranking {
     /// dX (B, C_in, H, W) += the gradient for `dy`, or dX = it.
     ///
     /// # Errors
-    /// Also for channels kept of another number than C_out, where the host can tell.
+    /// [`Error::Shape`] too for channels kept of another number than C_out, where the host can tell.
     fn conv2d_backward_input(
         shape: &Conv2DShape,
         weight: View<'_, E, Self>,

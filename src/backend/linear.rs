@@ -28,7 +28,7 @@ pub trait LinearKernel<E: Dtype>: Views<E> + Ranking {
     /// dX (B, I) += dY (B, kept) weight (kept, I), or dX = it
     ///
     /// # Errors
-    /// Also for features kept of another number than O, where the host can tell.
+    /// [`Error::Shape`] too for features kept of another number than O, where the host can tell.
     fn linear_backward_input(
         shape: &LinearShape,
         weight: View<'_, E, Self>,

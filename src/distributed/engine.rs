@@ -18,9 +18,9 @@ const WINDOW: usize = 4;
 /// While a gather is under way the program waits for it: the thread looks for it all the time this long.
 const SPIN_TIME: Duration = Duration::from_millis(2);
 /// Between two looks otherwise. (What the program asks for wakes the thread.)
-const MAX_SLEEP: Duration = Duration::from_micros(100);
+const BUSY_SLEEP: Duration = Duration::from_micros(100);
 /// Between two looks when there is nothing to wait for.
-const IDLE: Duration = Duration::from_millis(2);
+const IDLE_SLEEP: Duration = Duration::from_millis(2);
 /// A rank that has ended may have messages on the way.
 const LATE: Duration = Duration::from_secs(2);
 /// What the program asks of the thread.
@@ -145,8 +145,8 @@ impl Engine {
         }
         let is_busy = !self.gathers.is_empty() || !self.sums.is_empty();
         match is_busy || !self.transport.is_sent() {
-            true => MAX_SLEEP,
-            false => IDLE,
+            true => BUSY_SLEEP,
+            false => IDLE_SLEEP,
         }
     }
 
@@ -369,7 +369,7 @@ impl Engine {
                     let taken = self.take(from, tag, payload);
                     self.fail_on(taken);
                 }
-                Ok(None) => std::thread::sleep(MAX_SLEEP),
+                Ok(None) => std::thread::sleep(BUSY_SLEEP),
                 Err(_) => break,
             }
             self.inquire(begun, Duration::MAX);

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, ToGraph, Value, Weight};
-use crate::nn::{BackwardCost, Dropout, DropoutLayer, ImageSize, LayerCost, LayerMut, VisitLayers};
+use crate::nn::{BackwardCost, Dropout, ImageSize, LayerCost, LayerMut, NormLayer, VisitLayers};
 use crate::ops::add::add_hidden;
 use crate::ops::add_relu::add_relu_hidden;
 use crate::ops::batch_norm::{batch_norm2d_hidden, Activation, BatchNorm2DOp, Mode};
@@ -87,7 +87,8 @@ impl<const C: usize, E: Dtype, D: Backend<E>> BatchNorm2D<C, E, D> {
     }
 
     /// f(dropout(norm(x)) + residual) with the batch's statistics, f being the `activation`. Moves the
-    /// running statistics and the dropout's step, with a tape and without.
+    /// running statistics and the dropout's step, with a tape and without. A residual without a tape gets one by
+    /// `retaped`.
     ///
     /// # Errors
     /// As [`try_batch_norm2d`](crate::ops::batch_norm::try_batch_norm2d).
@@ -268,7 +269,7 @@ impl<const C: usize, E: Dtype, D: Storage<E>> ToGraph<E> for BatchNorm2D<C, E, D
 
 impl<const C: usize, E: Dtype, D: Storage<E>> VisitLayers for BatchNorm2D<C, E, D> {
     fn visit_layers_at(&mut self, path: &str, f: &mut dyn FnMut(LayerMut<'_>)) {
-        f(LayerMut::Dropout(DropoutLayer {
+        f(LayerMut::Norm(NormLayer {
             path,
             dropout: &mut self.dropout,
             synchronized: &mut self.synchronized,

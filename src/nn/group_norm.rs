@@ -60,7 +60,7 @@ pub struct GroupNorm<const G: usize, const C: usize, E: Dtype, D: Storage<E>> {
 
 impl<const G: usize, const C: usize, E: Dtype, D: Backend<E>> GroupNorm<G, C, E, D> {
     /// f(norm(x + shift)), where the shift is one number for each image and channel, f being the
-    /// `activation`.
+    /// `activation`. A shift without a tape gets one by `retaped`.
     ///
     /// # Errors
     /// As [`try_group_norm`](crate::ops::group_norm::try_group_norm).

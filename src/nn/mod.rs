@@ -39,7 +39,7 @@ pub use summary::{LayerSummary, ModelSummary};
 pub use time_bound::{time_bounds, LayerBound};
 pub use timestep_embedding::timestep_embedding;
 pub(crate) use visit_layers::join;
-pub use visit_layers::{DropoutLayer, LayerMut, SparseLayer, VisitLayers};
+pub use visit_layers::{LayerMut, NormLayer, SparseLayer, VisitLayers};
 
 /// The layers themselves, with their parameters.
 pub mod modules {

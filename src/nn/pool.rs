@@ -12,7 +12,7 @@ use crate::bridge::Hidden;
 use crate::error::{Error, Result};
 use crate::inference::{Graph, Operation, PoolWindow, ToGraph, Value};
 use crate::ops::pool::{
-    max_pool2d_hidden, try_avg_pool2d, try_global_avg_pool2d, try_max_pool2d, Pooled, Window,
+    max_pool2d_hidden, try_avg_pool2d, try_global_avg_pool2d, try_max_pool2d, Pool2D, Pooled,
 };
 use crate::shape::{window_count, ConvDim};
 
@@ -43,7 +43,7 @@ macro_rules! pool {
                 &self,
                 x: Tensor<(B, C, H, W), E, D, T>,
             ) -> Result<Self::Output, D::Err> {
-                $op(x, Window::<K, S, P>).map_err(D::device_error)
+                $op(x, Pool2D::<K, S, P>).map_err(D::device_error)
             }
         }
 
@@ -111,7 +111,7 @@ impl<const K: usize, const S: usize, const P: usize> MaxPool2D<K, S, P> {
         H: ConvDim<K, S, P, 1>,
         W: ConvDim<K, S, P, 1>,
     {
-        max_pool2d_hidden(x, Window::<K, S, P>)
+        max_pool2d_hidden(x, Pool2D::<K, S, P>)
     }
 }
 

@@ -75,7 +75,8 @@ fn kaiming_normal<E: Dtype>(fan_in: usize) -> impl Distribution<E> {
     normal.map(|x| E::from_f64(x).expect("floats convert"))
 }
 
-/// A convolution without bias, as before a norm: y = conv(x, weight).
+/// A convolution: y = conv(x, weight), and + bias if `B` is a tensor ([`BiasedSparseConv2D`]); it is
+/// [`NoBias`] where nothing else is said, as before a norm.
 ///
 /// `STRIDE`, `PADDING`, `DILATION` and `GROUPS` are 1, 0, 1 and 1 where the builder type leaves
 /// them out. Forward is an ordinary convolution; at a drop rate above 0 the backward pass keeps

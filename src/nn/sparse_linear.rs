@@ -39,7 +39,7 @@ fn uniform<E: Dtype>(inputs: usize) -> impl Distribution<E> {
     Uniform::new(-bound, bound).map(|x: f64| E::from_f64(x).expect("floats convert"))
 }
 
-/// A linear layer: y (B, O) = x (B, I) weightT + bias.
+/// A linear layer: y (B, O) = x (B, I) weightT + bias, without which it is an [`UnbiasedSparseLinear`].
 ///
 /// Forward is an ordinary linear layer; at a drop rate above 0 the backward pass keeps the
 /// output features of the largest sum of |dY| over the batch, max(floor(keep * O), 1) of them.

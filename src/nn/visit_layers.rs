@@ -11,11 +11,12 @@ use crate::sparsity::{Draw, DropRate, KeptCount, Masking, Selection};
 
 /// A layer with settings, as a visitor of a model sees it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum LayerMut<'a> {
     /// One whose backward pass can be sparse.
     Sparse(SparseLayer<'a>),
     /// A batch norm, and the dropout after it.
-    Dropout(DropoutLayer<'a>),
+    Norm(NormLayer<'a>),
 }
 
 /// A sparse layer, as a visitor of a model sees it.
@@ -48,9 +49,9 @@ impl SparseLayer<'_> {
     }
 }
 
-/// A batch norm, the layer with dropout after it, as a visitor of a model sees it.
+/// A batch norm, and the dropout after it, as a visitor of a model sees them.
 #[derive(Debug)]
-pub struct DropoutLayer<'a> {
+pub struct NormLayer<'a> {
     /// The layer's path, as in checkpoints: `layer1.0.bn1`.
     pub path: &'a str,
     /// The dropout after it.
@@ -90,14 +91,14 @@ pub trait VisitLayers {
     fn visit_sparse(&mut self, f: &mut dyn FnMut(SparseLayer<'_>)) {
         self.visit_layers_at("", &mut |layer| match layer {
             LayerMut::Sparse(layer) => f(layer),
-            LayerMut::Dropout(_) => (),
+            LayerMut::Norm(_) => (),
         });
     }
 
     /// Calls `f` for every layer with dropout, in the order of the forward pass.
-    fn visit_dropout(&mut self, f: &mut dyn FnMut(DropoutLayer<'_>)) {
+    fn visit_dropout(&mut self, f: &mut dyn FnMut(NormLayer<'_>)) {
         self.visit_layers_at("", &mut |layer| match layer {
-            LayerMut::Dropout(layer) => f(layer),
+            LayerMut::Norm(layer) => f(layer),
             LayerMut::Sparse(_) => (),
         });
     }
@@ -164,8 +165,8 @@ pub trait VisitLayers {
         counts
     }
 
-    /// Drops elements with probability `rate` after every such layer, each by masks of its own;
-    /// 0 switches dropout off.
+    /// Drops elements with probability `rate` after every [`BatchNorm2D`](super::modules::BatchNorm2D) of this
+    /// crate, each by masks of its own; 0 switches dropout off.
     ///
     /// [`Trainer`](crate::train::Trainer) tells the layers when an epoch begins; in a loop of your
     /// own call [`start_epoch`](Self::start_epoch).

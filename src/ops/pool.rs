@@ -11,10 +11,10 @@ use crate::kernels::args::pool::Pool2DOp;
 use crate::profile::timed;
 use crate::shape::ConvDim;
 
-/// How a pool's window moves, which its tensors' shapes do not say: `Window::<K, S, P>` has `K` by `K` elements, `S`
+/// How a pool's window moves, which its tensors' shapes do not say: `Pool2D::<K, S, P>` has `K` by `K` elements, `S`
 /// apart, and `P` rows and columns of padding at each edge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Window<const K: usize, const S: usize = 1, const P: usize = 0>;
+pub struct Pool2D<const K: usize, const S: usize = 1, const P: usize = 0>;
 
 /// The output of a pool over `(B, C, H, W)`.
 pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
@@ -27,7 +27,7 @@ pub type Pooled<B, C, H, W, const K: usize, const S: usize, const P: usize> = (
 /// The op and the output's shape for an image of this shape.
 fn geometry<B: Dim, C: Dim, H, W, const K: usize, const S: usize, const P: usize>(
     &(b, c, h, w): &(B, C, H, W),
-    _: Window<K, S, P>,
+    _: Pool2D<K, S, P>,
 ) -> Result<(Pool2DOp, Pooled<B, C, H, W, K, S, P>)>
 where
     H: ConvDim<K, S, P, 1>,
@@ -64,15 +64,15 @@ where
 ///
 /// ```
 /// use dfdx::prelude::*;
-/// use ssprop::ops::pool::{try_max_pool2d, Window};
+/// use ssprop::ops::pool::{try_max_pool2d, Pool2D};
 ///
 /// let x = Cpu::default().tensor([[[[1.0f32, 2.0], [3.0, 4.0]]]]);
-/// assert_eq!(try_max_pool2d(x, Window::<2, 2>)?.array(), [[[[4.0]]]]);
+/// assert_eq!(try_max_pool2d(x, Pool2D::<2, 2>)?.array(), [[[[4.0]]]]);
 /// # Ok::<(), ssprop::Error>(())
 /// ```
 pub fn try_max_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
-    window: Window<K, S, P>,
+    window: Pool2D<K, S, P>,
 ) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -100,7 +100,7 @@ pub(crate) fn max_pool2d_hidden<
     T,
 >(
     x: Hidden<(B, C, H, W), E, D, T>,
-    window: Window<K, S, P>,
+    window: Pool2D<K, S, P>,
 ) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -143,7 +143,7 @@ where
 /// [`Error::Device`].
 pub fn try_avg_pool2d<const K: usize, const S: usize, const P: usize, B, C, H, W, E, D, T>(
     x: Tensor<(B, C, H, W), E, D, T>,
-    window: Window<K, S, P>,
+    window: Pool2D<K, S, P>,
 ) -> Result<Tensor<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,
@@ -171,7 +171,7 @@ pub(crate) fn avg_pool2d_hidden<
     T,
 >(
     x: Hidden<(B, C, H, W), E, D, T>,
-    window: Window<K, S, P>,
+    window: Pool2D<K, S, P>,
 ) -> Result<Hidden<Pooled<B, C, H, W, K, S, P>, E, D, T>>
 where
     B: Dim,

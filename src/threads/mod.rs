@@ -25,13 +25,13 @@ const STACK: usize = 64 << 20;
 /// variable `RAYON_NUM_THREADS` says; of several ranks on a host that `mpirun` has not bound to cores each
 /// has its share of them), and returns what it returns.
 ///
-/// Train inside of it even if you do not care how many threads there are: the kernels share work out hundreds of times a step. A thread outside the pool is put to sleep
-/// and woken each time; one inside takes part, and while `f` runs the pool's other threads look for
-/// work all the time instead of sleeping, too (after some milliseconds without any, now and then: a
-/// program that waits costs next to nothing). Results are the same for any number of threads, inside
-/// and outside. When this returns, the threads have ended, and what they kept (workspaces, memory of a CUDA device) is
-/// freed; jobs that `f` has left to rayon are waited for. What the caller has set for its thread (`use_tf32`, `use_cudnn`)
-/// holds on these too.
+/// Train inside of it even if you do not care how many threads there are: the kernels share work out hundreds
+/// of times a step. A thread outside the pool is put to sleep and woken each time; one inside takes part, and
+/// while `f` runs the pool's other threads look for work all the time instead of sleeping, too (after some
+/// milliseconds without any, now and then: a program that waits costs next to nothing). Results are the same
+/// for any number of threads, inside and outside. The threads start with what the caller has set for its own
+/// (`use_tf32`, `use_cudnn`). When this returns, they have ended, and what they kept (workspaces, memory of a
+/// CUDA device) is freed; jobs that `f` has left to rayon are waited for.
 ///
 /// # Errors
 /// [`Error::Parameter`] for 0 threads, [`Error::Device`] if they cannot be started.

@@ -1,6 +1,7 @@
 //! The sizes of one convolution.
 
 use super::batch_norm::Activation;
+use super::kept::check_kept_of;
 use super::{window_count, KeptChannels};
 use crate::error::{Error, Result};
 
@@ -231,15 +232,8 @@ impl<V> OutputGrad<'_, V> {
     /// # Errors
     /// [`Error::Shape`] if not.
     pub fn check_kept(&self, c_out: usize) -> Result<()> {
-        match self.kept {
-            Some(kept) if kept.all() != c_out => Err(Error::shape(
-                "kept channels",
-                "number of all",
-                c_out,
-                kept.all(),
-            )),
-            _ => Ok(()),
-        }
+        self.kept
+            .map_or(Ok(()), |kept| check_kept_of(kept.all(), c_out))
     }
 }
 

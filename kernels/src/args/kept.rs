@@ -35,6 +35,22 @@ impl KeptChannels {
     }
 }
 
+/// That channels kept of `all` are those of a gradient of `channels`.
+///
+/// # Errors
+/// [`Error::Shape`] if not.
+pub fn check_kept_of(all: usize, channels: usize) -> Result<()> {
+    match all == channels {
+        true => Ok(()),
+        false => Err(Error::shape(
+            "kept channels",
+            "channels to choose from",
+            channels,
+            all,
+        )),
+    }
+}
+
 /// The indices.
 impl Deref for KeptChannels {
     type Target = [usize];

@@ -20,5 +20,5 @@ mod window;
 
 pub use fill::Fill;
 pub use images::ImageDims;
-pub use kept::KeptChannels;
+pub use kept::{check_kept_of, KeptChannels};
 pub use window::window_count;

@@ -63,11 +63,18 @@ network!(
     }
 );
 
-macro_rules! basic_block {
+/// The block beside its shortcut, up to the last norm.
+macro_rules! main_path {
     ($m:tt, $this:ident, $x:ident) => {{
         let y = layer!($m, $this.conv1, $x.with_empty_tape());
         let y = norm!($m, $this.bn1, y, None, ReLU);
-        let y = layer!($m, $this.conv2, y);
+        layer!($m, $this.conv2, y)
+    }};
+}
+
+macro_rules! basic_block {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = main_path!($m, $this, $x);
         norm!($m, $this.bn2, y, Some($x), ReLU)
     }};
 }
@@ -101,9 +108,7 @@ network!(
 
 macro_rules! down_block {
     ($m:tt, $this:ident, $x:ident) => {{
-        let y = layer!($m, $this.conv1, $x.with_empty_tape());
-        let y = norm!($m, $this.bn1, y, None, ReLU);
-        let y = layer!($m, $this.conv2, y);
+        let y = main_path!($m, $this, $x);
         let shortcut = layer!($m, $this.shortcut.0, $x);
         let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
         norm!($m, $this.bn2, y, Some(shortcut), ReLU)

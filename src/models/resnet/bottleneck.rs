@@ -52,13 +52,20 @@ network!(
     }
 );
 
-macro_rules! bottleneck {
+/// The block beside its shortcut, up to the last norm.
+macro_rules! main_path {
     ($m:tt, $this:ident, $x:ident) => {{
         let y = layer!($m, $this.conv1, $x.with_empty_tape());
         let y = norm!($m, $this.bn1, y, None, ReLU);
         let y = layer!($m, $this.conv2, y);
         let y = norm!($m, $this.bn2, y, None, ReLU);
-        let y = layer!($m, $this.conv3, y);
+        layer!($m, $this.conv3, y)
+    }};
+}
+
+macro_rules! bottleneck {
+    ($m:tt, $this:ident, $x:ident) => {{
+        let y = main_path!($m, $this, $x);
         norm!($m, $this.bn3, y, Some($x), ReLU)
     }};
 }
@@ -102,11 +109,7 @@ type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
 
 macro_rules! projection_bottleneck {
     ($m:tt, $this:ident, $x:ident) => {{
-        let y = layer!($m, $this.conv1, $x.with_empty_tape());
-        let y = norm!($m, $this.bn1, y, None, ReLU);
-        let y = layer!($m, $this.conv2, y);
-        let y = norm!($m, $this.bn2, y, None, ReLU);
-        let y = layer!($m, $this.conv3, y);
+        let y = main_path!($m, $this, $x);
         let shortcut = layer!($m, $this.shortcut.0, $x);
         let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
         norm!($m, $this.bn3, y, Some(shortcut), ReLU)

@@ -4,7 +4,8 @@ use dfdx::dtypes::Dtype;
 
 use crate::backend::Conv2DKernel;
 use crate::bridge::{Buffer, Pooling, View, Views};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::kernels::args::check_kept_of;
 use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};
 
 /// dY's kept channels, copied together: (B, kept, H_out, W_out). On some devices zeros are behind them, as further
@@ -22,7 +23,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
     /// The channels `kept` of `dy` (B, C_out, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `dy` has not the number of elements that `shape` asks for, or the channels are kept of
+    /// [`Error::Shape`](crate::Error::Shape) if `dy` has not the number of elements that `shape` asks for, or the channels are kept of
     /// another number than C_out.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
@@ -32,9 +33,7 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
         let all = shape.c_out();
         let [count, of] = D::kept_of(&kept);
         check_len("dy", dy.len(dev), &shape.y(all))?;
-        if of != all {
-            return Err(Error::shape("kept channels", "number of all", all, of));
-        }
+        check_kept_of(of, all)?;
         let channels = D::shrunk_channels(shape, count);
         let mut data = Buffer::take(dev, shape.batch() * channels * pixels)?;
         D::gather_channels(dy.view(), all, pixels, D::kept(&kept), data.view_mut())?;

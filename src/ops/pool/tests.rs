@@ -18,7 +18,7 @@ fn check<const K: usize, const S: usize, const P: usize>(shape: Shape4)
 where
     usize: ConvDim<K, S, P, 1, Out = usize>,
 {
-    let Ok((op, out)) = geometry(&shape, Window::<K, S, P>) else {
+    let Ok((op, out)) = geometry(&shape, Pool2D::<K, S, P>) else {
         return;
     };
     let dev = Cpu::default();
@@ -29,15 +29,15 @@ where
         dev.tensor_from_vec(dy.clone(), out),
     );
 
-    let y = try_max_pool2d(xt.leaky_trace(), Window::<K, S, P>).unwrap();
-    let untraced = try_max_pool2d(xt.clone(), Window::<K, S, P>).unwrap();
+    let y = try_max_pool2d(xt.leaky_trace(), Pool2D::<K, S, P>).unwrap();
+    let untraced = try_max_pool2d(xt.clone(), Pool2D::<K, S, P>).unwrap();
     assert_eq!(y.as_vec(), reference::max_forward(&op, planes, &x));
     assert_eq!(untraced.as_vec(), y.as_vec());
     let grads = (y * dyt.clone()).sum::<Rank0, _>().backward();
     let expected = reference::max_backward(&op, planes, &x, &dy);
     assert_eq!(grads.get(&xt).as_vec(), expected);
 
-    let y = try_avg_pool2d(xt.leaky_trace(), Window::<K, S, P>).unwrap();
+    let y = try_avg_pool2d(xt.leaky_trace(), Pool2D::<K, S, P>).unwrap();
     let close = |a: Vec<f64>, b: Vec<f64>| {
         assert_eq!(a.len(), b.len());
         assert!(
@@ -149,9 +149,9 @@ fn nan_and_negative_infinity() {
 fn errors_name_the_value() {
     let dev = Cpu::default();
     let x: Tensor<Shape4, f32, _> = dev.zeros_like(&(1, 1, 2, 2));
-    let error = try_max_pool2d(x.clone(), Window::<3, 1, 2>).unwrap_err();
+    let error = try_max_pool2d(x.clone(), Pool2D::<3, 1, 2>).unwrap_err();
     assert!(error.to_string().contains("padding = 2"), "{error}");
-    let error = try_avg_pool2d(x, Window::<3, 1, 0>).unwrap_err();
+    let error = try_avg_pool2d(x, Pool2D::<3, 1, 0>).unwrap_err();
     assert!(error.to_string().contains("found 2"), "{error}");
     let x: Tensor<Shape4, f32, _> = dev.zeros_like(&(2, 1, 0, 2));
     let error = try_global_avg_pool2d(x).unwrap_err();

@@ -1,5 +1,5 @@
-//! Convolution on the CPU. What is public checks the memory that it gets: the algorithms write through pointers on
-//! the strength of that.
+//! Convolution on the CPU. The three products check the memory that they get: the algorithms write through pointers
+//! on the strength of that.
 
 mod algorithm;
 pub mod channels;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use self::library::{Library, Object};
 use self::plan::Plan;
-use super::context::context;
+use super::context::{context, Context};
 use super::memory::{Slice, SliceMut};
 use super::per_device::PerDevice;
 use super::tf32::tf32;
@@ -45,11 +45,13 @@ struct Cudnn {
     functions: &'static Library,
     handle: Object,
     plans: RefCell<HashMap<Key, Option<Rc<Plan>>>>,
+    /// Keeps the driver's context.
+    _context: Rc<Context>,
 }
 
 impl Cudnn {
-    /// For the device whose context is the thread's.
-    fn new() -> Result<Self> {
+    /// For the device whose context is the thread's, this one.
+    fn new(context: Rc<Context>) -> Result<Self> {
         let functions = Library::get()?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the handle is written to.
@@ -58,6 +60,7 @@ impl Cudnn {
             functions,
             handle,
             plans: RefCell::default(),
+            _context: context,
         })
     }
 
@@ -125,8 +128,8 @@ impl Planned {
             pass,
             tf32: tf32().in_convolutions(),
         };
-        context(device)?;
-        let cudnn = CUDNNS.with(|cudnns| cudnns.get(device, Cudnn::new))?;
+        let context = context(device)?;
+        let cudnn = CUDNNS.with(|cudnns| cudnns.get(device, || Cudnn::new(context)))?;
         let plan = cudnn.plan(key)?;
         Ok(plan.map(|plan| Self {
             device,
