@@ -1,6 +1,6 @@
 //! As many channels as the gradient needs: a rule instead of a rate.
 
-use super::kept::descending;
+use super::largest::descending;
 use super::DropRate;
 use crate::error::{Error, Result};
 

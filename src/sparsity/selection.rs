@@ -2,7 +2,7 @@
 
 use rand::seq::index;
 
-use super::kept::largest;
+use super::largest::largest;
 use super::{AdaptiveKeep, Draw, DropRate};
 use crate::error::{Error, Result};
 
