@@ -161,6 +161,19 @@ where
         Ok((input, tape))
     }
 
+    /// [`split_onto`](Self::split_onto) of an input that there need not be.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn split_option(input: Option<Self>, tape: T) -> Result<(Option<Input<S, E, D>>, T)> {
+        match input {
+            Some(input) => input
+                .split_onto(tape)
+                .map(|(input, tape)| (Some(input), tape)),
+            None => Ok((None, tape)),
+        }
+    }
+
     /// For operations outside: from here on the gradient goes through `Gradients`.
     ///
     /// # Errors

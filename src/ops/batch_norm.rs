@@ -126,13 +126,7 @@ where
     T: Tape<E, D>,
 {
     let (x, tape) = x.split()?;
-    let (residual, tape) = match residual {
-        Some(residual) => {
-            let (residual, tape) = residual.split_onto(tape)?;
-            (Some(residual), tape)
-        }
-        None => (None, tape),
-    };
+    let (residual, tape) = Hidden::split_option(residual, tape)?;
     let shape @ (b, c, h, w) = *x.tensor.shape();
     let mut ranks: Ranks = None;
     if op.synchronized && matches!(mode, Mode::Train { .. }) {

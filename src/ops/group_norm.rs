@@ -98,13 +98,7 @@ where
     };
     let (x, tape) = x.split()?;
     let shape @ (b, c, h, w) = *x.tensor.shape();
-    let (shift, tape) = match shift {
-        Some(shift) => {
-            let (shift, tape) = shift.split_onto(tape)?;
-            (Some(shift), tape)
-        }
-        None => (None, tape),
-    };
+    let (shift, tape) = Hidden::split_option(shift, tape)?;
     if let Some(shift) = shift.as_ref().filter(|s| s.tensor.shape().0 != b) {
         return Err(Error::shape(OP, "shift", (b, c), shift.tensor.shape()));
     }

@@ -23,8 +23,8 @@ impl<E: Dtype, D: Pooling<E> + Views<E>> ShrunkGradient<E, D> {
     /// The channels `kept` of `dy` (B, C_out, H_out, W_out).
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if `dy` has not the number of elements that `shape` asks for, or the channels are kept of
-    /// another number than C_out.
+    /// [`Error::Shape`](crate::Error::Shape) if `dy` has not the number of elements that `shape` asks for, or
+    /// the channels are kept of another number than C_out.
     pub fn gather(dev: &D, shape: &Conv2DShape, dy: &Buffer<E, D>, kept: D::Kept) -> Result<Self>
     where
         D: Conv2DKernel<E>,
