@@ -36,7 +36,7 @@ pub trait BatchNorm2DKernel<E: Dtype>: Views<E> + Ranking {
 
     /// Adds to `dx`, or overwrites it with, the gradient of x; without a `dx` it takes `dy`'s place.
     /// Masks `dy` by the ReLU, so that with a `dx` it is the residual's gradient. Overwrites
-    /// `importance`, if given, with each channel's mean |dx|, and `params` with the gradients of
+    /// `importance`, if given, with each channel's mean |dx|, and adds to `params` the gradients of
     /// weight and bias: those of this rank's images, also with `ranks`.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm2d_backward(

@@ -22,7 +22,8 @@ pub trait GroupNormKernel<E: Dtype>: Views<E> + Ranking {
         saved: [ViewMut<'_, E, Self>; 2],
     ) -> Result<()>;
 
-    /// Adds to `dx`, or overwrites it with, the gradient of x (B, C, H, W), and writes the others.
+    /// Adds to `dx`, or overwrites it with, the gradient of x (B, C, H, W), adds to `params` those of weight and bias,
+    /// and overwrites the others.
     fn group_norm_backward(
         dims: ImageDims,
         groups: usize,
@@ -30,6 +31,7 @@ pub trait GroupNormKernel<E: Dtype>: Views<E> + Ranking {
         dy: View<'_, E, Self>,
         dx: (ViewMut<'_, E, Self>, Fill),
         grads: Grads<ViewMut<'_, E, Self>, Self::ImportanceMut<'_>>,
+        params: [ViewMut<'_, E, Self>; 2],
     ) -> Result<()>;
 }
 
@@ -53,8 +55,9 @@ on_cpu!(GroupNormKernel {
         dy: &[E],
         dx: (&mut [E], Fill),
         grads: Grads<&mut [E], &mut [f64]>,
+        params: [&mut [E]; 2],
     ) -> Result<()> {
-        group_norm::backward(dims, groups, saved, dy, dx, grads);
+        group_norm::backward(dims, groups, saved, dy, dx, grads, params);
         Ok(())
     }
 });

@@ -23,7 +23,7 @@ pub trait LayerNormKernel<E: Dtype>: Views<E> {
         saved: [ViewMut<'_, E, Self>; 2],
     ) -> Result<()>;
 
-    /// Adds to `dx`, or overwrites it with, the gradient of x (B, C, H, W), and writes those of weight and
+    /// Adds to `dx`, or overwrites it with, the gradient of x (B, C, H, W), and adds those of weight and
     /// bias.
     fn layer_norm_backward(
         dims: ImageDims,

@@ -6,7 +6,7 @@
 //! [`pooled_tensor`] own what it hands out), and [`hidden`] carries a gradient from an operation's
 //! backward hook to that of the operation before it ([`grad`]). [`contiguous`](mod@contiguous) copies
 //! views, [`ranking`] says where a device has the choice of channels. [`upload`] makes tensors of values, and [`host`] lets the host see a device's memory.
-//! [`parameter`] leads to a parameter's gradient, and with [`exchange`] the other ranks of a training learn of it.
+//! [`parameter`] leads to a parameter's gradient, [`parameter_pair`] to those of two at once, and with [`exchange`] the other ranks of a training learn of it.
 //! [`tensors`] walks through a module's tensors, and [`path`] has patterns of their paths. `cuda` has the same for CUDA devices.
 
 pub mod buffer;
@@ -19,6 +19,7 @@ pub mod grad;
 pub mod hidden;
 pub mod host;
 mod parameter;
+mod parameter_pair;
 pub mod path;
 pub mod pool;
 pub mod pooled_tensor;
@@ -38,6 +39,7 @@ pub use device_error::DeviceError;
 pub use grad::{GradSlot, GradTarget};
 pub use hidden::{Hidden, Input};
 pub use parameter::Parameter;
+pub use parameter_pair::ParameterPair;
 pub use pool::{free_buffers, Pooling};
 pub use pooled_tensor::PooledTensor;
 pub use ranking::Ranking;

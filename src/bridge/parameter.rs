@@ -70,12 +70,30 @@ impl<E: Dtype, D: HostAccess<E> + DeviceError> Parameter<E, D> {
         rows: Option<&[usize]>,
         write: impl FnOnce(ViewMut<'_, E, D>) -> Result<()>,
     ) -> Result<(), D::Err> {
-        let Some(find) = &self.find else {
+        if let Some(gradient) = self.gradient(grads)? {
+            write(D::buffer_mut(gradient)).map_err(D::device_error)?;
+        }
+        self.tell(grads, rows)
+    }
+
+    /// The gradient, if it is wanted. Who has added to it [tells](Self::tell) of it.
+    pub(super) fn gradient<'g>(
+        &self,
+        grads: &'g mut Gradients<E, D>,
+    ) -> Result<Option<&'g mut D::Vec>, D::Err> {
+        self.find.as_ref().map(|find| find(grads)).transpose()
+    }
+
+    /// Tells other ranks, if there are any, that these `rows` of the gradient are written.
+    pub(super) fn tell(
+        &self,
+        grads: &mut Gradients<E, D>,
+        rows: Option<&[usize]>,
+    ) -> Result<(), D::Err> {
+        let Some(exchange) = exchange::current() else {
             return Ok(());
         };
-        let gradient = find(grads)?;
-        write(D::buffer_mut(gradient)).map_err(D::device_error)?;
-        let Some(exchange) = exchange::current() else {
+        let Some(gradient) = self.gradient(grads)? else {
             return Ok(());
         };
         let address = D::address(D::buffer(gradient));

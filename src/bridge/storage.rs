@@ -107,6 +107,11 @@ impl<E: Dtype> Views<E> for Cpu {
     fn buffer_mut(buffer: &mut <Self as Storage<E>>::Vec) -> &mut [E] {
         buffer
     }
+
+    unsafe fn extended<'a>(view: &mut [E]) -> &'a mut [E] {
+        // SAFETY: the caller's.
+        unsafe { std::slice::from_raw_parts_mut(view.as_mut_ptr(), view.len()) }
+    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,12 @@ pub trait Views<E: Dtype>: Storage<E> {
 
     /// A buffer's elements, to write.
     fn buffer_mut(buffer: &mut Self::Vec) -> Self::ViewMut<'_>;
+
+    /// The same view, for as long as the caller says.
+    ///
+    /// # Safety
+    /// As long the memory stays where it is, and nobody else uses it.
+    unsafe fn extended<'a>(view: Self::ViewMut<'_>) -> Self::ViewMut<'a>;
 }
 
 /// Elements of `D`'s to read.

@@ -9,7 +9,7 @@ use dfdx::tensor::{NoneTape, Storage, Tape, Tensor};
 use crate::backend::Backend;
 use crate::bridge::exchange::{self, Exchange};
 use crate::bridge::{
-    contiguous, Buffer, Fill, GradTarget, Hidden, Input, Parameter, PooledTensor, ViewMut,
+    contiguous, Buffer, Fill, GradTarget, Hidden, Input, ParameterPair, PooledTensor, ViewMut,
 };
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm as kernel;
@@ -189,63 +189,55 @@ where
     // Only the residual's gradient is needed, not its elements.
     let residual = residual.map(|residual| residual.grad);
     let y_kept = (residual.is_some() && op.activation == Activation::ReLU).then(|| y.clone());
-    let (dweight_to, dbias_to) = (
-        Parameter::of::<_, T>(OP, &weight)?,
-        Parameter::of::<_, T>(OP, &bias)?,
-    );
-    let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
+    let params_to = ParameterPair::of::<_, T>(OP, &weight, &bias)?;
     let feeds_back = x.grad.is_wanted() || residual.as_ref().is_some_and(GradTarget::is_wanted);
-    let is_wanted = is_trained || feeds_back;
+    let is_wanted = params_to.is_trained() || feeds_back;
     Ok(Hidden::recorded(
         y,
         tape,
         is_wanted,
         move |mut dy, grads| {
             let (x, dx_to) = (x.tensor, x.grad);
-            let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
-            let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
-            let mut importance = dx_to
-                .importance_room(dims.channels)
-                .map_err(D::device_error)?;
-            let mut backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
-                let saved = kernel::Saved {
-                    x: x.view()?,
-                    y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
-                    weight: D::view(OP, &weight)?,
-                    bias: D::view(OP, &bias)?,
-                    mean: mean.view()?,
-                    inv_std: inv_std.view()?,
-                };
-                let params = [dweight.view_mut(), dbias.view_mut()];
-                let (dy, importance) = (dy.view_mut(), importance.as_mut().map(D::importance_mut));
-                timed("batch norm, backward", || {
-                    with_ranks(&ranks, |ranks| {
-                        D::batch_norm2d_backward(
-                            &op, statistics, dims, saved, dy, dx, importance, params, ranks,
-                        )
+            params_to.write(&dev, grads, |grads, params| {
+                let mut importance = dx_to
+                    .importance_room(dims.channels)
+                    .map_err(D::device_error)?;
+                let backward = |dy: &mut Buffer<E, D>, dx: Option<(ViewMut<'_, E, D>, Fill)>| {
+                    let saved = kernel::Saved {
+                        x: x.view()?,
+                        y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
+                        weight: D::view(OP, &weight)?,
+                        bias: D::view(OP, &bias)?,
+                        mean: mean.view()?,
+                        inv_std: inv_std.view()?,
+                    };
+                    let importance = importance.as_mut().map(D::importance_mut);
+                    timed("batch norm, backward", || {
+                        with_ranks(&ranks, |ranks| {
+                            let dy = dy.view_mut();
+                            D::batch_norm2d_backward(
+                                &op, statistics, dims, saved, dy, dx, importance, params, ranks,
+                            )
+                        })
                     })
-                })
-            };
-            if residual.is_none() && (dx_to.is_empty_slot() || !dx_to.is_wanted()) {
-                // Nobody needs dy any more, nor has anybody put a part of dx.
-                backward(&mut dy, None).map_err(D::device_error)?;
-                dx_to.add(grads, dy)?;
-                if let Some(importance) = importance {
-                    dx_to.put_importance(importance);
+                };
+                if residual.is_none() && (dx_to.is_empty_slot() || !dx_to.is_wanted()) {
+                    // Nobody needs dy any more, nor has anybody put a part of dx.
+                    backward(&mut dy, None).map_err(D::device_error)?;
+                    dx_to.add(grads, dy)?;
+                    if let Some(importance) = importance {
+                        dx_to.put_importance(importance);
+                    }
+                    return Ok(());
                 }
-            } else {
                 dx_to.write_anyway(grads, |dx, fill| backward(&mut dy, Some((dx, fill))))?;
                 // Before the residual's part, which may be for the same tensor.
                 if let Some(importance) = importance {
                     dx_to.put_importance(importance);
                 }
                 // dy is the residual's gradient now.
-                if let Some(residual) = residual {
-                    residual.add(grads, dy)?;
-                }
-            }
-            dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
-            dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
+                residual.map_or(Ok(()), |residual| residual.add(grads, dy))
+            })
         },
     ))
 }

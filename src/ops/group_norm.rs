@@ -6,7 +6,7 @@ use dfdx::shapes::{Const, Dim, HasShape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, Hidden, Parameter, PooledTensor};
+use crate::bridge::{contiguous, Buffer, Hidden, ParameterPair, PooledTensor};
 use crate::error::{Error, Result};
 use crate::kernels::args::group_norm as kernel;
 pub use crate::kernels::args::group_norm::{Activation, GroupNormOp};
@@ -131,17 +131,12 @@ where
 
     // Of SiLU alone, and the convolution after it keeps it too.
     let y_kept = (op.activation == Activation::SiLU).then(|| y.clone());
-    let (dweight_to, dbias_to) = (
-        Parameter::of::<_, T>(OP, &weight)?,
-        Parameter::of::<_, T>(OP, &bias)?,
-    );
-    let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
+    let params_to = ParameterPair::of::<_, T>(OP, &weight, &bias)?;
     let feeds_back = x.grad.is_wanted() || shift.as_ref().is_some_and(|s| s.grad.is_wanted());
-    let is_wanted = is_trained || feeds_back;
+    let is_wanted = params_to.is_trained() || feeds_back;
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
         let (x, dx_to) = (x.tensor, x.grad);
         let take = |len| Buffer::take(&dev, len).map_err(D::device_error);
-        let (mut dweight, mut dbias) = (take(dims.channels)?, take(dims.channels)?);
         let mut dshift = match &shift {
             Some(_) => Some(take(dims.batch * dims.channels)?),
             None => None,
@@ -149,29 +144,29 @@ where
         let mut importance = dx_to
             .importance_room(dims.channels)
             .map_err(D::device_error)?;
-        dx_to.write_anyway(grads, |dx, fill| {
-            let saved = kernel::Saved {
-                input: kernel::Input {
-                    x: x.view()?,
-                    shift: shift
-                        .as_ref()
-                        .map(|shift| shift.tensor.view())
-                        .transpose()?,
-                    weight: D::view(OP, &weight)?,
-                    bias: D::view(OP, &bias)?,
-                },
-                y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
-                mean: mean.view()?,
-                inv_std: inv_std.view()?,
-            };
-            let to = kernel::Grads {
-                importance: importance.as_mut().map(D::importance_mut),
-                dshift: dshift.as_mut().map(Buffer::view_mut),
-                dweight: dweight.view_mut(),
-                dbias: dbias.view_mut(),
-            };
-            timed("group norm, backward", || {
-                D::group_norm_backward(dims, G, saved, dy.view(), (dx, fill), to)
+        params_to.write(&dev, grads, |grads, params| {
+            dx_to.write_anyway(grads, |dx, fill| {
+                let saved = kernel::Saved {
+                    input: kernel::Input {
+                        x: x.view()?,
+                        shift: shift
+                            .as_ref()
+                            .map(|shift| shift.tensor.view())
+                            .transpose()?,
+                        weight: D::view(OP, &weight)?,
+                        bias: D::view(OP, &bias)?,
+                    },
+                    y: y_kept.as_ref().map(PooledTensor::view).transpose()?,
+                    mean: mean.view()?,
+                    inv_std: inv_std.view()?,
+                };
+                let to = kernel::Grads {
+                    importance: importance.as_mut().map(D::importance_mut),
+                    dshift: dshift.as_mut().map(Buffer::view_mut),
+                };
+                timed("group norm, backward", || {
+                    D::group_norm_backward(dims, G, saved, dy.view(), (dx, fill), to, params)
+                })
             })
         })?;
         if let Some(importance) = importance {
@@ -180,8 +175,7 @@ where
         if let (Some(shift), Some(dshift)) = (shift, dshift) {
             shift.grad.add(grads, dshift)?;
         }
-        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
-        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
+        Ok(())
     }))
 }
 

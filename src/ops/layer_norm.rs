@@ -5,7 +5,7 @@ use dfdx::shapes::{Const, Dim, HasShape, Shape};
 use dfdx::tensor::{Tape, Tensor};
 
 use crate::backend::Backend;
-use crate::bridge::{contiguous, Buffer, Hidden, Parameter, PooledTensor};
+use crate::bridge::{contiguous, Hidden, ParameterPair, PooledTensor};
 use crate::error::Result;
 pub use crate::kernels::args::layer_norm::LayerNormOp;
 use crate::kernels::args::layer_norm::Saved;
@@ -103,29 +103,22 @@ pub(crate) fn layer_norm_hidden<
         D::layer_norm_forward(&op, dims, x, weight, bias, y.view_mut()?, saved)
     })?;
 
-    let (dweight_to, dbias_to) = (
-        Parameter::of::<_, T>(OP, &weight)?,
-        Parameter::of::<_, T>(OP, &bias)?,
-    );
-    let is_trained = dweight_to.is_trained() || dbias_to.is_trained();
-    let is_wanted = is_trained || x.grad.is_wanted();
+    let params_to = ParameterPair::of::<_, T>(OP, &weight, &bias)?;
+    let is_wanted = params_to.is_trained() || x.grad.is_wanted();
     Ok(Hidden::recorded(y, tape, is_wanted, move |dy, grads| {
-        let take = || Buffer::take(&dev, C).map_err(D::device_error);
-        let (mut dweight, mut dbias) = (take()?, take()?);
-        x.grad.write_anyway(grads, |dx, fill| {
-            timed("layer norm, backward", || {
-                let saved = Saved {
-                    x: x.tensor.view()?,
-                    weight: D::view(OP, &weight)?,
-                    mean: mean.view()?,
-                    inv_std: inv_std.view()?,
-                };
-                let to = [dweight.view_mut(), dbias.view_mut()];
-                D::layer_norm_backward(dims, saved, dy.view(), (dx, fill), to)
+        params_to.write(&dev, grads, |grads, to| {
+            x.grad.write_anyway(grads, |dx, fill| {
+                timed("layer norm, backward", || {
+                    let saved = Saved {
+                        x: x.tensor.view()?,
+                        weight: D::view(OP, &weight)?,
+                        mean: mean.view()?,
+                        inv_std: inv_std.view()?,
+                    };
+                    D::layer_norm_backward(dims, saved, dy.view(), (dx, fill), to)
+                })
             })
-        })?;
-        dweight_to.write(grads, None, |to| D::accumulate(to, dweight.view()))?;
-        dbias_to.write(grads, None, |to| D::accumulate(to, dbias.view()))
+        })
     }))
 }
 

@@ -30,6 +30,10 @@ fn shapes() -> Vec<Conv2DShape> {
         shape([5, 1, 0, 1, 1], [1, 2, 9, 8], 3),
         shape([3, 1, 2, 2, 1], [2, 3, 9, 9], 4),
         shape([3, 2, 3, 3, 2], [2, 4, 11, 10], 6),
+        // By a product for each image; with more channels than pixels dW is not.
+        shape([1, 1, 0, 1, 1], [3, 5, 8, 8], 7),
+        shape([1, 1, 0, 1, 1], [1, 12, 10, 12], 20),
+        shape([1, 1, 0, 1, 1], [2, 129, 8, 8], 140),
         // Each channel by itself.
         shape([3, 1, 1, 1, 8], [2, 8, 6, 5], 8),
         // One output pixel; and padding wider than the image.
@@ -134,9 +138,17 @@ fn tiled() -> Vec<Conv2DShape> {
     images.map(of).into()
 }
 
+/// What cuBLAS multiplies image by image: channels that are padded, and those that are not.
+fn pointwise() -> Vec<Conv2DShape> {
+    let of = |[batch, inputs, outputs]: [usize; 3]| {
+        shape([1, 1, 0, 1, 1], [batch, inputs, 8, 10], outputs)
+    };
+    [[1, 3, 5], [3, 6, 20], [2, 20, 9]].map(of).into()
+}
+
 #[test]
 fn in_tf32() {
-    for shape in tiled() {
+    for shape in [tiled(), pointwise()].concat() {
         for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
                 agree!(2e-3, |dev: D| {

@@ -46,7 +46,7 @@ fn check([batch, channels, plane]: [usize; 3], groups: usize, shifted: bool, op:
             let dy = upload(&dev, &noise(len, 5));
             let mut dx = upload(&dev, &noise(len, 6));
             let mut dshift = room(&dev, if shifted { places } else { 0 });
-            let [mut dweight, mut dbias] = [(); 2].map(|()| room(&dev, channels));
+            let [mut dweight, mut dbias] = [8, 9].map(|seed| upload(&dev, &noise(channels, seed)));
             let mut mean_dx = importance.then(|| dev.take_importance(channels).unwrap());
             let forward = Saved {
                 input,
@@ -57,11 +57,11 @@ fn check([batch, channels, plane]: [usize; 3], groups: usize, shifted: bool, op:
             let grads = Grads {
                 importance: mean_dx.as_mut().map(D::importance_mut),
                 dshift: shifted.then(|| D::buffer_mut(&mut dshift)),
-                dweight: D::buffer_mut(&mut dweight),
-                dbias: D::buffer_mut(&mut dbias),
             };
+            let params = [&mut dweight, &mut dbias].map(D::buffer_mut);
             let to = (D::buffer_mut(&mut dx), fill);
-            D::group_norm_backward(dims, groups, forward, D::buffer(&dy), to, grads).unwrap();
+            D::group_norm_backward(dims, groups, forward, D::buffer(&dy), to, grads, params)
+                .unwrap();
             // The shift's gradient is 0 where a group is one channel: held against dx, of which it is a sum.
             let mut dshift = download(&dev, &dshift);
             dshift.push(plane as f32);
@@ -101,7 +101,7 @@ fn no_images() {
         };
         let (none, of_channels) = (room(&dev, 0), upload(&dev, &[1.0; 4]));
         let [mut dx, mut dshift] = [(); 2].map(|()| room(&dev, 0));
-        let [mut dweight, mut dbias] = [(); 2].map(|()| room(&dev, 4));
+        let [mut dweight, mut dbias] = [8, 9].map(|seed| upload(&dev, &noise(4, seed)));
         let mut importance = dev.take_importance(4).unwrap();
         let saved = Saved {
             input: Input {
@@ -117,11 +117,10 @@ fn no_images() {
         let grads = Grads {
             importance: Some(D::importance_mut(&mut importance)),
             dshift: Some(D::buffer_mut(&mut dshift)),
-            dweight: D::buffer_mut(&mut dweight),
-            dbias: D::buffer_mut(&mut dbias),
         };
+        let params = [&mut dweight, &mut dbias].map(D::buffer_mut);
         let to = (D::buffer_mut(&mut dx), Fill::Overwrite);
-        D::group_norm_backward(dims, 2, saved, D::buffer(&none), to, grads).unwrap();
+        D::group_norm_backward(dims, 2, saved, D::buffer(&none), to, grads, params).unwrap();
         vec![
             ("dweight", download(&dev, &dweight)),
             ("dbias", download(&dev, &dbias)),

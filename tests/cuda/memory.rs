@@ -30,6 +30,23 @@ fn shared_memory_is_copied_before_it_is_written() {
     assert_eq!(shared.array(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
 }
 
+/// A parameter is written in every step.
+#[test]
+#[cfg(cuda_emulator)]
+fn memory_that_is_not_shared_is_written_without_further_ado() {
+    use crate::support::DriverCalls;
+
+    let dev = crate::support::cuda();
+    let mut t = matrix(&dev);
+    let mut view = || drop(<Cuda as Views<f32>>::view_mut("test", &mut t).unwrap());
+    view();
+    let calls = DriverCalls::of(view);
+    assert_eq!(
+        (calls.launches, calls.copies_on_device, calls.allocations),
+        (0, 0, 0)
+    );
+}
+
 #[test]
 fn a_pool_hands_out_what_has_come_back() {
     let dev = crate::support::cuda();

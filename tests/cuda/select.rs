@@ -63,6 +63,21 @@ fn the_largest_are_those_of_the_cpu() {
     assert!(err.contains("expected 8, found 7"), "{err}");
 }
 
+/// Whose sums come in several parts, of which the last one is smaller.
+#[test]
+fn channels_of_many_pixels() {
+    let cuda = crate::support::cuda();
+    for (n, pixels, count) in [(3, 9_000, 1), (40, 4_097, 7), (1_030, 4_100, 300)] {
+        let dy = noise(n * pixels, 5);
+        let on_device = upload(&cuda, &dy);
+        let importance = cuda.channel_importance(Cuda::buffer(&on_device), n, pixels);
+        let kept = cuda.largest(importance.unwrap(), n, count).unwrap();
+        let importance = Cpu::default().channel_importance(&dy, n, pixels).unwrap();
+        let expected = <Cpu as Conv2DKernel<f32>>::largest(&Cpu::default(), importance, n, count);
+        assert_eq!(indices(&cuda, &kept, n), expected.unwrap()[..], "{n}");
+    }
+}
+
 #[test]
 fn any_number_of_indices_comes_to_the_device() {
     let cuda = crate::support::cuda();

@@ -94,6 +94,7 @@ pub struct DriverCalls {
     pub copies_to_host: u64,
     pub bytes_to_host: u64,
     pub copies_on_device: u64,
+    pub launches: u64,
 }
 
 #[cfg(cuda_emulator)]
@@ -115,6 +116,7 @@ impl DriverCalls {
             copies_to_host: self.copies_to_host - before.copies_to_host,
             bytes_to_host: self.bytes_to_host - before.bytes_to_host,
             copies_on_device: self.copies_on_device - before.copies_on_device,
+            launches: self.launches - before.launches,
         }
     }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 extern "C" int emu_skip();
+extern "C" void emu_launched(const char *name);
 
 namespace {
 struct Tensor { int size[4]; };
@@ -67,6 +68,7 @@ int finish(std::vector<double> &sum, float alpha, float beta, float *to, int alg
 #define CONVOLVE(NAME, A, B, TO, X, W, Y)                                                                                  \
     int NAME(void *, const float *alpha, Tensor *A##d, const float *A, Tensor *B##d, const float *B, Convolution *c,       \
              int algorithm, void *memory, size_t bytes, const float *beta, Tensor *TO##d, float *TO) {                     \
+        emu_launched(#NAME);                                                                                               \
         if (emu_skip()) return 0;                                                                                          \
         std::vector<double> sum(count(*TO##d));                                                                            \
         each(*X##d, *W##d, *Y##d, *c, [&](int at_x, int at_w, int at_y) {                                                  \

@@ -19,6 +19,7 @@
 // What a thread has asked of the driver, for tests that count it.
 struct emu_counts {
     uint64_t allocations, frees, synchronisations, copies_to_host, bytes_to_host, copies_on_device;
+    uint64_t launches; // of kernels, and calls of cuBLAS and cuDNN
 };
 static thread_local emu_counts counts;
 
@@ -98,6 +99,13 @@ int handle(void **out) { static char some; *out = &some; return 0; }
 extern "C" int emu_skip() {
     static const bool skip = getenv("EMU_SKIP");
     return skip;
+}
+
+// A kernel, or what a library makes of one call. EMU_TRACE: named on standard error.
+extern "C" void emu_launched(const char *name) {
+    static const bool trace = getenv("EMU_TRACE");
+    counts.launches++;
+    if (trace) fprintf(stderr, "launch %s\n", name);
 }
 
 // Sums in f64, in loops along the columns of a and b.
@@ -242,6 +250,7 @@ int cuModuleGetFunction(void **function, void *, const char *name) { return inte
 int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void *,
                    void **params, void **) {
     if (!gx || !gy || !gz || !bx || !by || !bz || bx * by * bz > 1024 || gy > 65535 || gz > 65535 || bz > 64) return 1;
+    emu_launched(((std::string *)f)->c_str());
     return emu::launch(((std::string *)f)->c_str(), dim3(gx, gy, gz), dim3(bx, by, bz), params) ? 0 : 500;
 }
 
@@ -254,11 +263,13 @@ int cublasGetMathMode(void *, int *mode) { *mode = math_mode; return 0; }
 #define GEMM(T, L)                                                                                                        \
     int cublas##L##gemm_v2(void *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda, const T *b, \
                            int ldb, const T *beta, T *c, int ldc) {                                                      \
+        emu_launched("gemm");                                                                                             \
         return gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);                                               \
     }                                                                                                                     \
     int cublas##L##gemmStridedBatched(void *, int ta, int tb, int m, int n, int k, const T *alpha, const T *a, int lda,   \
                                       long long sa, const T *b, int ldb, long long sb, const T *beta, T *c, int ldc,      \
                                       long long sc, int count) {                                                          \
+        emu_launched("gemm");                                                                                             \
         for (int i = 0; i < count; i++)                                                                                    \
             if (int err = gemm(ta, tb, m, n, k, alpha, a + i * sa, lda, b + i * sb, ldb, beta, c + i * sc, ldc)) return err; \
         return 0;                                                                                                         \

@@ -70,7 +70,7 @@ pub struct Saved<V> {
     pub inv_std: V,
 }
 
-/// The gradients that a backward pass overwrites, beside that of x. `I` is where the device has the
+/// What a backward pass overwrites, beside the gradient of x. `I` is where the device has the
 /// importance of channels.
 #[derive(Debug)]
 pub struct Grads<V, I> {
@@ -78,8 +78,4 @@ pub struct Grads<V, I> {
     pub importance: Option<I>,
     /// Of the shift, (B, C).
     pub dshift: Option<V>,
-    /// (C)
-    pub dweight: V,
-    /// (C)
-    pub dbias: V,
 }

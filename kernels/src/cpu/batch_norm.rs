@@ -143,7 +143,7 @@ fn eval_forward<E: Element>(
 
 concrete! {
     /// dx (+)= the gradient of x, or in `dy`'s place if there is no `dx`, and with it each channel's
-    /// mean |dx| if asked for; the gradients of weight and bias. Where there is a ReLU, `dy` is masked
+    /// mean |dx| if asked for; `params` += the gradients of weight and bias. Where there is a ReLU, `dy` is masked
     /// by it: with a `dx` it is the residual's gradient afterwards. `ranks` as in the forward pass; the
     /// gradients of weight and bias are of this rank's part of the batch alone.
     pub fn backward<E: Element>(
@@ -198,7 +198,7 @@ concrete! {
                     let mut mean_dz = vec![E::zero(); channels.len()];
                     let mut slope = vec![E::zero(); channels.len()];
                     for (i, c) in channels.iter().enumerate() {
-                        (dweight[i], dbias[i]) = sums[i].params(c);
+                        sums[i].add_to(c, &mut dweight[i], &mut dbias[i]);
                         if statistics == Statistics::Batch {
                             (mean_dz[i], slope[i]) = sums[i].through(c, count);
                         }

@@ -262,7 +262,7 @@ concrete! {
         groups_forward(Sizes::of(dims, groups), op, input, y, mean, inv_std);
     }
 
-    /// dx (+)= the gradient of x for dy, and the others.
+    /// dx (+)= the gradient of x for dy, `params` += those of weight and bias, and the others.
     pub fn backward<E: Element>(
         dims: ImageDims,
         groups: usize,
@@ -270,13 +270,13 @@ concrete! {
         dy: &[E],
         dx: (&mut [E], Fill),
         grads: Grads<&mut [E], &mut [f64]>,
+        params: [&mut [E]; 2],
     ) {
         let Grads {
             importance,
             dshift,
-            dweight,
-            dbias,
         } = grads;
+        let [dweight, dbias] = params;
         let sizes = Sizes::of(dims, groups);
         let sums = groups_backward(sizes, saved, dy, dx, importance.is_some(), dshift);
         over_images(&sums, dweight, |s| s.dz_x);
@@ -291,7 +291,7 @@ concrete! {
     }
 }
 
-/// Writes to each channel of `total` its sum over the images, in their order.
+/// Adds to each channel of `total` its sum over the images, in their order.
 fn over_images<E: Element>(
     sums: &[ChannelSums],
     total: &mut [E],
@@ -299,7 +299,7 @@ fn over_images<E: Element>(
 ) {
     let channels = total.len().max(1);
     for (c, total) in total.iter_mut().enumerate() {
-        *total = from_f64(sums.iter().skip(c).step_by(channels).map(&of).sum());
+        *total += from_f64(sums.iter().skip(c).step_by(channels).map(&of).sum());
     }
 }
 
@@ -446,10 +446,17 @@ mod tests {
         let grads = Grads {
             importance: Some(&mut found[..]),
             dshift: None,
-            dweight: &mut zeros(channels)[..],
-            dbias: &mut zeros(channels)[..],
         };
-        backward(dims, groups, saved, &dy, (&mut dx, Fill::Overwrite), grads);
+        let params = [&mut zeros(channels)[..], &mut zeros(channels)];
+        backward(
+            dims,
+            groups,
+            saved,
+            &dy,
+            (&mut dx, Fill::Overwrite),
+            grads,
+            params,
+        );
         found
     }
 

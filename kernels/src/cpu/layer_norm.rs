@@ -139,7 +139,7 @@ concrete! {
             });
     }
 
-    /// dx (+)= the gradient of x for dy, and overwrites those of weight and bias.
+    /// dx (+)= the gradient of x for dy, and adds those of weight and bias.
     pub fn backward<E: Element>(
         dims: ImageDims,
         saved: Saved<&[E]>,
@@ -171,7 +171,7 @@ concrete! {
         for (which, to) in grads.into_iter().enumerate() {
             for (c, to) in to.iter_mut().enumerate() {
                 let images = sums.iter().skip(c).step_by(dims.channels.max(1));
-                *to = from_f64(images.map(|sums| sums[which]).sum());
+                *to += from_f64(images.map(|sums| sums[which]).sum());
             }
         }
     }

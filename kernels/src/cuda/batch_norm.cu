@@ -174,8 +174,8 @@ static __device__ inline void backward_dx(Task task, Norm norm, Correction corre
 
 // dx (+)= scale (dz - mean dz - (x - mean) slope), and the sum of |dx| to `magnitudes`, if that is not null, one
 // number a chunk. The means of dz and of dz (x - mean), from the sums in `partial`, are of the batch; where mean and
-// variance are constants, dx is not corrected by them. The block of a channel's first chunk writes the gradients of
-// weight and bias. `masked`: dy is dz. dx may be dy itself.
+// variance are constants, dx is not corrected by them. The block of a channel's first chunk adds to the gradients
+// of weight and bias. `masked`: dy is dz. dx may be dy itself.
 extern "C" __global__ void batch_norm_backward_dx(const double *partial, const float *x, const float *dy, float *dx,
                                                   const float *weight, const float *bias, const float *mean,
                                                   const float *inv_std, float *dweight, float *dbias,
@@ -195,8 +195,8 @@ extern "C" __global__ void batch_norm_backward_dx(const double *partial, const f
     sum_dz_x = block_sum(sum_dz_x);
     const double inv = inv_std[c];
     if (task.begin == 0 && threadIdx.x == 0) {
-        dbias[c] = (float)sum_dz;
-        dweight[c] = (float)(sum_dz_x * inv);
+        dbias[c] += (float)sum_dz;
+        dweight[c] += (float)(sum_dz_x * inv);
     }
 
     const Correction correction = {of_the_batch ? (float)(sum_dz / count) : 0,

@@ -168,23 +168,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 4) conv3x3_weight(
     }
 }
 
-// The rows `kept` of dW += the sums of the splits; without `kept` all rows, n elements. `stride` is from a split to
-// the next. A block takes 32 elements, each of its 8 warps an eighth of the splits.
-extern "C" __global__ void conv3x3_add_rows(const float *partial, const unsigned *kept, float *dw, unsigned n,
-                                            unsigned length, unsigned splits, unsigned stride) {
-    __shared__ float sums[8][32];
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, i = blockIdx.x * 32 + lane;
-    float sum = 0;
-    if (i < n)
-        for (unsigned split = warp; split < splits; split += 8) sum += partial[(size_t)split * stride + i];
-    sums[warp][lane] = sum;
-    __syncthreads();
-    if (warp > 0 || i >= n) return;
-    for (int w = 1; w < 8; w++) sum += sums[w][lane];
-    const unsigned row = i / length;
-    dw[(size_t)(kept ? kept[row] : row) * length + i % length] += sum;
-}
-
 // filters (inputs / 16, 9, 16, outputs), as conv3x3_images reads them: of weight (outputs, inputs, 3, 3) forward; for dX
 // of weight (channels, outputs, 3, 3), of which the rows `kept` (or all) are the inputs, turned by half.
 // Further inputs and outputs are zeros; n elements.

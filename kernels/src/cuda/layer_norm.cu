@@ -50,7 +50,7 @@ extern "C" __global__ void layer_norm_backward_dx(const float *x, const float *d
     }
 }
 
-// One block a channel: the sums of dy xhat and of dy.
+// One block a channel: += the sums of dy xhat and of dy.
 extern "C" __global__ void layer_norm_backward_params(const float *x, const float *dy, const float *mean,
                                                       const float *inv_std, float *dweight, float *dbias,
                                                       unsigned positions, unsigned channels, unsigned plane) {
@@ -64,7 +64,7 @@ extern "C" __global__ void layer_norm_backward_params(const float *x, const floa
     sum_dy = block_sum(sum_dy);
     sum_dy_x = block_sum(sum_dy_x);
     if (threadIdx.x == 0) {
-        dbias[c] = (float)sum_dy;
-        dweight[c] = (float)sum_dy_x;
+        dbias[c] += (float)sum_dy;
+        dweight[c] += (float)sum_dy_x;
     }
 }

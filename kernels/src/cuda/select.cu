@@ -48,11 +48,24 @@ static __device__ inline unsigned long long order_of(double value) {
     return bits < 0 ? ~(unsigned long long)bits : (unsigned long long)bits | 1ull << 63;
 }
 
-// Both in one, for n <= 1024: one block, each of whose warps counts for one channel at a time.
-extern "C" __global__ void choose_few(const double *importance, unsigned *indices, unsigned n, unsigned count) {
+// Both in one, for n <= 1024, of importances of which `sums` has the sums of `chunks` chunks, of `elements` in all: one
+// block. Some lanes add up a channel's sums, and each warp counts for one channel at a time.
+extern "C" __global__ void choose_few(const double *sums, unsigned *indices, unsigned n, unsigned count, unsigned chunks,
+                                      unsigned elements) {
     __shared__ unsigned long long value[1024];
     __shared__ unsigned kept[1024];
-    for (unsigned i = threadIdx.x; i < n; i += blockDim.x) value[i] = order_of(importance[i]);
+    unsigned lanes = 1; // a power of two up to 32
+    while (lanes < 32 && lanes < chunks) lanes *= 2;
+    const unsigned lane = threadIdx.x % lanes;
+    for (unsigned first = 0; first < n; first += blockDim.x / lanes) {
+        const unsigned i = first + threadIdx.x / lanes;
+        double sum = 0;
+        if (i < n)
+            for (unsigned chunk = lane; chunk < chunks; chunk += lanes) sum += sums[(size_t)i * chunks + chunk];
+        for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
+            sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+        if (i < n && lane == 0) value[i] = order_of(sum / (elements > 0 ? elements : 1));
+    }
     __syncthreads();
     for (unsigned i = threadIdx.x / 32; i < n; i += blockDim.x / 32) {
         const unsigned long long own = value[i];

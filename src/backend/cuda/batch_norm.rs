@@ -5,9 +5,8 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use super::chunks::Chunks;
 use crate::backend::BatchNorm2DKernel;
-use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM, ROWS,
-};
+use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
+use crate::bridge::cuda::Importance;
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm::{
     Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,
@@ -136,15 +135,13 @@ impl BatchNorm2DKernel<f32> for Cuda {
         saved: Saved<Slice<f32>>,
         dy: SliceMut<f32>,
         dx: Option<(SliceMut<f32>, Fill)>,
-        importance: Option<SliceMut<f64>>,
+        importance: Option<&mut Importance>,
         [dweight, dbias]: [SliceMut<f32>; 2],
         ranks: Option<AllRanks<'_>>,
     ) -> Result<()> {
         check_alone(ranks)?;
         let sizes = Sizes::of(dims);
-        let Chunks {
-            channels, count, ..
-        } = sizes.0;
+        let channels = dims.channels;
         let device = dy.device();
         let Saved {
             x,
@@ -167,26 +164,18 @@ impl BatchNorm2DKernel<f32> for Cuda {
             ("dbias", dbias.len()),
             (
                 "importance",
-                importance.as_ref().map_or(channels, |i| i.len()),
+                importance.as_ref().map_or(channels, |i| i.channels()),
             ),
         ] {
             sizes.check_channels(what, found)?;
         }
-        if count == 0 {
-            // No block would.
-            for to in [&dweight, &dbias] {
-                let grid = Grid::elements(channels);
-                launch(&ROWS, "zero", device, grid, &[to.into(), channels.into()])?;
-            }
-        }
         let relu = op.activation == Activation::ReLU;
         let normed = [weight, bias, mean, inv_std].map(Arg::from);
         let size_args = sizes.0.args();
-        // Of doubles: two a chunk, and one.
-        let parts = [2 * sizes.0.total(), sizes.0.total()];
-        with_workspace(device, 2 * parts.iter().sum::<usize>(), |workspace| {
-            let mut workspace = workspace.doubles();
-            let (partial, magnitudes) = workspace.split_at(parts[0]);
+        let magnitudes = importance.map(|of| sizes.0.importance(of)).transpose()?;
+        // Two doubles a chunk.
+        with_workspace(device, 4 * sizes.0.total(), |workspace| {
+            let partial = workspace.doubles();
 
             let mut args: Vec<Arg> = vec![x.into(), y.into(), (&dy).into()];
             args.extend(normed);
@@ -208,19 +197,12 @@ impl BatchNorm2DKernel<f32> for Cuda {
             ];
             args.extend(normed);
             args.extend([&dweight, &dbias].map(Arg::from));
-            args.push(importance.is_some().then_some(&magnitudes).into());
+            args.push(magnitudes.as_ref().into());
             args.extend(size_args);
             args.push((statistics == Statistics::Batch).into());
             args.push(masked.into());
             args.push(fill.into());
-            sizes.launch_chunks("batch_norm_backward_dx", device, &args)?;
-
-            match importance {
-                Some(importance) => sizes
-                    .0
-                    .importance(magnitudes.shared(), (&importance).into()),
-                None => Ok(()),
-            }
+            sizes.launch_chunks("batch_norm_backward_dx", device, &args)
         })
     }
 }

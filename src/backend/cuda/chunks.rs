@@ -1,6 +1,9 @@
 //! How the channels of images are cut for the blocks of a kernel (chunks.cuh).
 
-use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, Source, CHANNELS};
+use crate::bridge::cuda::calls::{
+    launch, with_workspace, Arg, Grid, Slice, SliceMut, Source, CHANNELS,
+};
+use crate::bridge::cuda::Importance;
 use crate::error::Result;
 use crate::kernels::args::ImageDims;
 
@@ -66,42 +69,31 @@ impl Chunks {
         )
     }
 
-    /// Writes the means of |dY| over batch and pixels, of which the chunks' sums are `partial`.
-    pub(super) fn importance(&self, partial: Slice<f64>, importance: Arg) -> Result<()> {
-        let sizes = [self.channels, self.count, self.of_channel()].map(Arg::from);
-        let args = [&[partial.into(), importance][..], &sizes].concat();
-        let grid = Grid::warps(self.channels);
-        launch(
-            &CHANNELS,
-            "channel_importance",
-            partial.device(),
-            grid,
-            &args,
-        )
+    /// Room for a sum of each chunk.
+    pub(super) fn importance<'a>(&self, of: &'a mut Importance) -> Result<SliceMut<'a, f64>> {
+        of.room([self.of_channel(), self.count])
     }
 
-    /// Calls `f` with the sums of `dy`'s chunks, or of its magnitudes.
+    /// To `sums`, for each chunk of `dy` the sum of its elements, or of their magnitudes.
     pub(super) fn sums(
         &self,
         dy: Slice<f32>,
         magnitudes: bool,
-        f: impl FnOnce(Slice<f64>) -> Result<()>,
+        sums: &SliceMut<f64>,
     ) -> Result<()> {
-        // An f64 a chunk.
-        with_workspace(dy.device(), 2 * self.total(), |workspace| {
-            let partial = workspace.doubles();
-            let memory = [dy.into(), (&partial).into()];
-            let args = [&memory[..], &self.args(), &[magnitudes.into()]].concat();
-            self.launch(&CHANNELS, "channel_sums", dy.device(), &args)?;
-            f(partial.shared())
-        })
+        let memory = [dy.into(), sums.into()];
+        let args = [&memory[..], &self.args(), &[magnitudes.into()]].concat();
+        self.launch(&CHANNELS, "channel_sums", dy.device(), &args)
     }
 
     /// db += the sums of dY's channels, in the elements `kept`, if not in all.
     pub(super) fn bias(&self, dy: Slice<f32>, kept: Option<Slice<u32>>, db: Arg) -> Result<()> {
         let slots = kept.map_or(self.channels, |kept| kept.len());
-        self.sums(dy, false, |partial| {
-            let memory = [partial.into(), kept.into(), db];
+        // An f64 a chunk.
+        with_workspace(dy.device(), 2 * self.total(), |workspace| {
+            let partial = workspace.doubles();
+            self.sums(dy, false, &partial)?;
+            let memory = [(&partial).into(), kept.into(), db];
             let args = [&memory[..], &[slots, self.of_channel()].map(Arg::from)].concat();
             let grid = Grid::warps(slots);
             launch(&CHANNELS, "channel_bias", dy.device(), grid, &args)

@@ -1,7 +1,8 @@
-//! Convolutions on CUDA, by the first of three ways that suits the shape, and what chooses channels.
+//! Convolutions on CUDA, by the first of four ways that suits the shape, and what chooses channels.
 
 #[cfg(feature = "cudnn")]
 mod cudnn;
+mod pointwise;
 mod tiled;
 mod unfolded;
 
@@ -12,10 +13,10 @@ use super::chunks::Chunks;
 use crate::backend::conv2d::check_importances;
 use crate::backend::Conv2DKernel;
 use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, ROWS, SELECT,
+    launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, CONV2D, ROWS, SELECT,
 };
 use crate::bridge::{Kept, Ranking};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};
 use crate::kernels::args::{Fill, ImageDims};
 
@@ -78,6 +79,29 @@ fn scatter_rows(
     launch(&ROWS, "scatter_rows", dw.device(), grid, &args)
 }
 
+/// y (B, C_out, P) += bias (C_out)
+fn add_bias(shape: &Conv2DShape, bias: Slice<f32>, y: &SliceMut<f32>) -> Result<()> {
+    let sizes = [y.len(), shape.c_out(), shape.output_pixels()].map(Arg::Size);
+    let args = [&[bias.into(), y.into()][..], &sizes].concat();
+    let grid = Grid::elements(y.len());
+    launch(&CONV2D, "add_bias", y.device(), grid, &args)
+}
+
+/// dW += the sums of `count` parts (channels, filter), `step` elements from one to the next: of dY's channels.
+fn add_parts(
+    parts: Slice<f32>,
+    [count, step]: [usize; 2],
+    dy: Gradient,
+    filter: usize,
+    dw: &SliceMut<f32>,
+) -> Result<()> {
+    let n = dy.kept.map_or(dy.channels, |kept| kept.len()) * filter;
+    let sizes = [n, filter, count, step].map(Arg::Size);
+    let args = [&[parts.into(), dy.kept.into(), dw.into()][..], &sizes].concat();
+    let grid = Grid::blocks(n.div_ceil(32), 256);
+    launch(&ROWS, "add_parts", dw.device(), grid, &args)
+}
+
 impl Conv2DKernel<f32> for Cuda {
     fn conv2d_forward(
         shape: &Conv2DShape,
@@ -92,7 +116,9 @@ impl Conv2DKernel<f32> for Cuda {
             check_len("bias", bias.len(), &[shape.c_out()])?;
         }
         check_len("y", y.len(), &shape.y(shape.c_out()))?;
-        if tiled::forward(shape, x, weight, bias, &y)? {
+        if tiled::forward(shape, x, weight, bias, &y)?
+            || pointwise::forward(shape, x, weight, bias, &y)?
+        {
             return Ok(());
         }
         #[cfg(feature = "cudnn")]
@@ -112,7 +138,9 @@ impl Conv2DKernel<f32> for Cuda {
         let dy = Gradient::new(shape, dy)?;
         check_len("weight", weight.len(), &shape.weight())?;
         check_len("dx", dx.len(), &shape.x())?;
-        if tiled::backward_input(shape, weight, dy, &dx, fill)? {
+        if tiled::backward_input(shape, weight, dy, &dx, fill)?
+            || pointwise::backward_input(shape, weight, dy, &dx, fill)?
+        {
             return Ok(());
         }
         #[cfg(feature = "cudnn")]
@@ -131,7 +159,9 @@ impl Conv2DKernel<f32> for Cuda {
         let dy = Gradient::new(shape, dy)?;
         check_len("x", x.len(), &shape.x())?;
         check_len("dw", dw.len(), &shape.weight())?;
-        if tiled::backward_weight(shape, x, dy, &dw)? {
+        if tiled::backward_weight(shape, x, dy, &dw)?
+            || pointwise::backward_weight(shape, x, dy, &dw)?
+        {
             return Ok(());
         }
         #[cfg(feature = "cudnn")]
@@ -165,23 +195,28 @@ impl Conv2DKernel<f32> for Cuda {
         let batch = dy.len() / (channels * pixels).max(1);
         check(OP, "dy", dy.len(), batch * channels * pixels)?;
         let mut importance = self.take_importance(channels)?;
-        let to = Self::importance_mut(&mut importance);
         let chunks = Chunks::of(ImageDims {
             batch,
             channels,
             plane: pixels,
         });
-        chunks.sums(dy, true, |partial| chunks.importance(partial, (&to).into()))?;
+        chunks.sums(dy, true, &chunks.importance(&mut importance)?)?;
         Ok(importance)
     }
 
     fn largest(&self, importance: Self::Importance, n: usize, count: usize) -> Result<Self::Kept> {
-        let from = importance.view();
-        check_importances(from.len(), n)?;
+        check_importances(importance.channels(), n)?;
+        let importance = match n <= ONE_BLOCK {
+            true => importance,
+            false => importance.means()?,
+        };
+        let written = importance.sums();
+        let (from, chunks) = written.ok_or_else(|| Error::shape(OP, "importances", n, 0))?;
         let device = from.device();
         Kept::chosen(self, [count.min(n), n], |indices| {
             if n <= ONE_BLOCK {
-                let args = [from.into(), indices.into(), n.into(), count.into()];
+                let sizes = [n, count, chunks[0], chunks[1]].map(Arg::Size);
+                let args = [&[from.into(), indices.into()][..], &sizes].concat();
                 let one = Grid::blocks(1, ONE_BLOCK as u32);
                 return launch(&SELECT, "choose_few", device, one, &args);
             }
@@ -232,7 +267,7 @@ impl Conv2DKernel<f32> for Cuda {
         let rows = dy.len() / columns.max(1);
         check(OP, "dy", dy.len(), rows * columns)?;
         let mut importance = self.take_importance(columns)?;
-        let to = Self::importance_mut(&mut importance);
+        let to = importance.room([1, 1])?;
         let args = [dy.into(), (&to).into(), rows.into(), columns.into()];
         let grid = Grid::elements(columns);
         launch(&CHANNELS, "column_importance", dy.device(), grid, &args)?;

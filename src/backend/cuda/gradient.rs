@@ -5,7 +5,6 @@ use dfdx::tensor::Cuda;
 use crate::backend::gradient::no_place;
 use crate::backend::GradientKernel;
 use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT};
-use crate::bridge::Ranking;
 use crate::error::Result;
 
 macro_rules! on_cuda {
@@ -17,11 +16,11 @@ macro_rules! on_cuda {
                 sums: &mut Self::Importance,
             ) -> Result<()> {
                 let (n, grid) = (g.len(), Grid::elements(g.len()));
-                let mut to = Self::importance_mut(sums);
-                let count = to.len();
+                let count = sums.channels();
                 if at >= count {
                     return Err(no_place(at, count));
                 }
+                let mut to = sums.room([1, 1])?;
                 let to = to.part_mut(at..at + 1);
                 with_workspace(g.device(), 2 * grid.count().max(1), |of_blocks| {
                     let of_blocks = of_blocks.doubles();

@@ -5,6 +5,7 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use crate::backend::GroupNormKernel;
 use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM};
+use crate::bridge::cuda::Importance;
 use crate::error::Result;
 use crate::kernels::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use crate::kernels::args::{Fill, ImageDims};
@@ -85,7 +86,8 @@ impl GroupNormKernel<f32> for Cuda {
         saved: Saved<Slice<f32>>,
         dy: Slice<f32>,
         (dx, fill): (SliceMut<f32>, Fill),
-        grads: Grads<SliceMut<f32>, SliceMut<f64>>,
+        grads: Grads<SliceMut<f32>, &mut Importance>,
+        [dweight, dbias]: [SliceMut<f32>; 2],
     ) -> Result<()> {
         let Saved {
             input,
@@ -99,12 +101,7 @@ impl GroupNormKernel<f32> for Cuda {
             weight,
             bias,
         } = input;
-        let Grads {
-            importance,
-            dshift,
-            dweight,
-            dbias,
-        } = grads;
+        let Grads { importance, dshift } = grads;
         check(
             dims,
             &[("x", x.len()), ("dy", dy.len()), ("dx", dx.len())],
@@ -115,7 +112,7 @@ impl GroupNormKernel<f32> for Cuda {
                 ("dbias", dbias.len()),
                 (
                     "importance",
-                    importance.as_ref().map_or(dims.channels, |i| i.len()),
+                    importance.as_ref().map_or(dims.channels, |i| i.channels()),
                 ),
             ],
             &[("mean", mean.len()), ("inv_std", inv_std.len())],
@@ -130,6 +127,7 @@ impl GroupNormKernel<f32> for Cuda {
             places,
         )?;
 
+        let importance = importance.map(|to| to.room([1, 1])).transpose()?;
         let device = dx.device();
         let group = dims.channels / groups.max(1);
         let warps = |count: usize| Grid::blocks(count.div_ceil(THREADS as usize / 32), THREADS);

@@ -11,4 +11,4 @@ mod views;
 
 pub use device::cuda_device;
 pub use pools::free_cuda_buffers;
-pub use ranking::Kept;
+pub use ranking::{Importance, Kept};

@@ -2,12 +2,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
 use cudarc::driver::{DevicePtr, DeviceSlice};
 use dfdx::dtypes::Dtype;
 use dfdx::shapes::{HasShape, Shape};
 use dfdx::tensor::{Cuda, Storage, Tensor, ZerosTensor};
-use dfdx::tensor_ops::ReshapeTo;
+use dfdx::tensor_ops::{Device, ReshapeTo};
 
 use super::address::{place, Place};
 use super::start::{start, unreadable};
@@ -36,6 +37,39 @@ fn layout(op: &'static str, shape: &impl Shape) -> Error {
     }
 }
 
+/// Copies a tensor's memory if another tensor shares it.
+///
+/// dfdx does so where it writes to a tensor. Of all that writes, x = a x + b y alone asks for a number, a, between
+/// that and its kernel, a pass over the memory: asked, it is told to stop.
+fn unshare<S: Shape, E: Dtype>(
+    tensor: &mut Tensor<S, E, Cuda>,
+    like_it: &Tensor<S, E, Cuda>,
+) -> Result<()>
+where
+    Cuda: Device<E>,
+{
+    // A panic that aborts the program cannot stop it: x = 1 x + 0 y.
+    if cfg!(not(panic = "unwind")) {
+        return tensor.try_axpy(1.0, like_it, 0.0).map_err(Error::device);
+    }
+    let write = AssertUnwindSafe(|| tensor.try_axpy(Stop, like_it, 0.0));
+    match catch_unwind(write) {
+        Ok(written) => written.map_err(Error::device),
+        Err(stopped) if stopped.is::<Stop>() => Ok(()),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
+/// A number that nobody gets to see.
+struct Stop;
+
+impl From<Stop> for f64 {
+    fn from(stop: Stop) -> Self {
+        // Not a panic that is printed.
+        resume_unwind(Box::new(stop))
+    }
+}
+
 macro_rules! cuda_views {
     ($($E:ty, $ZEROS:ident);*) => {$(
         thread_local! {
@@ -61,8 +95,7 @@ macro_rules! cuda_views {
                 }
             }
 
-            /// Whether another tensor shares the memory cannot be seen, so dfdx has to write to it, which
-            /// copies shared memory first: x = 1 x + 0.
+            /// Whether another tensor shares the memory cannot be seen: dfdx [sees to it](unshare) that none does.
             fn view_mut<'a, S: Shape>(
                 op: &'static str,
                 tensor: &'a mut Tensor<S, $E, Self>,
@@ -82,7 +115,7 @@ macro_rules! cuda_views {
                     }
                 };
                 let zeros = zeros.try_reshape_like(tensor.shape()).map_err(Error::device)?;
-                tensor.try_axpy(1.0, &zeros, 0.0).map_err(Error::device)?;
+                unshare(tensor, &zeros)?;
                 Self::view_new(op, tensor)
             }
 
@@ -108,6 +141,10 @@ macro_rules! cuda_views {
 
             fn buffer_mut(buffer: &mut <Self as Storage<$E>>::Vec) -> SliceMut<'_, $E> {
                 SliceMut::new(*buffer.device_ptr(), buffer.len(), *buffer.device().cu_device())
+            }
+
+            unsafe fn extended<'a>(view: SliceMut<'_, $E>) -> SliceMut<'a, $E> {
+                SliceMut::new(view.shared().address(), view.len(), view.device())
             }
         }
     )*};

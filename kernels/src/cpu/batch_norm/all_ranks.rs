@@ -75,7 +75,7 @@ pub(super) fn backward<E: Element>(
     let own = if ranks.counts { dims.batch * plane } else { 0 };
     let mut all = vec![own as f64];
     for (i, (c, sums)) in channels.iter().zip(&sums).enumerate() {
-        (dweight[i], dbias[i]) = sums.params(c);
+        sums.add_to(c, &mut dweight[i], &mut dbias[i]);
         all.extend([sums.dz, sums.dz_x]);
     }
     (ranks.sum)(&mut all)?;

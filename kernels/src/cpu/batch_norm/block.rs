@@ -157,9 +157,10 @@ pub(super) struct GradSums {
 }
 
 impl GradSums {
-    /// The gradients of weight and bias.
-    pub(super) fn params<E: Element>(&self, c: &Channel<E>) -> (E, E) {
-        (from_f64(self.dz_x * to_f64(c.inv_std)), from_f64(self.dz))
+    /// Adds to the gradients of weight and bias.
+    pub(super) fn add_to<E: Element>(&self, c: &Channel<E>, dweight: &mut E, dbias: &mut E) {
+        *dweight += from_f64(self.dz_x * to_f64(c.inv_std));
+        *dbias += from_f64(self.dz);
     }
 
     /// What the statistics of `count` elements hand on to dx: the mean of dz, and the slope over x.

@@ -1,10 +1,8 @@
 //! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape; if not, nothing
 //! is done.
 
-use super::{gather_rows, scatter_rows, Gradient};
-use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Pass, Planned, Slice, SliceMut, CONV2D,
-};
+use super::{add_bias, gather_rows, scatter_rows, Gradient};
+use crate::bridge::cuda::calls::{with_workspace, Pass, Planned, Slice, SliceMut};
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
@@ -46,9 +44,7 @@ pub(super) fn forward(
         Ok(planned.run(x, weight, &memory, y, Fill::Overwrite)?)
     })?;
     if let Some(bias) = bias {
-        let sizes = [y.len(), shape.c_out(), shape.output_pixels()].map(Arg::Size);
-        let args = [&[bias.into(), y.into()][..], &sizes].concat();
-        launch(&CONV2D, "add_bias", device, Grid::elements(y.len()), &args)?;
+        add_bias(shape, bias, y)?;
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! Convolutions of 3x3 windows with stride and padding 1, in TF32, by kernels of our own (conv3x3.cu). Each function
 //! says whether they suit the shape; if not, nothing is done.
 
-use super::Gradient;
+use super::{add_parts, Gradient};
 #[cfg(feature = "cudnn")]
 use crate::bridge::cuda::calls::uses_cudnn;
 use crate::bridge::cuda::calls::{
@@ -194,12 +194,13 @@ pub(super) fn backward_weight(
         let grid = Grid::blocks(blocks * splits, THREADS);
         launch(&CONV3X3, "conv3x3_weight", device, grid, &args)?;
 
-        let n = dy.kept.map_or(dy.channels, |kept| kept.len()) * shape.filter_len();
-        let sizes = [n, shape.filter_len(), splits, stride].map(Arg::Size);
-        let memory = [partial.shared().into(), dy.kept.into(), dw.into()];
-        let args = [&memory[..], &sizes].concat();
-        let grid = Grid::blocks(n.div_ceil(32), 256);
-        launch(&CONV3X3, "conv3x3_add_rows", device, grid, &args)
+        add_parts(
+            partial.shared(),
+            [splits, stride],
+            dy,
+            shape.filter_len(),
+            dw,
+        )
     })?;
     Ok(true)
 }

@@ -1,0 +1,141 @@
+//! Convolutions of 1x1 windows on CUDA: a product of matrices for each image, all by one call of cuBLAS, from images as
+//! they are. cuDNN would change the layout of all that goes in and out first. Each function says whether it suits the
+//! shape; if not, nothing is done.
+
+use super::{add_bias, add_parts, gather_rows, Gradient};
+use crate::bridge::cuda::calls::{
+    multiply, tf32, with_workspace, Matrix, Product, Slice, SliceMut,
+};
+use crate::error::Result;
+use crate::kernels::args::conv2d::Conv2DShape;
+use crate::kernels::args::Fill;
+
+/// Pixels of an image from which its product fills the tiles of cuBLAS.
+const PIXELS: usize = 64;
+/// Elements that cuBLAS's kernels on tensor cores read at once: rows have to be multiples.
+const ALIGNED: usize = 4;
+
+fn suits(shape: &Conv2DShape) -> bool {
+    let (op, pixels) = (shape.op(), shape.output_pixels());
+    [op.kernel, op.stride, op.padding, op.groups] == [1, 1, 0, 1]
+        && shape.batch() > 0
+        && pixels >= PIXELS
+        && pixels.is_multiple_of(ALIGNED)
+}
+
+/// A batch's matrices (channels, pixels).
+fn images(data: Slice<'_, f32>, channels: usize, pixels: usize) -> Matrix<'_> {
+    Matrix {
+        data,
+        row: pixels,
+        step: channels * pixels,
+        transposed: false,
+    }
+}
+
+/// The same matrix for every image.
+fn for_all(data: Slice<'_, f32>, row: usize, transposed: bool) -> Matrix<'_> {
+    Matrix {
+        data,
+        row,
+        step: 0,
+        transposed,
+    }
+}
+
+/// A product (m, k) x (k, n) for each image.
+fn products([m, k, n]: [usize; 3], count: usize, fill: Fill) -> Product {
+    Product {
+        m,
+        n,
+        k,
+        row: n,
+        step: m * n,
+        count,
+        add: fill == Fill::Add,
+        tf32: tf32().in_convolutions(),
+    }
+}
+
+// y (C_out, P) = w (C_out, C_in) x (C_in, P) + bias, of each image
+pub(super) fn forward(
+    shape: &Conv2DShape,
+    x: Slice<f32>,
+    weight: Slice<f32>,
+    bias: Option<Slice<f32>>,
+    y: &SliceMut<f32>,
+) -> Result<bool> {
+    if !suits(shape) {
+        return Ok(false);
+    }
+    let (inputs, outputs, pixels) = (shape.c_in(), shape.c_out(), shape.output_pixels());
+    multiply(
+        products([outputs, inputs, pixels], shape.batch(), Fill::Overwrite),
+        for_all(weight, inputs, false),
+        images(x, inputs, pixels),
+        y,
+    )?;
+    if let Some(bias) = bias {
+        add_bias(shape, bias, y)?;
+    }
+    Ok(true)
+}
+
+// dX (C_in, P) (+)= wT (C_in, kept) dY (kept, P), of each image
+pub(super) fn backward_input(
+    shape: &Conv2DShape,
+    weight: Slice<f32>,
+    dy: Gradient,
+    dx: &SliceMut<f32>,
+    fill: Fill,
+) -> Result<bool> {
+    if !suits(shape) {
+        return Ok(false);
+    }
+    let (inputs, channels, pixels) = (shape.c_in(), dy.channels, shape.output_pixels());
+    let multiplied = |rows: Slice<f32>| {
+        multiply(
+            products([inputs, channels, pixels], shape.batch(), fill),
+            for_all(rows, inputs, true),
+            images(dy.dy, channels, pixels),
+            dx,
+        )
+    };
+    match dy.kept {
+        None => multiplied(weight)?,
+        Some(kept) => with_workspace(dx.device(), channels * inputs, |rows| {
+            gather_rows(weight, kept, inputs, &rows)?;
+            multiplied(rows.shared())
+        })?,
+    }
+    Ok(true)
+}
+
+// dW (kept, C_in) += dY (kept, P) xT (P, C_in), summed over the images
+pub(super) fn backward_weight(
+    shape: &Conv2DShape,
+    x: Slice<f32>,
+    dy: Gradient,
+    dw: &SliceMut<f32>,
+) -> Result<bool> {
+    let (inputs, channels, pixels) = (shape.c_in(), dy.channels, shape.output_pixels());
+    // What the images' products are is written and read again: less than what is multiplied.
+    if !suits(shape) || channels * inputs > (channels + inputs) * pixels {
+        return Ok(false);
+    }
+    let (count, step) = (shape.batch(), channels * inputs);
+    with_workspace(dw.device(), count * step, |parts| {
+        let of_x = Matrix {
+            transposed: true,
+            ..images(x, inputs, pixels)
+        };
+        multiply(
+            products([channels, pixels, inputs], count, Fill::Overwrite),
+            images(dy.dy, channels, pixels),
+            of_x,
+            &parts,
+        )?;
+        add_parts(parts.shared(), [count, step], dy, inputs, dw)
+    })?;
+    Ok(true)
+}
