@@ -5,6 +5,7 @@
 use std::process::Command;
 
 use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
+use ssprop::internals::Buffer;
 use ssprop::prelude::*;
 use ssprop::run::{Run, RunConfig, RunOptions};
 use ssprop::Error;
@@ -34,6 +35,12 @@ fn devices_that_cannot_be_used() {
     with(("EMU_CUDNN", "/no/libcudnn.so.9"), "no_cudnn");
     let memory = ("EMU_MEMORY", "2000000");
     with(memory, "a_training_without_memory_goes_on");
+    with(("EMU_MEMORY", "200000"), "a_workspace_takes_what_is_idle");
+    #[cfg(feature = "cudnn")]
+    with(
+        ("EMU_MEMORY", "3500"),
+        "a_convolution_without_room_for_cudnn",
+    );
 }
 
 #[test]
@@ -60,6 +67,32 @@ fn no_cudnn() {
     let tells =
         why.contains("cuDNN 9 was not found") && why.contains("without the feature `cudnn`");
     assert!(tells && why.contains("/no/libcudnn.so.9"), "{why}");
+}
+
+/// A product of many numbers, after their memory has been in use.
+#[test]
+#[ignore = "needs EMU_MEMORY=200000"]
+fn a_workspace_takes_what_is_idle() {
+    let dev = crate::support::cuda();
+    drop(Buffer::<f32, Cuda>::take(&dev, 40_000).unwrap());
+    let x = dev.ones::<Rank4<1, 1, 9, 9>>();
+    let conv = dev.build_module::<SparseConv2D<1, 60, 5, 1, 2>, f32>();
+    #[cfg(feature = "cudnn")]
+    ssprop::use_cudnn(false);
+    conv.forward(x);
+}
+
+/// What cuDNN works in is larger than this, columns of images are not.
+#[cfg(feature = "cudnn")]
+#[test]
+#[ignore = "needs EMU_MEMORY=3500"]
+fn a_convolution_without_room_for_cudnn() {
+    let dev = crate::support::cuda();
+    let x: Tensor<Rank4<1, 1, 4, 4>, f32, _> = dev.sample_normal();
+    let conv = dev.build_module::<SparseConv2D<1, 4, 3, 2, 1>, f32>();
+    let y = conv.forward(x.leaky_trace());
+    let grads = y.square().mean().backward();
+    assert!(grads.get(&conv.weight).as_vec().iter().all(|g| *g != 0.0));
 }
 
 type Net = (

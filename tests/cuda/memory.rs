@@ -61,6 +61,24 @@ fn a_pool_hands_out_what_has_come_back() {
     }
 }
 
+/// One for each of many trainings.
+#[test]
+#[cfg(cuda_emulator)]
+fn devices_that_are_dropped_leave_nothing() {
+    use crate::support::DriverCalls;
+
+    let kept: Vec<_> = (0..8)
+        .map(|_| {
+            let calls = DriverCalls::of(|| {
+                let dev = crate::support::cuda();
+                drop(dev.build_module::<dfdx::nn::builders::Linear<8, 5>, f32>());
+            });
+            calls.allocations as i64 - calls.frees as i64
+        })
+        .collect();
+    assert_eq!(kept[2..], [0; 6], "{kept:?}");
+}
+
 #[test]
 fn a_seed_gives_the_networks_of_the_cpu() {
     let cuda = ssprop::cuda_device(7).unwrap();

@@ -129,14 +129,22 @@ impl Context {
         len: usize,
         f: impl FnOnce(u64) -> Result<R, F>,
     ) -> Result<R, F> {
+        self.reserve_workspace(len)?;
+        // Borrowed, so that nobody frees it.
+        let workspace = self.workspace.borrow();
+        let memory = workspace.as_ref().expect("just reserved");
+        f(*memory.device_ptr())
+    }
+
+    /// Allocates a workspace of `len` elements, if the present one has fewer.
+    pub(super) fn reserve_workspace(&self, len: usize) -> Result<()> {
         let mut workspace = self.workspace.borrow_mut();
         if workspace.as_ref().is_none_or(|memory| memory.len() < len) {
             // The old one first: both may be too much.
             drop(workspace.take());
             *workspace = Some(allocate(&self.device, len.max(1)).map_err(failed)?);
         }
-        let memory = workspace.as_ref().expect("just made");
-        f(*memory.device_ptr())
+        Ok(())
     }
 
     /// Copies to the host what is at `address`.

@@ -167,6 +167,14 @@ pub fn with_workspace<R, F: From<Error>>(
     context(device)?.with_workspace(len, |address| f(SliceMut::new(address, len, device)))
 }
 
+/// Sees to it that the next [`with_workspace`] of so many elements, or fewer, has its memory.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) if memory runs out.
+pub fn reserve_workspace(device: i32, len: usize) -> Result<()> {
+    context(device)?.reserve_workspace(len)
+}
+
 /// The elements, in the host's memory, once every kernel before has run.
 ///
 /// # Errors

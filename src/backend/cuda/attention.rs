@@ -6,8 +6,9 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use crate::backend::AttentionKernel;
 use crate::bridge::cuda::calls::{
-    launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
+    launch, multiply, tf32, Arg, Grid, Matrix, Product, Slice, SliceMut, ATTENTION,
 };
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::attention::{AttentionOp, QkvOrder};
 use crate::kernels::args::Fill;

@@ -5,8 +5,8 @@ use dfdx::tensor::Cuda;
 use super::check_len;
 use super::chunks::Chunks;
 use crate::backend::BatchNorm2DKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, BATCH_NORM};
-use crate::bridge::cuda::Importance;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, BATCH_NORM};
+use crate::bridge::cuda::{with_workspace, Importance};
 use crate::error::{Error, Result};
 use crate::kernels::args::batch_norm::{
     Activation, AllRanks, BatchNorm2DOp, Input, Saved, Statistics,

@@ -13,8 +13,9 @@ use super::chunks::Chunks;
 use crate::backend::conv2d::check_importances;
 use crate::backend::Conv2DKernel;
 use crate::bridge::cuda::calls::{
-    launch, with_workspace, Arg, Grid, Slice, SliceMut, CHANNELS, CONV2D, ROWS, SELECT,
+    launch, Arg, Grid, Slice, SliceMut, CHANNELS, CONV2D, ROWS, SELECT,
 };
+use crate::bridge::cuda::with_workspace;
 use crate::bridge::{Kept, Ranking};
 use crate::error::{Error, Result};
 use crate::kernels::args::conv2d::{check_len, Conv2DShape, KeptGrad};

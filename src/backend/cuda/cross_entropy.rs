@@ -4,7 +4,8 @@ use dfdx::tensor::Cuda;
 
 use crate::backend::cross_entropy::rows;
 use crate::backend::CrossEntropyKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Grid, Slice, SliceMut, CROSS_ENTROPY};
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, CROSS_ENTROPY};
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::Fill;
 

@@ -4,7 +4,8 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::DistanceKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Grid, Slice, SliceMut, DISTANCE};
+use crate::bridge::cuda::calls::{launch, Grid, Slice, SliceMut, DISTANCE};
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::distance::Distance;
 use crate::kernels::args::Fill;

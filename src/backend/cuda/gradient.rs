@@ -4,7 +4,8 @@ use dfdx::tensor::Cuda;
 
 use crate::backend::gradient::no_place;
 use crate::backend::GradientKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GRADIENT};
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, GRADIENT};
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 
 macro_rules! on_cuda {

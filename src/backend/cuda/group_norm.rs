@@ -4,8 +4,8 @@ use dfdx::tensor::Cuda;
 
 use super::check_len;
 use crate::backend::GroupNormKernel;
-use crate::bridge::cuda::calls::{launch, with_workspace, Arg, Grid, Slice, SliceMut, GROUP_NORM};
-use crate::bridge::cuda::Importance;
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, GROUP_NORM};
+use crate::bridge::cuda::{with_workspace, Importance};
 use crate::error::Result;
 use crate::kernels::args::group_norm::{Activation, Grads, GroupNormOp, Input, Saved};
 use crate::kernels::args::{Fill, ImageDims};

@@ -6,8 +6,9 @@ use super::chunks::Chunks;
 use crate::backend::linear::check;
 use crate::backend::LinearKernel;
 use crate::bridge::cuda::calls::{
-    launch, multiply, tf32, with_workspace, Grid, Matrix, Product, Slice, SliceMut, ROWS,
+    launch, multiply, tf32, Grid, Matrix, Product, Slice, SliceMut, ROWS,
 };
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::conv2d::KeptGrad;
 use crate::kernels::args::linear::LinearShape;

@@ -40,15 +40,6 @@ pub fn store_indices(indices: &[usize], to: &SliceMut<'_, u32>) -> Result<()> {
     Ok(cuda::store_indices(indices, to)?)
 }
 
-/// See [`cuda::with_workspace`].
-pub fn with_workspace<R>(
-    device: i32,
-    len: usize,
-    f: impl FnOnce(SliceMut<'_, f32>) -> Result<R>,
-) -> Result<R> {
-    cuda::with_workspace(device, len, f)
-}
-
 /// See [`cuda::download`].
 pub fn download<E: Copy + Default>(from: Slice<'_, E>) -> Result<Vec<E>> {
     Ok(cuda::download(from)?)

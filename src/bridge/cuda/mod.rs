@@ -8,7 +8,9 @@ mod pools;
 mod ranking;
 mod start;
 mod views;
+mod workspace;
 
 pub use device::cuda_device;
 pub use pools::free_cuda_buffers;
 pub use ranking::{Importance, Kept};
+pub use workspace::{has_workspace, with_workspace};

@@ -1,7 +1,7 @@
 //! The pools of CUDA devices: a thread's own, as CUDA tensors stay on their thread.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use dfdx::shapes::Shape;
 use dfdx::tensor::{Cache, Cuda, Tensor};
@@ -19,9 +19,12 @@ struct OfDevice {
     pools: Pools<f32, Cuda>,
     /// Its cache of freed tensors is off.
     device: Option<Cuda>,
-    /// Those of the program, whose caches are on.
-    caching: Vec<Cuda>,
+    /// The last ones of the program, whose caches are on.
+    caching: VecDeque<Cuda>,
 }
+
+/// Devices of a program whose caches are known. Who makes one for each of many trainings drops the others.
+const MOST_CACHING: usize = 4;
 
 thread_local! {
     static DEVICES: RefCell<BTreeMap<i32, OfDevice>> = const { RefCell::new(BTreeMap::new()) };
@@ -37,7 +40,7 @@ fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
                 0.. => Cuda::try_build(number as usize, 0).ok(),
                 _ => None,
             },
-            caching: Vec::new(),
+            caching: VecDeque::new(),
         }))
     })
 }
@@ -46,8 +49,19 @@ fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
 /// training step has the sizes of the step before.
 pub(super) fn keep_freed_tensors(dev: &Cuda) -> Result<()> {
     dev.try_enable_cache().map_err(Error::device)?;
-    with_device(dev, |device| device.caching.push(dev.clone()));
-    Ok(())
+    let earlier = with_device(dev, |device| {
+        let earlier = device.caching.clone();
+        device.caching.push_back(dev.clone());
+        if device.caching.len() > MOST_CACHING {
+            device.caching.pop_front();
+        }
+        earlier
+    });
+    // What is in their caches no other device uses.
+    earlier
+        .iter()
+        .try_for_each(Cache::try_empty_cache)
+        .map_err(Error::device)
 }
 
 impl Pooling<f32> for Cuda {

@@ -1,18 +1,20 @@
-//! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape; if not, nothing
-//! is done.
+//! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape, and the device memory
+//! for it; if not, nothing is done.
 
 use super::{add_bias, gather_rows, scatter_rows, Gradient};
-use crate::bridge::cuda::calls::{with_workspace, Pass, Planned, Slice, SliceMut};
+use crate::bridge::cuda::calls::{Pass, Planned, Slice, SliceMut};
+use crate::bridge::cuda::{has_workspace, with_workspace};
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
 
-/// The plan of a product of the `channels` that are kept. Of several groups the host does not know how many channels
-/// of each those are.
+/// The plan of a product of the `channels` that are kept, in a workspace that holds `further` elements too. Of several
+/// groups the host does not know how many channels of each those are.
 fn planned(
     device: i32,
     shape: &Conv2DShape,
     channels: usize,
+    further: usize,
     pass: Pass,
 ) -> Result<Option<Planned>> {
     let all = channels == shape.c_out();
@@ -25,7 +27,8 @@ fn planned(
         return Ok(None);
     }
     let shrunk = Conv2DShape::new(shape.op(), shape.x(), channels)?;
-    Ok(Planned::new(device, &shrunk, pass)?)
+    let planned = Planned::new(device, &shrunk, pass)?;
+    Ok(planned.filter(|planned| has_workspace(device, planned.workspace() + further)))
 }
 
 // y (B, C_out, P) = conv(x, w) + bias
@@ -37,7 +40,7 @@ pub(super) fn forward(
     y: &SliceMut<f32>,
 ) -> Result<bool> {
     let device = y.device();
-    let Some(planned) = planned(device, shape, shape.c_out(), Pass::Forward)? else {
+    let Some(planned) = planned(device, shape, shape.c_out(), 0, Pass::Forward)? else {
         return Ok(false);
     };
     with_workspace(device, planned.workspace(), |memory| {
@@ -58,11 +61,11 @@ pub(super) fn backward_input(
     fill: Fill,
 ) -> Result<bool> {
     let device = dx.device();
-    let Some(planned) = planned(device, shape, dy.channels, Pass::BackwardInput)? else {
-        return Ok(false);
-    };
     let filter = shape.filter_len();
     let filters = dy.kept.map_or(0, |_| dy.channels * filter);
+    let Some(planned) = planned(device, shape, dy.channels, filters, Pass::BackwardInput)? else {
+        return Ok(false);
+    };
     with_workspace(device, planned.workspace() + filters, |mut memory| {
         let (workspace, rows) = memory.split_at(planned.workspace());
         let Some(kept) = dy.kept else {
@@ -82,11 +85,11 @@ pub(super) fn backward_weight(
     dw: &SliceMut<f32>,
 ) -> Result<bool> {
     let device = dw.device();
-    let Some(planned) = planned(device, shape, dy.channels, Pass::BackwardWeight)? else {
-        return Ok(false);
-    };
     let filter = shape.filter_len();
     let filters = dy.kept.map_or(0, |_| dy.channels * filter);
+    let Some(planned) = planned(device, shape, dy.channels, filters, Pass::BackwardWeight)? else {
+        return Ok(false);
+    };
     with_workspace(device, planned.workspace() + filters, |mut memory| {
         let (workspace, shrunk) = memory.split_at(planned.workspace());
         let Some(kept) = dy.kept else {

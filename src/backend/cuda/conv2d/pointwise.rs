@@ -3,9 +3,8 @@
 //! shape; if not, nothing is done.
 
 use super::{add_bias, add_parts, gather_rows, Gradient};
-use crate::bridge::cuda::calls::{
-    multiply, tf32, with_workspace, Matrix, Product, Slice, SliceMut,
-};
+use crate::bridge::cuda::calls::{multiply, tf32, Matrix, Product, Slice, SliceMut};
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;

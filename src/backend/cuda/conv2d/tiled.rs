@@ -4,9 +4,8 @@
 use super::{add_parts, Gradient};
 #[cfg(feature = "cudnn")]
 use crate::bridge::cuda::calls::uses_cudnn;
-use crate::bridge::cuda::calls::{
-    has_tf32, launch, tf32, with_workspace, Arg, Grid, Slice, SliceMut, CONV3X3,
-};
+use crate::bridge::cuda::calls::{has_tf32, launch, tf32, Arg, Grid, Slice, SliceMut, CONV3X3};
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;

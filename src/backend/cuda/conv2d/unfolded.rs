@@ -5,9 +5,9 @@
 
 use super::{gather_rows, scatter_rows, Gradient};
 use crate::bridge::cuda::calls::{
-    launch, multiply, tf32, with_workspace, Arg, Grid, Matrix, Product, Slice, SliceMut, CONV2D,
-    ROWS,
+    launch, multiply, tf32, Arg, Grid, Matrix, Product, Slice, SliceMut, CONV2D, ROWS,
 };
+use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
