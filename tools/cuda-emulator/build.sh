@@ -54,7 +54,7 @@ done
 printf '%s\n' "$@" | sed "s|.*/|$out/ssprop_|" | xargs -P "$jobs" -I{} bash -euc "kernels {} -I$(dirname "$1") $sanitize"
 find "$dfdx" -name '*.cu' | xargs -P "$jobs" -I{} bash -euc 'kernels {} -D__CUDA_ARCH__=900 -DEMU_WEAK_DEVICE'
 
-$CXX $flags -c "$here/emu.cpp" -o "$out/emu.o"
+$CXX $flags -O3 -c "$here/emu.cpp" -o "$out/emu.o"
 $CXX $flags -O3 -march=native -c "$here/cudnn.cpp" -o "$out/cudnn.o"
 $CXX $flags -O3 -march=native "-DEMU_DIR=\"$here\"" "-DEMU_INCLUDES=\"$includes\"" -c "$here/driver.cpp" -o "$out/driver.o"
 # Whatever else cudarc declares: not supported.

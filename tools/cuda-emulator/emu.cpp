@@ -47,14 +47,19 @@ emu_switch:
     .size emu_switch, .-emu_switch
 )");
 
+struct Warp {
+    std::vector<int> turn; // its threads, in their order
+    size_t next;           // in `turn`: the next that has not begun
+};
+
 struct Block {
     std::vector<Thread> threads;
-    std::vector<int> turn;   // the order
-    size_t next = 0;         // in `turn`: the next that has not begun
+    std::vector<Warp> warps; // in their order
+    Warp *running;
     int current = -1;
     void *scheduler; // its stack pointer, while a fiber runs
     std::vector<std::unique_ptr<Fiber>> fibers; // kept from block to block
-    size_t used = 0;                            // of them, by this block
+    size_t used;                                // of them, by this block
     void (*call)(void *, void **);
     void *fn;
     void **params;
@@ -67,12 +72,13 @@ void begin(int t) {
     geo.thread_idx = block->threads[t].idx;
 }
 
-// A fiber runs thread after thread until one has to wait; the scheduler then begins another fiber. Only when
-// every thread has begun are those that wait resumed, so that a fiber ends with the first thread after that.
+// A fiber runs thread after thread of a warp until one has to wait; the scheduler then begins another fiber. Only when
+// all of them have begun are those that wait resumed, so that a fiber ends with the first thread after that.
 void body() {
     Fiber *self = block->fibers[block->used - 1].get();
-    while (block->next < block->turn.size()) {
-        int t = block->turn[block->next++];
+    Warp &warp = *block->running;
+    while (warp.next < warp.turn.size()) {
+        int t = warp.turn[warp.next++];
         block->threads[t].fiber = self;
         begin(t);
         block->call(block->fn, block->params);
@@ -88,21 +94,34 @@ void wait(State state) {
     emu_switch(&me.fiber->sp, block->scheduler);
 }
 
-void run_block() {
-    Block &b = *block;
-    for (auto &t : b.threads) t.state = READY, t.fiber = nullptr;
-    b.next = b.used = 0;
+// What a shuffle or a ballot gives to the threads of a warp that wait for it.
+void exchange(Block &b, const Warp &warp) {
+    uint64_t values[32] = {}, votes = 0;
+    for (int t : warp.turn) {
+        const Thread &thread = b.threads[t];
+        values[t % 32] = thread.value;
+        if (thread.state == AT_WARP && thread.from < 0) votes |= (thread.value & 1) << t % 32;
+    }
+    for (int t : warp.turn) {
+        Thread &thread = b.threads[t];
+        if (thread.state != AT_WARP) continue;
+        thread.value = thread.from < 0 ? votes : values[thread.from < 32 ? thread.from : t % 32];
+        thread.state = READY;
+    }
+}
+
+// Runs a warp until each of its threads is done, or waits for the block: true if one waits.
+bool run_warp(Block &b, Warp &warp) {
+    b.running = &warp;
     for (;;) {
-        bool ran = false;
         // Those that have begun and may go on.
-        for (int t : b.turn)
+        for (int t : warp.turn)
             if (b.threads[t].state == READY && b.threads[t].fiber) {
                 begin(t);
                 emu_switch(&b.scheduler, b.threads[t].fiber->sp);
-                ran = true;
             }
         // The others, each on a fiber of its own until one gets through without waiting.
-        while (b.next < b.turn.size()) {
+        while (warp.next < warp.turn.size()) {
             if (b.used == b.fibers.size()) {
                 b.fibers.push_back(std::make_unique<Fiber>());
                 b.fibers.back()->stack.reset(new char[STACK]);
@@ -113,41 +132,31 @@ void run_block() {
             top[-2] = (void *)body;
             fiber.sp = top - 8;
             emu_switch(&b.scheduler, fiber.sp);
-            ran = true;
         }
-        if (ran) continue;
-        // Nobody can run: let those warps go on that are complete, or else the whole block.
-        bool warp = false, live = false;
-        for (size_t w = 0; w < b.threads.size(); w += 32) {
-            size_t end = std::min(w + 32, b.threads.size());
-            bool all = true, any = false;
-            for (size_t t = w; t < end; t++) {
-                live |= b.threads[t].state != DONE;
-                any |= b.threads[t].state == AT_WARP;
-                all &= b.threads[t].state == AT_WARP || b.threads[t].state == DONE;
-            }
-            if (!any || !all) continue;
-            warp = true;
-            uint64_t values[32] = {}, votes = 0;
-            for (size_t t = w; t < end; t++) values[t - w] = b.threads[t].value;
-            for (size_t t = w; t < end; t++)
-                if (b.threads[t].state == AT_WARP && b.threads[t].from < 0) votes |= (values[t - w] & 1) << (t - w);
-            for (size_t t = w; t < end; t++)
-                if (b.threads[t].state == AT_WARP) {
-                    int from = b.threads[t].from;
-                    b.threads[t].value = from < 0 ? votes : from < 32 ? values[from] : values[t - w];
-                    b.threads[t].state = READY;
-                }
+        bool at_warp = false, at_block = false;
+        for (int t : warp.turn) {
+            at_warp |= b.threads[t].state == AT_WARP;
+            at_block |= b.threads[t].state == AT_BLOCK;
         }
-        if (!live) break;
-        if (warp) continue;
-        for (auto &t : b.threads) {
-            if (t.state == AT_WARP) {
-                fprintf(stderr, "emu: some threads wait at a warp's barrier, others at the block's\n");
-                abort();
-            }
+        if (!at_warp) return at_block;
+        if (at_block) {
+            fprintf(stderr, "emu: some threads wait at a warp's barrier, others at the block's\n");
+            abort();
+        }
+        exchange(b, warp);
+    }
+}
+
+void run_block() {
+    Block &b = *block;
+    for (auto &t : b.threads) t.state = READY, t.fiber = nullptr;
+    for (auto &warp : b.warps) warp.next = 0;
+    b.used = 0;
+    for (bool waits = true; waits;) {
+        waits = false;
+        for (auto &warp : b.warps) waits |= run_warp(b, warp);
+        for (auto &t : b.threads)
             if (t.state == AT_BLOCK) t.state = READY;
-        }
     }
 }
 } // namespace
@@ -168,8 +177,14 @@ void run(dim3 grid, dim3 size, void (*call)(void *, void **), void *fn, void **p
     for (unsigned z = 0; z < size.z; z++)
         for (unsigned y = 0; y < size.y; y++)
             for (unsigned x = 0; x < size.x; x++) b.threads.push_back({READY, {x, y, z}, 0, 0, nullptr});
-    for (size_t t = 0; t < b.threads.size(); t++) b.turn.push_back(t);
-    if (order == 1) std::reverse(b.turn.begin(), b.turn.end());
+    for (size_t t = 0; t < b.threads.size(); t++) {
+        if (t % 32 == 0) b.warps.emplace_back();
+        b.warps.back().turn.push_back(t);
+    }
+    if (order == 1) {
+        std::reverse(b.warps.begin(), b.warps.end());
+        for (auto &warp : b.warps) std::reverse(warp.turn.begin(), warp.turn.end());
+    }
     std::mt19937 rng(order);
     Block *outer = block;
     Geometry outer_geo = geo;
@@ -178,7 +193,10 @@ void run(dim3 grid, dim3 size, void (*call)(void *, void **), void *fn, void **p
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
-                if (order > 1) std::shuffle(b.turn.begin(), b.turn.end(), rng);
+                if (order > 1) {
+                    std::shuffle(b.warps.begin(), b.warps.end(), rng);
+                    for (auto &warp : b.warps) std::shuffle(warp.turn.begin(), warp.turn.end(), rng);
+                }
                 geo.block_idx = {x, y, z};
                 run_block();
             }

@@ -5,8 +5,8 @@ use crate::bridge::cuda::{with_workspace, Importance};
 use crate::error::Result;
 use crate::kernels::args::ImageDims;
 
-/// Threads of a block that takes a chunk.
-const THREADS: u32 = 256;
+/// Threads of a block that takes a chunk, at most.
+const THREADS: usize = 256;
 /// Elements of a chunk, at least.
 const CHUNK: usize = 4096;
 /// Chunks of a channel, at most: a block adds up what those of a channel sum.
@@ -58,13 +58,11 @@ impl Chunks {
         device: i32,
         args: &[Arg],
     ) -> Result<()> {
-        launch(
-            source,
-            name,
-            device,
-            Grid::blocks(self.total(), THREADS),
-            args,
-        )
+        // Four elements or more for each, whole warps.
+        let threads = self.count.min(self.chunk).div_ceil(4);
+        let threads = threads.next_multiple_of(32).clamp(32, THREADS) as u32;
+        let grid = Grid::blocks(self.total(), threads);
+        launch(source, name, device, grid, args)
     }
 
     /// Room for a sum of each chunk.
