@@ -2,6 +2,8 @@
 //!
 //!     cargo run --example classify -- --checkpoint runs/fashion-mnist-resnet18 shoe.jpg bag.png
 //!     cargo run --example classify -- --checkpoint runs/folder-resnet18 --onnx net.onnx --pytorch net.safetensors
+//!
+//! With the feature `cuda` and `--device cuda` the network runs on a GPU.
 
 mod source;
 #[cfg(test)]
@@ -12,14 +14,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use common::args::{count, threads};
-use common::say;
+use common::device::Device;
+use common::{on_device, say};
 use ssprop::checkpoint::{read_metadata, save_onnx, Metadata};
-
 use ssprop::data::InputSpec;
-use ssprop::inference::PictureClassifier;
-use ssprop::prelude::*;
+use ssprop::inference::{Graph, PictureClassifier};
 use ssprop::run::exit_code;
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use source::Source;
 
@@ -51,6 +52,9 @@ struct Args {
     /// Pictures at a time
     #[arg(long, default_value = "32", value_parser = count)]
     batch_size: usize,
+    /// Where the network runs
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: Device,
     /// Threads [default: one a core]
     #[arg(long, value_parser = threads)]
     threads: Option<usize>,
@@ -94,7 +98,19 @@ fn run(args: &Args) -> ssprop::Result<usize> {
     for file in args.onnx.iter().chain(&args.pytorch) {
         say!("Written to {}.", file.display());
     }
-    let classifier = PictureClassifier::new(&Cpu::default(), &graph, input)?;
+    on_device!(args.device, 0, |dev| name_classes(
+        args, &dev, &graph, input
+    ))
+}
+
+/// Does so with a network on a device.
+fn name_classes<D: Backend<f32>>(
+    args: &Args,
+    dev: &D,
+    graph: &Graph<f32>,
+    input: InputSpec,
+) -> ssprop::Result<usize> {
+    let classifier = PictureClassifier::new(dev, graph, input)?;
     let mut bad = 0;
     for pictures in args.pictures.chunks(args.batch_size) {
         for (picture, guesses) in pictures.iter().zip(classifier.classify(pictures)?) {

@@ -1,4 +1,5 @@
 use ssprop::data::{Fit, ImageShape, Normalization};
+use ssprop::prelude::*;
 
 use super::*;
 

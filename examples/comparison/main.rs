@@ -171,11 +171,12 @@ fn settings(args: &Args, arm: &Arm, seed: u64) -> ssprop::Result<Run> {
 }
 
 fn train(args: &Args, images: &Images, arm: &Arm, seed: u64) -> ssprop::Result<Done> {
+    let run = settings(args, arm, seed)?;
     Ok(Done {
         arm: arm.title.clone(),
         epochs: arm.epochs,
         seed,
-        outcome: networks::train(arm, &settings(args, arm, seed)?, images)?,
+        outcome: networks::train(args.flags.device, arm, &run, images)?,
     })
 }
 
@@ -213,6 +214,15 @@ mod tests {
             assert!(done.accuracy.is_finite());
             assert!(done.backward_seconds > 0.0 && done.backward_seconds < done.seconds);
         }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn another_device_is_not_passed_over() {
+        let (args, images) = parsed("small", "dense", &["--device=cuda"]);
+        let arm = &arms(&args, 60).unwrap()[0];
+        let err = train(&args, &images, arm, 1).unwrap_err();
+        assert!(err.to_string().contains("--device = cuda"), "{err}");
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The networks, and one training of each.
 
 use clap::ValueEnum;
-use common::small;
+use common::device::Device;
 use common::sweep::{Images, Outcome, Run};
+use common::{on_device, small};
 use dfdx::prelude::BuildOnDevice;
 use ssprop::models::builders::{BasicBlock, DownBlock};
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
 use ssprop::train::ImageClassifier;
+use ssprop::Backend;
 
 use crate::arms::Arm;
 
@@ -67,27 +69,33 @@ pub fn cost(network: Network) -> ssprop::Result<ModelCost> {
 }
 
 /// Trains an arm's network, and tests it once at the end.
-pub fn train(arm: &Arm, run: &Run, images: &Images) -> ssprop::Result<Outcome> {
-    let dev = &Cpu::seed_from_u64(run.seed);
-    match arm.network {
-        Network::Small => of::<_, 28>(arm, run, images, dev, small::build::<small::Net, _>(dev)),
-        Network::Wide => of::<_, 28>(arm, run, images, dev, small::build::<small::Wide, _>(dev)),
+pub fn train(device: Device, arm: &Arm, run: &Run, images: &Images) -> ssprop::Result<Outcome> {
+    on_device!(device, run.seed, |dev| match arm.network {
+        Network::Small =>
+            of::<_, _, 28>(arm, run, images, &dev, small::build::<small::Net, _>(&dev)),
+        Network::Wide =>
+            of::<_, _, 28>(arm, run, images, &dev, small::build::<small::Wide, _>(&dev)),
         Network::HalfResNet18 => {
-            let mut net = small::build::<Half, _>(dev);
+            let mut net = small::build::<Half, _>(&dev);
             net.set_dropout(arm.dropout, run.seed)?;
-            of::<_, 14>(arm, run, images, dev, net)
+            of::<_, _, 14>(arm, run, images, &dev, net)
         }
-        Network::Narrower => of::<_, 14>(arm, run, images, dev, small::build::<Narrower, _>(dev)),
-    }
+        Network::Narrower =>
+            of::<_, _, 14>(arm, run, images, &dev, small::build::<Narrower, _>(&dev)),
+    })
 }
 
-fn of<M: ImageClassifier<1, SIZE, SIZE, 10, Cpu>, const SIZE: usize>(
+fn of<M, D, const SIZE: usize>(
     arm: &Arm,
     run: &Run,
     images: &Images,
-    dev: &Cpu,
+    dev: &D,
     mut net: M,
-) -> ssprop::Result<Outcome> {
+) -> ssprop::Result<Outcome>
+where
+    M: ImageClassifier<1, SIZE, SIZE, 10, D>,
+    D: Backend<f32>,
+{
     let seed = run.seed;
     net.visit_sparse(&mut |layer| {
         layer.backward.selection = match arm.selection {

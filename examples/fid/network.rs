@@ -8,8 +8,8 @@ use ssprop::data::{BatchLoader, DatasetKind, ImageDataset, ImageShape, Normaliza
 use ssprop::eval::{statistics_of, FeatureStatistics};
 use ssprop::models::modules;
 use ssprop::prelude::*;
-
 use ssprop::run::Progress;
+use ssprop::Backend;
 
 /// What the network sees of every image, with values in [-1, 1].
 pub const SHAPE: ImageShape = ImageShape::new(1, 32, 32);
@@ -18,12 +18,13 @@ const BATCH_SIZE: usize = 64;
 const LR: f64 = 1e-3;
 
 type Architecture = Cnn<4, CLASSES, 1>;
-type Net = modules::Cnn<4, CLASSES, 1, f32, Cpu>;
+type Net<D> = modules::Cnn<4, CLASSES, 1, f32, D>;
 
 /// A network and what its file says of it.
-pub struct FeatureNetwork {
-    dev: Cpu,
-    net: Net,
+pub struct FeatureNetwork<D: Backend<f32>> {
+    /// Where it runs.
+    pub dev: D,
+    net: Net<D>,
     metadata: Metadata,
 }
 
@@ -34,11 +35,9 @@ fn loader(data: &ImageDataset) -> ssprop::Result<BatchLoader> {
         .fit_to(SHAPE)
 }
 
-impl FeatureNetwork {
-    pub fn load(path: &Path) -> ssprop::Result<Self> {
-        let dev = Cpu::default();
-        // As training does: each batch frees and allocates the same tensors.
-        let mut net = dev.build_module::<Architecture, f32>();
+impl<D: Backend<f32>> FeatureNetwork<D> {
+    pub fn load(dev: D, path: &Path) -> ssprop::Result<Self> {
+        let mut net = Architecture::build_on_device(&dev);
         let metadata = checkpoint::load(path, &mut net)?;
         checkpoint::check_finite(&path.display().to_string(), &net)?;
         Ok(Self { dev, net, metadata })
@@ -80,7 +79,8 @@ impl FeatureNetwork {
 }
 
 /// Trains the network and saves it, after every epoch.
-pub fn train(
+pub fn train<D: Backend<f32>>(
+    dev: &D,
     path: &Path,
     task: DatasetKind,
     fit: ToSize,
@@ -88,13 +88,11 @@ pub fn train(
     epochs: usize,
     seed: u64,
 ) -> ssprop::Result<()> {
-    let dev = Cpu::seed_from_u64(seed);
     let config = AdamConfig {
         lr: LR,
         ..AdamConfig::adam()
     };
-    let mut trainer: Trainer<Net, Cpu> =
-        Trainer::new(dev.build_module::<Architecture, f32>(), config)?;
+    let mut trainer: Trainer<Net<D>, D> = Trainer::new(Architecture::build_on_device(dev), config)?;
     let (train_loader, test_loader) = (loader(train)?.shuffle(seed), loader(test)?);
     let mut progress = Progress::new(epochs as u64);
     for epoch in 1..=epochs {
@@ -103,8 +101,8 @@ pub fn train(
             trainer.optimizer.set_lr(0.1 * LR)?;
         }
         let report =
-            trainer.train_epoch::<1, 32, 32, CLASSES>(&dev, &train_loader, &mut progress)?;
-        let result = trainer.evaluate::<1, 32, 32, CLASSES>(&dev, &test_loader)?;
+            trainer.train_epoch::<1, 32, 32, CLASSES>(dev, &train_loader, &mut progress)?;
+        let result = trainer.evaluate::<1, 32, 32, CLASSES>(dev, &test_loader)?;
         progress.line(&format!(
             "epoch {epoch}/{epochs}: training loss {:.4}, test accuracy {:.2}%, {:.0} s",
             report.loss,

@@ -5,8 +5,7 @@ use std::path::Path;
 use ssprop::data::{DatasetKind, ImageDataset};
 use ssprop::diffusion::{SampleRun, Sampler};
 use ssprop::distributed::Communicator;
-use ssprop::prelude::*;
-use ssprop::Error;
+use ssprop::{Backend, Error};
 
 use common::ddpm::{describe, Checkpoint, Guidance, ToSize, UNet, SAMPLE_BATCH};
 use common::grid::{read_folder, to_dataset};
@@ -54,12 +53,16 @@ impl Source<'_> {
 
     /// Its images, `count` of them if they have to be drawn; `None` if they are the real training
     /// images.
-    pub fn read(&self, count: Option<usize>) -> ssprop::Result<Option<ImageDataset>> {
+    pub fn read<D: Backend<f32>>(
+        &self,
+        dev: &D,
+        count: Option<usize>,
+    ) -> ssprop::Result<Option<ImageDataset>> {
         match self {
             Self::Training => Ok(None),
             // As the data sets have them, or as the models see them.
             Self::Folder(folder) => read_folder(folder, 1, &[(28, 28), (32, 32)]).map(Some),
-            Self::Samples(samples) => samples.draw(count.unwrap_or(SAMPLES)).map(Some),
+            Self::Samples(samples) => samples.draw(dev, count.unwrap_or(SAMPLES)).map(Some),
         }
     }
 }
@@ -116,18 +119,17 @@ impl<'a> Samples<'a> {
         format!("{} (epochs: {epochs}; {how})", self.path.display())
     }
 
-    fn draw(&self, count: usize) -> ssprop::Result<ImageDataset> {
+    fn draw<D: Backend<f32>>(&self, dev: &D, count: usize) -> ssprop::Result<ImageDataset> {
         let run = SampleRun {
             seed: self.seed,
             count,
             batch: SAMPLE_BATCH.min(count),
         };
         let diffusion = self.checkpoint.process.diffusion()?;
-        let dev = Cpu::default();
         let progress = Sampling::new(run, self.sampler.timesteps(&diffusion)?.len());
         let images = self.checkpoint.sample(
             self.ranks,
-            &dev,
+            dev,
             &self.sampler,
             self.guidance.clone(),
             run,
