@@ -9,6 +9,9 @@ use std::process::Command;
 
 const KERNELS: &str = "src/cuda";
 const EMULATOR: &str = "../tools/cuda-emulator";
+// CUDA_PATH would do for this crate, but not for dfdx's build script.
+const NO_NVCC: &str = "set CUDA_PATH to the CUDA tool kit's folder, and add its `bin` to PATH as well, where dfdx \
+                       looks for nvcc: export CUDA_PATH=/usr/local/cuda PATH=/usr/local/cuda/bin:$PATH";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -87,7 +90,7 @@ fn compile(source: &Path, out: &Path) {
         .arg(out.join(name).with_extension("ptx"))
         .arg(source)
         .status()
-        .unwrap_or_else(|err| panic!("{}: {err}; set CUDA_PATH", nvcc.display()));
+        .unwrap_or_else(|err| panic!("{}: {err}; {NO_NVCC}", nvcc.display()));
     assert!(status.success(), "{}: {status}", source.display());
 }
 

@@ -337,11 +337,15 @@ impl From<ssprop_kernels::Error> for Error {
     }
 }
 
-/// What to do about an error of the CUDA driver, before its own words.
+/// What to do about an error of the CUDA driver or of a CUDA library, before its own words.
 fn explained(text: String) -> String {
     let advice = [
         (
-            &["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"][..],
+            &[
+                "CUDA_ERROR_OUT_OF_MEMORY",
+                "CUBLAS_STATUS_ALLOC_FAILED",
+                "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+            ][..],
             "the GPU's memory has run out: end what else uses it (nvidia-smi shows that) and resume the run, \
              or begin one with a smaller batch",
         ),
@@ -375,5 +379,32 @@ impl From<CpuError> for Error {
 impl From<dfdx::tensor::CudaError> for Error {
     fn from(err: dfdx::tensor::CudaError) -> Self {
         Self::device(err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_runs_out_is_explained_whoever_says_so() {
+        for text in [
+            "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")",
+            "CublasError(CUBLAS_STATUS_ALLOC_FAILED)",
+            "cuDNN: a convolution: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED (4004)",
+        ] {
+            let found = Error::device(text).to_string();
+            assert!(found.contains("GPU's memory has run out"), "{found}");
+            assert!(found.ends_with(&format!("({text})")), "{found}");
+            // An error that passes through twice.
+            assert_eq!(explained(explained(text.into())), explained(text.into()));
+        }
+        // Of the host's memory, and of none.
+        for text in [
+            "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+            "CUDNN_STATUS_EXECUTION_FAILED",
+        ] {
+            assert_eq!(explained(text.into()), text);
+        }
     }
 }

@@ -141,8 +141,8 @@ impl Library {
         });
         loaded.as_ref().map_err(|why| {
             Error::device(format_args!(
-                "cuDNN 9 was not found ({FILE}: {why}): install it (pip's nvidia-cudnn-cu13, for one) and put \
-                 its folder into LD_LIBRARY_PATH, or build without the feature `cudnn`, or call `use_cudnn(false)` first"
+                "cuDNN 9 was not found ({FILE}: {why}): install it (pip's nvidia-cudnn-cu13, for one, or \
+                 nvidia-cudnn-cu12 with CUDA 12) and put its folder into LD_LIBRARY_PATH, or build without the feature `cudnn`, or call `use_cudnn(false)` first"
             ))
         })
     }
