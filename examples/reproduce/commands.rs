@@ -20,6 +20,8 @@ pub struct Command {
     folder: PathBuf,
     /// Samples whose FID is measured.
     samples: Option<usize>,
+    /// The flag that says where the networks run, if it was given.
+    device: Vec<String>,
 }
 
 impl Command {
@@ -32,9 +34,13 @@ impl Command {
             self.example
         );
         match self.samples {
-            Some(n) => format!(
-                "{text} && cargo run --example fid -- --checkpoint {folder}/model.safetensors --count {n}"
-            ),
+            Some(n) => {
+                let device: String = self.device.iter().map(|flag| format!(" {flag}")).collect();
+                format!(
+                    "{text} && cargo run --example fid -- --checkpoint {folder}/model.safetensors \
+                     --count {n}{device}"
+                )
+            }
             None => text,
         }
     }
@@ -85,6 +91,15 @@ fn data_flags(args: &Args) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+fn device_flags(args: &Args) -> Vec<String> {
+    let is_device = |flag: &String| flag == "--device" || flag.starts_with("--device=");
+    let Some(at) = args.more.iter().position(is_device) else {
+        return Vec::new();
+    };
+    let len = if args.more[at].contains('=') { 1 } else { 2 };
+    args.more[at..].iter().take(len).cloned().collect()
 }
 
 /// The training of a run.
@@ -162,6 +177,7 @@ pub fn training(args: &Args, run: &Run, seed: u64) -> Command {
         flags,
         folder: args.runs.join(name),
         samples: is_ddpm.then_some(args.samples),
+        device: device_flags(args),
     }
 }
 
@@ -179,29 +195,34 @@ pub fn run(command: &Command) -> Result<(), String> {
     example(command.example, &flags)
 }
 
-/// Runs an example of this package.
+/// This program's features. `cudnn` implies `cuda`.
+const FEATURES: [(&str, bool); 4] = [
+    ("cudnn", cfg!(feature = "cudnn")),
+    ("cuda", cfg!(all(feature = "cuda", not(feature = "cudnn")))),
+    ("ci-check", cfg!(feature = "ci-check")),
+    ("mpi", cfg!(feature = "mpi")),
+];
+
+/// What cargo is told to run an example of this package, built with the features that are on.
+fn cargo_arguments<'a>(name: &'a str, features: &[(&'a str, bool)]) -> Vec<&'a str> {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut arguments = vec!["run", "--quiet", "--manifest-path", manifest];
+    arguments.extend(["--example", name]);
+    for (feature, _) in features.iter().filter(|(_, is_on)| *is_on) {
+        arguments.extend(["--features", feature]);
+    }
+    arguments.push("--");
+    arguments
+}
+
+/// Runs an example of this package, built as this one is.
 fn example(name: &str, flags: &[String]) -> Result<(), String> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let mut process = Process::new(cargo);
-    process.args([
-        "run",
-        "--quiet",
-        "--manifest-path",
-        manifest,
-        "--example",
-        name,
-    ]);
-    // Built as this one is.
-    for (feature, is_on) in [
-        ("cuda", cfg!(feature = "cuda")),
-        ("mpi", cfg!(feature = "mpi")),
-    ] {
-        if is_on {
-            process.args(["--features", feature]);
-        }
-    }
-    let status = process.arg("--").args(flags).status();
+    let status = process
+        .args(cargo_arguments(name, &FEATURES))
+        .args(flags)
+        .status();
     match status.map_err(|err| format!("cargo run --example {name}: {err}"))? {
         status if status.success() => Ok(()),
         status => Err(format!(
@@ -214,7 +235,7 @@ fn example(name: &str, flags: &[String]) -> Result<(), String> {
 pub fn outcome(args: &Args, run: &Run, command: &Command) -> Result<Outcome, String> {
     let records = read_records(command.folder.join("metrics.csv")).map_err(|e| e.to_string())?;
     let (metric, top5) = match &*run.model {
-        "ddpm" => (fid(args, run, &command.folder)?, None),
+        "ddpm" => (fid(args, run, command)?, None),
         _ => {
             let found = json(&command.folder.join("test.json"))?;
             let percent = |name: &str| Some(100.0 * found.get(name)?.as_f64()?);
@@ -233,13 +254,14 @@ pub fn outcome(args: &Args, run: &Run, command: &Command) -> Result<Outcome, Str
 }
 
 /// The distance of the network's samples, in features of a classifier that saw images of the same size.
-fn fid(args: &Args, run: &Run, folder: &Path) -> Result<f64, String> {
+fn fid(args: &Args, run: &Run, command: &Command) -> Result<f64, String> {
     if task(run)? == Task::CelebA {
         common::say!("No FID: there is no feature network for CelebA.");
         return Ok(f64::NAN);
     }
     let mut given = vec!["--task".to_owned(), run.task_name()];
     given.extend(data_flags(args));
+    given.extend(command.device.iter().cloned());
     let data = args
         .data
         .as_deref()
@@ -255,7 +277,7 @@ fn fid(args: &Args, run: &Run, folder: &Path) -> Result<f64, String> {
         let train = ["--fit", "resize", "--train-features", &features].map(str::to_owned);
         example("fid", &[&given[..], &train].concat())?;
     }
-    let path = |name: &str| folder.join(name).display().to_string();
+    let path = |name: &str| command.folder.join(name).display().to_string();
     let (model, file) = (path("model.safetensors"), path("fid.json"));
     let count = args.samples.to_string();
     let measure = [
@@ -316,8 +338,39 @@ mod tests {
             ),
             (1, 1)
         );
+        // What is measured runs where the training did.
+        for device in ["--device cuda", "--device=cuda"] {
+            let both = text(&format!(
+                "5 mnist-ddpm --data d -- --keep=a {device} --lr 1"
+            ));
+            assert!(both.contains(&format!("--keep=a {device} --lr 1 --out")));
+            assert!(both.ends_with(&format!("--count 1000 {device}")), "{both}");
+        }
+        assert!(dense.ends_with("--count 1000"), "{dense}");
         let bundled = text("4 fashion-mnist-resnet18 --data bundled");
         assert!(!bundled.contains("--data"));
+    }
+
+    #[test]
+    fn examples_are_built_with_the_features_of_this_one() {
+        let of = |features: &[(&str, bool)]| {
+            let found = cargo_arguments("fid", features).join(" ");
+            let (_, found) = found.split_once("--example ").unwrap();
+            found.to_owned()
+        };
+        assert_eq!(of(&[("cudnn", false), ("mpi", false)]), "fid --");
+        let on = [("cudnn", true), ("cuda", false), ("mpi", true)];
+        assert_eq!(of(&on), "fid --features cudnn --features mpi --");
+        let cuda = match (cfg!(feature = "cudnn"), cfg!(feature = "cuda")) {
+            (true, _) => "fid --features cudnn ",
+            (false, true) => "fid --features cuda ",
+            (false, false) => "fid --",
+        };
+        assert!(of(&FEATURES).starts_with(cuda), "{}", of(&FEATURES));
+        assert_eq!(
+            of(&FEATURES).matches("cuda").count(),
+            usize::from(cuda.contains("cuda"))
+        );
     }
 
     #[test]
