@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# toolkit.sh DIR: lays a CUDA 13.0 tool kit out of PyPI's packages under DIR (1.6 GB), so that the crate
+# toolkit.sh DIR [compiler]: lays a CUDA 13.0 tool kit out of PyPI's packages under DIR (1.6 GB), so that the crate
 # builds with the feature `cuda` on a machine that has no CUDA and no GPU. Then: source DIR/env
+# With `compiler` only what the kernels are compiled with (0.3 GB): nothing links then.
 set -euo pipefail
 root=${1:?a folder to lay it out in}
+parts=nvcc,crt,nvvm,cudart
+[ "${2:-}" = compiler ] || parts+=,cccl,cublas,nvrtc
 mkdir -p "$root"
 root=$(cd "$root" && pwd)
 python3 -m venv "$root/venv"
 # 13.0.2 is what torch 2.11's wheels bring; its driver loads no PTX newer than 13.0's.
-"$root/venv/bin/pip" install -q --no-cache-dir \
-    'cuda-toolkit[nvcc,crt,nvvm,cudart,cccl,cublas,nvrtc]==13.0.2'
+"$root/venv/bin/pip" install -q --no-cache-dir --disable-pip-version-check "cuda-toolkit[$parts]==13.0.2"
 site=$(echo "$root"/venv/lib/python3*/site-packages/nvidia)
 mkdir -p "$root/include" "$root/lib" "$root/bin"
 ln -sfn "$site"/cu13/include/* "$root/include/"
@@ -19,7 +21,7 @@ for lib in "$site"/cu13/lib/*.so.*; do
     ln -sfn "$name" "$root/lib/${name%%.so.*}.so"
 done
 # The linker wants a libcuda.so with the soname of the driver's; what it does is never run here.
-"$(dirname "$0")"/stub.sh "$root/lib"
+[ "${2:-}" = compiler ] || "$(dirname "$0")"/stub.sh "$root/lib"
 # nvcc looks for its parts beside the path that it was called by: no symbolic link.
 printf '#!/bin/sh\nexec %s/cu13/bin/nvcc "$@"\n' "$site" >"$root/bin/nvcc"
 # dfdx's build script asks nvidia-smi even where CUDA_COMPUTE_CAP is set.
