@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # run.sh [DIR]: on a machine that has a GPU and PyTorch, and need not have Rust: checks that the libraries
 # are there, runs the CUDA tests, times convolutions if nvcc is there, and training steps alternately with PyTorch's. DIR has the binaries
-# that benches/cuda/build.sh made [default: .gpu]. Results go to $OUT [default: .] too.
+# that benches/cuda/build.sh made [default: .gpu]. Results go to $OUT [default: .] too. What fails does not keep the rest
+# from running, but the script fails at its end.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
@@ -33,20 +34,27 @@ for program in "$programs"/*; do
     [ -z "$missing" ] || { echo "$program: $missing"; exit 1; }
 done
 
+failed=()
 echo "== tests"
 for tests in cuda cuda_unfolded; do
-    timeout 100 "$programs/$tests" --test-threads=1 2>&1 | tee "$out/$tests.log" | tail -n 20
+    timeout 100 "$programs/$tests" --test-threads=1 2>&1 | tee "$out/$tests.log" | tail -n 20 || failed+=("$tests")
 done
 
 echo "== convolutions"
 cudnn=$("$python" -c 'import nvidia; print(list(nvidia.__path__)[0])')/cudnn
-if command -v nvcc >/dev/null && [ -d "$cudnn/include" ]; then
-    nvcc -std=c++17 -O3 -arch=native -o "$programs/convolutions" "$here/convolutions.cu" -I "$cudnn/include" \
-        -L "$cudnn/lib" -l:libcudnn.so.9 2>/dev/null && timeout 60 "$programs/convolutions" | tee "$out/convolutions.md"
+if ! command -v nvcc >/dev/null; then
+    echo "not run: no nvcc"
+elif [ ! -d "$cudnn/include" ]; then
+    echo "not run: no headers of cuDNN in $cudnn/include"
+elif ! said=$(nvcc -std=c++17 -O3 -arch=native -o "$programs/convolutions" "$here/convolutions.cu" \
+    -I "$cudnn/include" -L "$cudnn/lib" -l:libcudnn.so.9 2>&1); then
+    printf 'not run: nvcc did not compile them:\n%s\n' "$said"
 else
-    echo "not run: no nvcc, or no headers of cuDNN"
+    timeout 60 "$programs/convolutions" | tee "$out/convolutions.md" || failed+=("convolutions")
 fi
 
 echo "== steps"
 timeout 150 "$python" "$here/vs_pytorch.py" "$programs/cuda_steps" --json "$out/cuda-steps.json" |
-    tee "$out/cuda-steps.md"
+    tee "$out/cuda-steps.md" || failed+=("steps")
+
+[ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}"; exit 1; }
