@@ -1,11 +1,14 @@
-// Times the tiled kernels of kernels/src/cuda/conv3x3.cu beside cuDNN's fastest algorithm that gives the same bits each
-// time, in TF32, on the 3x3 convolutions of a ResNet-18: forward (F), dX (D) and dW (W), of all output channels and of
-// a fifth. Where tiled.rs prefers which is read off this.
+// Times what convolutions are done by beside cuDNN's fastest algorithm that gives the same bits each time, in TF32:
+// the 3x3 ones of a ResNet-18 by the tiled kernels of kernels/src/cuda/conv3x3.cu, the 1x1 ones of a ResNet-50 by
+// cuBLAS, image by image. Forward (F), dX (D) and dW (W), of all output channels and of a fifth. Where tiled.rs and
+// pointwise.rs (backend/cuda/conv2d) prefer which is read off this.
 //
-//     nvcc -std=c++17 -O3 -arch=sm_90 convolutions.cu -lcudnn
+//     nvcc -std=c++17 -O3 -arch=sm_90 convolutions.cu -lcudnn -lcublas
 #include "../../kernels/src/cuda/conv3x3.cu"
+#include "../../kernels/src/cuda/rows.cu"
 #include <algorithm>
 #include <cstdio>
+#include <cublas_v2.h>
 #include <cuda_runtime.h>
 #include <cudnn.h>
 #include <vector>
@@ -40,6 +43,7 @@ template <class F> static float timed(F f) {
 
 static const size_t WORKSPACE = (size_t)1 << 30;
 static cudnnHandle_t handle;
+static cublasHandle_t blas;
 static float *x, *y, *weight, *filters, *partial, *dw;
 static void *workspace;
 static unsigned *kept;
@@ -54,8 +58,8 @@ template <class Algorithm> static const Algorithm *first(const std::vector<Algor
     return nullptr;
 }
 
-// `inputs` and `outputs` channels, size x size.
-static Times of_cudnn(int batch, int inputs, int outputs, int size) {
+// `inputs` and `outputs` channels, size x size; windows of 3x3 or 1x1.
+static Times of_cudnn(int batch, int inputs, int outputs, int size, int window) {
     cudnnTensorDescriptor_t of_x, of_y;
     cudnnFilterDescriptor_t of_w;
     cudnnConvolutionDescriptor_t conv;
@@ -65,8 +69,8 @@ static Times of_cudnn(int batch, int inputs, int outputs, int size) {
     CHECK(cudnnCreateConvolutionDescriptor(&conv));
     CHECK(cudnnSetTensor4dDescriptor(of_x, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, inputs, size, size));
     CHECK(cudnnSetTensor4dDescriptor(of_y, CUDNN_TENSOR_NCHW, CUDNN_DATA_FLOAT, batch, outputs, size, size));
-    CHECK(cudnnSetFilter4dDescriptor(of_w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, outputs, inputs, 3, 3));
-    CHECK(cudnnSetConvolution2dDescriptor(conv, 1, 1, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
+    CHECK(cudnnSetFilter4dDescriptor(of_w, CUDNN_DATA_FLOAT, CUDNN_TENSOR_NCHW, outputs, inputs, window, window));
+    CHECK(cudnnSetConvolution2dDescriptor(conv, window / 2, window / 2, 1, 1, 1, 1, CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT));
     CHECK(cudnnSetConvolutionMathType(conv, CUDNN_DEFAULT_MATH));
     const float one = 1, zero = 0;
     Times times = {-1, -1, -1};
@@ -118,9 +122,33 @@ static Times of_tiles(unsigned batch, unsigned channels, unsigned count, unsigne
         timed([&] { convolve(slots, count, 1); }),
         timed([&] {
             conv3x3_weight<<<blocks * splits, THREADS>>>(x, y, partial, channels, slots, splits, batch, size, size, rows, images, eights, lanes);
-            conv3x3_add_rows<<<(n + 31) / 32, 256>>>(partial, kept, dw, n, channels * 9, splits, rounded(slots, CHANNELS) * channels * 9);
+            add_parts<<<(n + 31) / 32, 256>>>(partial, kept, dw, n, channels * 9, splits, rounded(slots, CHANNELS) * channels * 9);
         }),
     };
+}
+
+// As pointwise.rs has it: `inputs` channels in, of dY `count` in `slots`. No dW where that has too many parts.
+static Times of_products(int batch, int inputs, int outputs, int count, int slots, int pixels) {
+    const float one = 1, zero = 0;
+    const auto product = [&](cublasOperation_t of_b, cublasOperation_t of_a, int n, int m, int k, const float *b, int b_row,
+                             long long b_step, const float *a, int a_row, long long a_step, float *c) {
+        CHECK(cublasSgemmStridedBatched(blas, of_b, of_a, n, m, k, &one, b, b_row, b_step, a, a_row, a_step, &zero, c, n,
+                                        (long long)m * n, batch));
+    };
+    const long long x_step = (long long)inputs * pixels, dy_step = (long long)slots * pixels;
+    Times times = {-1, -1, -1};
+    times.forward = timed([&] { product(CUBLAS_OP_N, CUBLAS_OP_N, pixels, outputs, inputs, x, pixels, x_step, weight, inputs, 0, y); });
+    times.input = timed([&] {
+        if (count < outputs) gather_rows<<<(slots * inputs + 255) / 256, 256>>>(weight, kept, filters, slots * inputs, count, inputs);
+        product(CUBLAS_OP_N, CUBLAS_OP_T, pixels, inputs, slots, y, pixels, dy_step, count < outputs ? filters : weight, inputs, 0, x);
+    });
+    const long long part = (long long)slots * inputs;
+    if (part > (long long)(slots + inputs) * pixels) return times;
+    times.weight = timed([&] {
+        product(CUBLAS_OP_T, CUBLAS_OP_N, inputs, slots, pixels, x, pixels, x_step, y, pixels, dy_step, partial);
+        add_parts<<<(count * inputs + 31) / 32, 256>>>(partial, kept, dw, count * inputs, inputs, batch, part);
+    });
+    return times;
 }
 
 static __global__ void fill(float *to, size_t n) {
@@ -129,31 +157,39 @@ static __global__ void fill(float *to, size_t n) {
 }
 
 int main() {
-    const size_t images = (size_t)512 * 64 * 32 * 32, weights = (size_t)1 << 24;
+    const size_t images = (size_t)128 * 256 * 32 * 32, weights = (size_t)1 << 24;
     CHECK(cudnnCreate(&handle));
+    CHECK(cublasCreate(&blas));
+    CHECK(cublasSetMathMode(blas, CUBLAS_TF32_TENSOR_OP_MATH));
     for (float **memory : {&x, &y}) CHECK(cudaMalloc(memory, images * sizeof(float)));
     for (float **memory : {&weight, &filters, &dw}) CHECK(cudaMalloc(memory, weights * sizeof(float)));
     CHECK(cudaMalloc(&partial, WORKSPACE));
     CHECK(cudaMalloc(&workspace, WORKSPACE));
     for (float *memory : {x, y}) fill<<<2048, 256>>>(memory, images);
     fill<<<2048, 256>>>(weight, weights);
-    std::vector<unsigned> all(512);
+    std::vector<unsigned> all(2048);
     for (unsigned i = 0; i < all.size(); i++) all[i] = i;
     CHECK(cudaMalloc(&kept, all.size() * sizeof(unsigned)));
     CHECK(cudaMemcpy(kept, all.data(), all.size() * sizeof(unsigned), cudaMemcpyHostToDevice));
 
-    printf("cuDNN %zu; microseconds, cuDNN's and the tiled kernels'\n\n", cudnnGetVersion());
-    printf("| images | channels | kept | size | F | D | W |\n|---:|---:|---:|---:|---:|---:|---:|\n");
+    printf("cuDNN %zu; microseconds, cuDNN's and the tiled kernels' or cuBLAS's; -1: not done so\n\n", cudnnGetVersion());
+    printf("| images | in | out | kept | size | window | F | D | W |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n");
+    const auto row = [](unsigned batch, unsigned inputs, unsigned outputs, unsigned count, unsigned size, unsigned window) {
+        const unsigned slots = rounded(count, 8);
+        const Times theirs = of_cudnn(batch, inputs, slots, size, window);
+        const Times ours = window == 3 ? of_tiles(batch, inputs, count, slots, size)
+                                       : of_products(batch, inputs, outputs, count, slots, size * size);
+        printf("| %u | %u | %u | %u | %ux%u | %ux%u | ", batch, inputs, outputs, count, size, size, window, window);
+        if (count == outputs) printf("%.0f, %.0f", theirs.forward, ours.forward);
+        printf(" | %.0f, %.0f | %.0f, %.0f |\n", theirs.input, ours.input, theirs.weight, ours.weight);
+        fflush(stdout);
+    };
     const unsigned layers[][2] = {{64, 32}, {128, 16}, {256, 8}, {512, 4}};
     for (unsigned batch : {128, 512})
         for (auto [channels, size] : layers)
-            for (unsigned count : {channels, channels / 5}) {
-                const unsigned slots = rounded(count, 8);
-                const Times theirs = of_cudnn(batch, channels, slots, size), ours = of_tiles(batch, channels, count, slots, size);
-                printf("| %u | %u | %u | %ux%u | ", batch, channels, count, size, size);
-                if (count == channels) printf("%.0f, %.0f", theirs.forward, ours.forward);
-                printf(" | %.0f, %.0f | %.0f, %.0f |\n", theirs.input, ours.input, theirs.weight, ours.weight);
-                fflush(stdout);
-            }
+            for (unsigned count : {channels, channels / 5}) row(batch, channels, channels, count, size, 3);
+    const unsigned pointwise[][3] = {{64, 256, 32}, {256, 64, 32}, {128, 512, 16}, {512, 128, 16}, {256, 1024, 8}, {1024, 256, 8}, {512, 2048, 4}};
+    for (auto [inputs, outputs, size] : pointwise)
+        for (unsigned count : {outputs, outputs / 5}) row(128, inputs, outputs, count, size, 1);
     CHECK(cudaDeviceSynchronize());
 }

@@ -47,7 +47,7 @@ if ! command -v nvcc >/dev/null; then
 elif [ ! -d "$cudnn/include" ]; then
     echo "not run: no headers of cuDNN in $cudnn/include"
 elif ! said=$(nvcc -std=c++17 -O3 -arch=native -o "$programs/convolutions" "$here/convolutions.cu" \
-    -I "$cudnn/include" -L "$cudnn/lib" -l:libcudnn.so.9 2>&1); then
+    -I "$cudnn/include" -L "$cudnn/lib" -l:libcudnn.so.9 -lcublas 2>&1); then
     printf 'not run: nvcc did not compile them:\n%s\n' "$said"
 else
     timeout 60 "$programs/convolutions" | tee "$out/convolutions.md" || failed+=("convolutions")

@@ -8,6 +8,7 @@ mod support;
 mod add;
 mod attention;
 mod batch_norm;
+mod bias;
 mod conv2d;
 mod elementwise;
 mod errors;

@@ -19,8 +19,8 @@ extern "C" __global__ void channel_sums(const float *dy, double *partial, unsign
     BY_FOUR(sums, task_of(count, chunk), dy, partial, channels, plane, magnitudes);
 }
 
-// The sum of a channel's chunks, by a warp: its lanes all have it.
-static __device__ inline double sum_of_chunks(const double *partial, unsigned channel, unsigned chunks) {
+// The sum of a channel's chunks, by a warp: its lanes all have it. Volatile: other blocks may just have written them.
+static __device__ inline double sum_of_chunks(const volatile double *partial, unsigned channel, unsigned chunks) {
     double sum = 0;
     for (unsigned s = threadIdx.x % 32; s < chunks; s += 32) sum += partial[(size_t)channel * chunks + s];
     return warp_sum(sum);
@@ -35,13 +35,27 @@ extern "C" __global__ void channel_importance(const double *partial, double *out
     if (threadIdx.x % 32 == 0) out[c] = sum / (count > 0 ? count : 1);
 }
 
-// db[kept[slot]] += the sum of dY's channel `slot` over batch and pixels; without `kept` db[slot]. One warp a slot.
-extern "C" __global__ void channel_bias(const double *partial, const unsigned *kept, float *db, unsigned slots,
-                                        unsigned chunks) {
-    const unsigned slot = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    if (slot >= slots) return;
+// db[kept[slot]] += the sum of dY's channel `slot` over batch and pixels; without `kept` db[slot]. Channels from `slots`
+// on have no place in db. The last block of a channel to get done adds up what all of them have written to `partial`,
+// in the chunks' order; `done` counts them, from 0, and is left so.
+extern "C" __global__ void channel_bias(const float *dy, double *partial, unsigned *done, const unsigned *kept,
+                                        float *db, unsigned channels, unsigned plane, unsigned count, unsigned chunk,
+                                        unsigned slots) {
+    __shared__ bool is_last;
+    const Task task = task_of(count, chunk);
+    const unsigned slot = task.channel, chunks = (count + chunk - 1) / chunk;
+    BY_FOUR(sums, task, dy, partial, channels, plane, 0);
+    if (threadIdx.x == 0) {
+        __threadfence(); // the sum is there before it counts
+        is_last = atomicAdd(done + slot, 1u) == chunks - 1;
+    }
+    __syncthreads();
+    if (!is_last || threadIdx.x >= 32) return;
+    __threadfence();
     const double sum = sum_of_chunks(partial, slot, chunks);
-    if (threadIdx.x % 32 == 0) db[kept ? kept[slot] : slot] += (float)sum;
+    if (threadIdx.x > 0) return;
+    done[slot] = 0;
+    if (slot < slots) db[kept ? kept[slot] : slot] += (float)sum;
 }
 
 // shrunk (batch, slots, pixels) = the `count` channels `kept` of dY, and zeros in further slots; n elements

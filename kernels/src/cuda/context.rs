@@ -60,6 +60,8 @@ pub(super) struct Context {
     modules: RefCell<HashMap<&'static str, sys::CUmodule>>,
     functions: RefCell<HashMap<&'static str, sys::CUfunction>>,
     workspace: RefCell<Option<CudaSlice<f32>>>,
+    /// Zeros.
+    counters: RefCell<Option<CudaSlice<u32>>>,
 }
 
 impl Context {
@@ -77,6 +79,7 @@ impl Context {
             modules: RefCell::default(),
             functions: RefCell::default(),
             workspace: RefCell::default(),
+            counters: RefCell::default(),
         })
     }
 
@@ -133,6 +136,21 @@ impl Context {
         // Borrowed, so that nobody frees it.
         let workspace = self.workspace.borrow();
         let memory = workspace.as_ref().expect("just reserved");
+        f(*memory.device_ptr())
+    }
+
+    /// Calls `f` with the address of `len` zeros, which the kernels that it launches leave as zeros.
+    pub(super) fn with_counters<R, F: From<Error>>(
+        &self,
+        len: usize,
+        f: impl FnOnce(u64) -> Result<R, F>,
+    ) -> Result<R, F> {
+        let mut counters = self.counters.borrow_mut();
+        if counters.as_ref().is_none_or(|memory| memory.len() < len) {
+            let zeros = self.device.alloc_zeros(len.next_power_of_two().max(1024));
+            *counters = Some(zeros.map_err(failed)?);
+        }
+        let memory = counters.as_ref().expect("just made");
         f(*memory.device_ptr())
     }
 

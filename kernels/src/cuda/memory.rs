@@ -167,6 +167,18 @@ pub fn with_workspace<R, F: From<Error>>(
     context(device)?.with_workspace(len, |address| f(SliceMut::new(address, len, device)))
 }
 
+/// Calls `f` with `len` numbers of `device` that are zeros, and that its kernels leave as zeros.
+///
+/// # Errors
+/// Those of `f`; [`Error::Device`](crate::Error::Device) if memory runs out.
+pub fn with_counters<R, F: From<Error>>(
+    device: i32,
+    len: usize,
+    f: impl FnOnce(SliceMut<'_, u32>) -> Result<R, F>,
+) -> Result<R, F> {
+    context(device)?.with_counters(len, |address| f(SliceMut::new(address, len, device)))
+}
+
 /// Sees to it that the next [`with_workspace`] of so many elements, or fewer, has its memory.
 ///
 /// # Errors

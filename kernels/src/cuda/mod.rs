@@ -23,7 +23,7 @@ pub use context::{free_workspaces, has_tf32};
 pub use cudnn::{check_cudnn, use_cudnn, uses_cudnn, Pass, Planned};
 pub use driver::check_driver;
 pub use launch::{launch, store_indices, Arg, Grid};
-pub use memory::{download, reserve_workspace, with_workspace, Slice, SliceMut};
+pub use memory::{download, reserve_workspace, with_counters, with_workspace, Slice, SliceMut};
 pub use tf32::{tf32, use_tf32, Tf32};
 pub use upload::{free_uploads, upload};
 

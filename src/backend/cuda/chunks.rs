@@ -1,6 +1,8 @@
 //! How the channels of images are cut for the blocks of a kernel (chunks.cuh).
 
-use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, Source, CHANNELS};
+use crate::bridge::cuda::calls::{
+    launch, with_counters, Arg, Grid, Slice, SliceMut, Source, CHANNELS,
+};
 use crate::bridge::cuda::{with_workspace, Importance};
 use crate::error::Result;
 use crate::kernels::args::ImageDims;
@@ -85,14 +87,21 @@ impl Chunks {
     /// db += the sums of dY's channels, in the elements `kept`, if not in all.
     pub(super) fn bias(&self, dy: Slice<f32>, kept: Option<Slice<u32>>, db: Arg) -> Result<()> {
         let slots = kept.map_or(self.channels, |kept| kept.len());
-        // An f64 a chunk.
-        with_workspace(dy.device(), 2 * self.total(), |workspace| {
-            let partial = workspace.doubles();
-            self.sums(dy, false, &partial)?;
-            let memory = [(&partial).into(), kept.into(), db];
-            let args = [&memory[..], &[slots, self.of_channel()].map(Arg::from)].concat();
-            let grid = Grid::warps(slots);
-            launch(&CHANNELS, "channel_bias", dy.device(), grid, &args)
+        let device = dy.device();
+        with_counters(device, self.channels, |done| {
+            // An f64 a chunk.
+            with_workspace(device, 2 * self.total(), |workspace| {
+                let partial = workspace.doubles();
+                let memory = [
+                    dy.into(),
+                    (&partial).into(),
+                    (&done).into(),
+                    kept.into(),
+                    db,
+                ];
+                let args = [&memory[..], &self.args(), &[slots.into()]].concat();
+                self.launch(&CHANNELS, "channel_bias", device, &args)
+            })
         })
     }
 }
