@@ -28,9 +28,9 @@ fn main() {
         println!("cargo:rerun-if-env-changed=CUDA_PATH");
         println!("cargo:rustc-env=SSPROP_CUDA_VERSION={}", tool_kit());
         sources().iter().for_each(|source| compile(source, &out));
-    } else if let Ok(mode) = std::env::var("SSPROP_CUDA_EMULATOR") {
+    } else if std::env::var_os("SSPROP_CUDA_EMULATOR").is_some() {
         println!("cargo:rerun-if-changed={EMULATOR}");
-        emulate(&out.join(format!("emulator-{mode}")), mode == "sanitize");
+        emulate(&out.join("emulator"));
     }
 }
 
@@ -95,7 +95,7 @@ fn compile(source: &Path, out: &Path) {
 }
 
 /// Links the emulator, with our kernels and dfdx's, under the names of the driver's functions.
-fn emulate(out: &Path, sanitize: bool) {
+fn emulate(out: &Path) {
     let status = Command::new("bash")
         .arg(format!("{EMULATOR}/build.sh"))
         .arg(out)
@@ -107,13 +107,5 @@ fn emulate(out: &Path, sanitize: bool) {
     // That of its driver.
     println!("cargo:rustc-env=SSPROP_CUDA_VERSION=13000");
     println!("cargo:rustc-link-search=native={}", out.display());
-    println!("cargo:rustc-link-lib=static:+whole-archive=emu");
-    if sanitize {
-        // rustc has gcc add no libraries of its own accord. Before all others, so that theirs is the allocator.
-        println!("cargo:rustc-link-lib=dylib=asan");
-        println!("cargo:rustc-link-lib=dylib=ubsan");
-    }
-    println!("cargo:rustc-link-lib=dylib=stdc++");
-    // What the emulated NVRTC loads finds the emulator.
-    println!("cargo:rustc-link-arg=-rdynamic");
+    println!("cargo:rustc-link-lib=dylib=emu");
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh DIR KERNEL.cu...: makes DIR/libemu.a of the emulator, these kernels, and dfdx's. What is newer
+# build.sh DIR KERNEL.cu...: makes DIR/libemu.so of the emulator, these kernels, and dfdx's. What is newer
 # than its source is kept. dfdx's kernels and cudarc's declarations are read where cargo keeps sources.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -61,5 +61,5 @@ $CXX $flags -O3 -march=native "-DEMU_DIR=\"$here\"" "-DEMU_INCLUDES=\"$includes\
 grep -ohP 'pub fn \K(cu|cublas|nvrtc)[A-Z]\w+' "$cudarc"/{driver,cublas,nvrtc}/sys.rs | sort -u |
     sed 's/.*/__attribute__((weak)) int &(void) { return 801; }/' >"$out/stubs.c"
 ${CC:-gcc} -fPIC -c "$out/stubs.c" -o "$out/stubs.o"
-rm -f "$out/libemu.a"
-ar crs "$out/libemu.a" "$out"/*.o
+# shellcheck disable=SC2086
+$CXX -shared -Wl,-soname,libemu.so $sanitize -o "$out/libemu.so" "$out"/*.o -ldl

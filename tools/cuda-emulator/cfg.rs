@@ -1,4 +1,4 @@
-//! The build script of programs: with the emulator, what its NVRTC loads has to find it in them.
+//! The build script of programs that know of the emulator: `cfg(cuda_emulator)`.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=SSPROP_CUDA_EMULATOR");
@@ -7,6 +7,5 @@ fn main() {
     let emulated = std::env::var_os("SSPROP_CUDA_EMULATOR").is_some();
     if emulated && feature("CUDA") && feature("CI_CHECK") {
         println!("cargo:rustc-cfg=cuda_emulator");
-        println!("cargo:rustc-link-arg=-rdynamic");
     }
 }
