@@ -4,7 +4,7 @@
 
 use super::{add_bias, add_parts, gather_rows, Gradient};
 use crate::bridge::cuda::calls::{multiply, tf32, Matrix, Product, Slice, SliceMut};
-use crate::bridge::cuda::with_workspace;
+use crate::bridge::cuda::{has_workspace, with_workspace};
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
 use crate::kernels::args::Fill;
@@ -118,11 +118,12 @@ pub(super) fn backward_weight(
     dw: &SliceMut<f32>,
 ) -> Result<bool> {
     let (inputs, channels, pixels) = (shape.c_in(), dy.channels, shape.output_pixels());
+    let (count, step) = (shape.batch(), channels * inputs);
     // What the images' products are is written and read again: less than what is multiplied.
-    if !suits(shape) || channels * inputs > (channels + inputs) * pixels {
+    let is_little = step <= (channels + inputs) * pixels;
+    if !suits(shape) || !is_little || !has_workspace(dw.device(), count * step) {
         return Ok(false);
     }
-    let (count, step) = (shape.batch(), channels * inputs);
     with_workspace(dw.device(), count * step, |parts| {
         let of_x = Matrix {
             transposed: true,
