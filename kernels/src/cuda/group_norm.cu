@@ -144,7 +144,8 @@ extern "C" __global__ void group_norm_backward_dx(const float *x, const float *d
     }
 }
 
-// One warp a channel: what is summed over the images, added to `dweight` and `dbias`. `importance`, the mean of |dx|, may be null.
+// One warp a channel: what is summed over the images, added to `dweight` and `dbias`. `importance`, the mean of |dx|,
+// may be null.
 extern "C" __global__ void group_norm_backward_params(const double *sums, const float *inv_std, float *dweight,
                                                       float *dbias, double *importance, unsigned batch,
                                                       unsigned channels, unsigned group, unsigned plane) {
