@@ -1,11 +1,10 @@
 //! What holds of a convolution's two passes whatever the geometry, the sizes and the drop rate.
 
 use dfdx::prelude::Cpu;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use ssprop::sparsity::DropRate;
 use ssprop::Backend;
-use support::{assert_close, at, Case, Conv, Geometry, Real};
+use support::{assert_close, at, run_property, Case, Conv, Geometry, Real};
 
 /// Batch, height, width, drop rate and seed of one random case.
 type Sizes = (usize, usize, usize, f64, u64);
@@ -20,19 +19,8 @@ fn for_random_sizes<G: Geometry>(cases: u32, property: impl Fn(Sizes)) {
     };
     let sizes = G::smallest()..=G::smallest() + extra;
     let strategy = (1..=batch, sizes.clone(), sizes, 0.0..0.99f64, 0..u64::MAX);
-    let config = Config {
-        cases,
-        max_shrink_iters: 200,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    TestRunner::new_with_rng(config, rng)
-        .run(&strategy, |sizes| {
-            property(sizes);
-            Ok(())
-        })
-        .unwrap_or_else(|err| panic!("{:?} from {} to {}: {err}", G::OP, G::C_IN, G::C_OUT));
+    let what = format!("{:?} from {} to {}", G::OP, G::C_IN, G::C_OUT);
+    run_property(&what, cases, strategy, property);
 }
 
 /// Calls `$property::<Conv<...>>()` for every geometry of the list.

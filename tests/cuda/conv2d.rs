@@ -1,25 +1,10 @@
 use ssprop::internals::args::Fill;
-use ssprop::internals::{Conv2DKernel, Conv2DOp, Conv2DShape, KeptGrad, Ranking, Views};
+use ssprop::internals::{Conv2DKernel, Conv2DShape, KeptGrad, Ranking, Views};
 use ssprop::prelude::*;
 use ssprop::{use_tf32, Tf32};
 
+use crate::convolution::{count, shape, use_cudnn, Convolution};
 use crate::support::{agree, download, noise, on_host, room, upload};
-
-/// Kernel, stride, padding, dilation, groups, image, channels in and out.
-fn shape(
-    [kernel, stride, padding, dilation, groups]: [usize; 5],
-    image: [usize; 4],
-    c_out: usize,
-) -> Conv2DShape {
-    let op = Conv2DOp {
-        kernel,
-        stride,
-        padding,
-        dilation,
-        groups,
-    };
-    Conv2DShape::new(op, image, c_out).unwrap()
-}
 
 fn shapes() -> Vec<Conv2DShape> {
     vec![
@@ -40,16 +25,6 @@ fn shapes() -> Vec<Conv2DShape> {
         shape([2, 1, 0, 1, 1], [3, 3, 2, 2], 4),
         shape([3, 3, 4, 1, 1], [1, 2, 2, 3], 3),
     ]
-}
-
-fn count(sizes: impl IntoIterator<Item = usize>) -> usize {
-    sizes.into_iter().product()
-}
-
-/// Sets whether cuDNN may be used, if it is there at all.
-fn use_cudnn(_on: bool) {
-    #[cfg(feature = "cudnn")]
-    ssprop::use_cudnn(_on);
 }
 
 /// Shapes, with cuDNN and without.
@@ -91,34 +66,20 @@ fn backward() {
         use_cudnn(with_cudnn);
         for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
-                agree!(1e-5, |dev: D| {
-                    let channels = kept.as_ref().map_or(shape.c_out(), Vec::len);
-                    let x = upload(&dev, &noise(count(shape.x()), 1));
-                    let w = upload(&dev, &noise(count(shape.weight()), 2));
-                    let dy = upload(&dev, &noise(count(shape.y(channels)), 3));
-                    let kept = kept
-                        .clone()
-                        .map(|kept| dev.keep(kept, shape.c_out()).unwrap());
-                    let dy = KeptGrad {
-                        data: D::buffer(&dy),
-                        kept: kept.as_ref().map(D::kept),
-                    };
-                    let mut dx = upload(&dev, &noise(count(shape.x()), 4));
-                    let mut dw = upload(&dev, &noise(count(shape.weight()), 5));
-                    let mut db = upload(&dev, &noise(shape.c_out(), 6));
-                    let to = D::buffer_mut(&mut dx);
-                    D::conv2d_backward_input(&shape, D::buffer(&w), dy, to, fill).unwrap();
-                    let to = D::buffer_mut(&mut dw);
-                    D::conv2d_backward_weight(&shape, D::buffer(&x), dy, to).unwrap();
-                    D::conv2d_backward_bias(&shape, dy, D::buffer_mut(&mut db)).unwrap();
-                    vec![
-                        ("dx", download(&dev, &dx)),
-                        ("dw", download(&dev, &dw)),
-                        ("db", download(&dev, &db)),
-                    ]
-                });
+                let case = case(shape, kept.clone(), false, fill);
+                agree!(1e-5, |dev: D| { case.on(&dev) });
             }
         }
+    }
+}
+
+fn case(shape: Conv2DShape, kept: Option<Vec<usize>>, padded: bool, fill: Fill) -> Convolution {
+    Convolution {
+        shape,
+        kept,
+        padded,
+        fill,
+        seed: 1,
     }
 }
 
@@ -151,48 +112,34 @@ fn in_tf32() {
     for shape in [tiled(), pointwise()].concat() {
         for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
-                agree!(2e-3, |dev: D| {
-                    ssprop::use_tf32(ssprop::Tf32::Convolutions);
-                    let x = upload(&dev, &noise(count(shape.x()), 1));
-                    let w = upload(&dev, &noise(count(shape.weight()), 2));
-                    let bias = upload(&dev, &noise(shape.c_out(), 3));
-                    let mut y = room(&dev, count(shape.y(shape.c_out())));
-                    let to = D::buffer_mut(&mut y);
-                    let bias = Some(D::buffer(&bias));
-                    D::conv2d_forward(&shape, D::buffer(&x), D::buffer(&w), bias, to).unwrap();
-
-                    // With the zeros that the device likes behind the kept channels.
-                    let full = upload(&dev, &noise(count(shape.y(shape.c_out())), 4));
-                    let kept = kept
-                        .clone()
-                        .map(|kept| dev.keep(kept, shape.c_out()).unwrap());
-                    let channels = kept.as_ref().map_or(shape.c_out(), |kept| {
-                        let [kept, _] = D::kept_of(kept);
-                        <D as Conv2DKernel<f32>>::shrunk_channels(&shape, kept)
-                    });
-                    let mut shrunk = room(&dev, count(shape.y(channels)));
-                    let (all, pixels) = (shape.c_out(), shape.output_pixels());
-                    if let Some(kept) = &kept {
-                        let to = D::buffer_mut(&mut shrunk);
-                        let dy = D::buffer(&full);
-                        D::gather_channels(dy, all, pixels, D::kept(kept), to).unwrap();
-                    }
-                    let dy = KeptGrad {
-                        data: D::buffer(if kept.is_some() { &shrunk } else { &full }),
-                        kept: kept.as_ref().map(D::kept),
-                    };
-                    let mut dx = upload(&dev, &noise(count(shape.x()), 5));
-                    let mut dw = upload(&dev, &noise(count(shape.weight()), 6));
-                    let to = D::buffer_mut(&mut dx);
-                    D::conv2d_backward_input(&shape, D::buffer(&w), dy, to, fill).unwrap();
-                    let to = D::buffer_mut(&mut dw);
-                    D::conv2d_backward_weight(&shape, D::buffer(&x), dy, to).unwrap();
-                    let results = [("y", &y), ("dx", &dx), ("dw", &dw)];
-                    results
-                        .map(|(name, at)| (name, download(&dev, at)))
-                        .to_vec()
+                let case = case(shape, kept.clone(), true, fill);
+                agree!(1e-3, |dev: D| {
+                    use_tf32(Tf32::Convolutions);
+                    case.on(&dev)
                 });
             }
+        }
+    }
+}
+
+/// By the way that is the default of each shape: tiles, products of images, cuDNN, which also has many channels.
+#[test]
+fn the_same_bits_each_time() {
+    let dev = crate::support::cuda();
+    use_tf32(Tf32::Convolutions);
+    use_cudnn(cfg!(feature = "cudnn"));
+    let by_cudnn = [
+        shape([3, 2, 1, 1, 1], [2, 4, 9, 8], 6),
+        shape([3, 1, 1, 1, 1], [1, 130, 3, 4], 57),
+    ];
+    for shape in [&tiled()[1..3], &pointwise(), &by_cudnn].concat() {
+        for kept in choices(shape.c_out()) {
+            let case = case(shape, kept, true, Fill::Overwrite);
+            let bits = || case.on(&dev).into_iter().flat_map(|(_, values)| values);
+            assert!(
+                bits().map(f32::to_bits).eq(bits().map(f32::to_bits)),
+                "{case:?}"
+            );
         }
     }
 }

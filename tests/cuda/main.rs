@@ -3,6 +3,7 @@
 //! `SSPROP_CUDA_EMULATOR=1 cargo test --features cuda,ci-check --test cuda`
 #![cfg(all(feature = "cuda", any(cuda_emulator, not(feature = "ci-check"))))]
 
+mod convolution;
 mod support;
 
 mod add;
@@ -10,6 +11,7 @@ mod attention;
 mod batch_norm;
 mod bias;
 mod conv2d;
+mod conv2d_properties;
 mod elementwise;
 mod errors;
 mod group_norm;

@@ -2,6 +2,8 @@
 
 use dfdx::prelude::*;
 use num_traits::Float;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use ssprop::internals::{
@@ -434,4 +436,21 @@ where
         f: &mut Visitor(StdRng::seed_from_u64(seed)),
     })
     .unwrap();
+}
+
+/// Runs `property` on some random values, the same in every run.
+pub fn run_property<S: Strategy>(what: &str, cases: u32, strategy: S, property: impl Fn(S::Value)) {
+    let config = Config {
+        cases,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    TestRunner::new_with_rng(config, rng)
+        .run(&strategy, |values| {
+            property(values);
+            Ok(())
+        })
+        .unwrap_or_else(|err| panic!("{what}: {err}"));
 }
