@@ -7,6 +7,7 @@ mod convolution;
 mod support;
 
 mod add;
+mod any_input;
 mod attention;
 mod batch_norm;
 mod bias;
