@@ -22,6 +22,7 @@ mod layers;
 mod linear;
 mod memory;
 mod networks;
+mod norms;
 mod optim;
 mod pool;
 mod relu;

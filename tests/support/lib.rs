@@ -1,5 +1,10 @@
 //! Convolutions of runtime sizes for the tests: random tensors in, every gradient out.
 
+mod freezing;
+pub mod norms;
+
+pub use freezing::trained;
+
 use dfdx::prelude::*;
 use num_traits::Float;
 use proptest::strategy::Strategy;

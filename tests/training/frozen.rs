@@ -5,6 +5,7 @@ use ssprop::data::{BatchLoader, ImageDataset, ImageShape};
 use ssprop::models::modules;
 use ssprop::nn::ModelCost;
 use ssprop::prelude::*;
+use support::{norms, trained};
 
 type Net = modules::ResNet18<2, 1, f32, Cpu>;
 
@@ -99,30 +100,6 @@ fn one_branch_of_a_block_may_be_trained_alone() {
     assert_eq!(conv(&net), conv(&all));
 }
 
-/// After a step in which only what `trained` matches is.
-fn trained<M>(model: M, trained: &[&str]) -> M
-where
-    M: TensorCollection<f32, Cpu> + VisitLayers + ssprop::nn::BackwardCost + Clone,
-    M: ssprop::train::ImageClassifier<1, 8, 8, 2, Cpu>,
-{
-    let pixels = (0..4 * 64).map(|i: usize| (i * 7919 % 251) as u8).collect();
-    let data = ImageDataset::new(pixels, vec![0, 1, 1, 0], ImageShape::new(1, 8, 8), 2).unwrap();
-    let sgd = Sgd::new(&model, SgdConfig::default()).unwrap();
-    let groups = trained
-        .iter()
-        .fold(ParameterGroups::new().freeze("**"), |groups, path| {
-            groups.unfreeze(*path)
-        });
-    let mut trainer = Trainer::with_optimizer(model, sgd)
-        .with_parameter_groups(&groups)
-        .unwrap();
-    let loader = BatchLoader::new(&data, 4).unwrap();
-    let dev = Cpu::default();
-    let done = trainer.train_epoch::<1, 8, 8, 2>(&dev, &loader, &mut ());
-    done.unwrap();
-    trainer.model
-}
-
 /// Their kernels compute the gradient of their input along with that of their weight.
 #[test]
 fn a_norm_alone_gets_the_gradient_that_it_gets_beside_others() {
@@ -132,14 +109,15 @@ fn a_norm_alone_gets_the_gradient_that_it_gets_beside_others() {
         GlobalAvgPool,
         Linear<8, 2>,
     );
+    let dev = Cpu::default();
     let model = || Cpu::seed_from_u64(1).build_module::<Groups, f32>();
-    let weight = |of: &[&str]| trained(model(), of).1.weight.as_vec();
+    let weight = |of: &[&str]| trained(&dev, model(), of).1.weight.as_vec();
     assert_eq!(weight(&["1"]), weight(&["**"]));
     assert_ne!(weight(&["1"]), weight(&["3"]));
 
     let model = || Cpu::seed_from_u64(2).build_module::<ViT<2, 1, 8, 4, 8, 16, 2, 2>, f32>();
     let weight = |of: &[&str]| {
-        let model = trained(model(), of);
+        let model = trained(&dev, model(), of);
         let [first, last] = [0, 1].map(|i| model.blocks.modules[i].norm1.weight.as_vec());
         [first, last, model.pos_embed.as_vec()].concat()
     };
@@ -147,4 +125,10 @@ fn a_norm_alone_gets_the_gradient_that_it_gets_beside_others() {
     assert_eq!(weight(&["blocks.0.norm1"])[..8], all[..8]);
     assert_eq!(weight(&["blocks.1.norm1"])[8..16], all[8..16]);
     assert_eq!(weight(&["pos_embed"])[16..], all[16..]);
+}
+
+#[test]
+fn a_norm_has_one_tensor_or_one_that_is_trained() {
+    norms::one_tensor_gets_both_gradients(&Cpu::default());
+    norms::one_of_both_may_be_trained(&Cpu::seed_from_u64(4));
 }
