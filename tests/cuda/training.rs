@@ -50,6 +50,47 @@ fn a_classifier_is_trained_and_evaluated() {
     });
 }
 
+/// By a large step, so that the gradient counts.
+#[test]
+fn images_of_several_labels_are_trained_and_evaluated() {
+    type Net = (
+        SparseConv2D<1, 8, 3, 1, 1>,
+        ReLU,
+        GlobalAvgPool,
+        Linear<8, 3>,
+    );
+    let pixels = noise(4 * 64, 1)
+        .into_iter()
+        .map(|v| (v * 60.0 + 128.0) as u8);
+    let labels = (0..12).map(|i| i % 3 == 0 || i % 4 == 1).collect();
+    let shape = ImageShape::new(1, 8, 8);
+    let data = ImageDataset::multi_label(pixels.collect(), labels, shape, 3).unwrap();
+    let config = SgdConfig {
+        lr: 1.0,
+        ..SgdConfig::default()
+    };
+    for rate in [0.0, 0.75] {
+        agree!(1e-5, |dev: D| {
+            let loader = BatchLoader::new(&data, 4).unwrap();
+            let mut model = dev.build_module::<Net, f32>();
+            model.set_drop_rate(DropRate::new(rate).unwrap());
+            let sgd = Sgd::new(&model, config).unwrap();
+            let mut trainer = Trainer::with_optimizer(model, sgd);
+            let report = trainer
+                .train_epoch::<1, 8, 8, 3>(&dev, &loader, &mut ())
+                .unwrap();
+            let done = trainer.evaluate::<1, 8, 8, 3>(&dev, &loader).unwrap();
+            let (conv, .., linear) = &trainer.model;
+            vec![
+                ("losses", vec![report.loss as f32, done.loss as f32]),
+                ("conv's weight", conv.weight.as_vec()),
+                ("weight", linear.weight.as_vec()),
+                ("bias", linear.bias.as_vec()),
+            ]
+        });
+    }
+}
+
 #[test]
 fn a_denoiser_is_trained_and_draws_images() {
     let data = halves(6, 8);
