@@ -4,6 +4,7 @@ use dfdx::nn::tensor_collection::{
     RecursiveWalker, TensorCollection, TensorOptions, TensorVisitor, ViewTensorName, ViewTensorRef,
 };
 use dfdx::tensor_ops::Device;
+use ssprop::models::builders::{Bottleneck, ProjectionBottleneck};
 use ssprop::prelude::*;
 
 use crate::support::{agree, noise};
@@ -102,6 +103,16 @@ macro_rules! classifier {
 classifier!(mlp, MLP<10, 192, 40, 2>, Rank4<5, 3, 8, 8> => [5, 10], 1e-4);
 classifier!(vit, ViT<10, 3, 8, 2, 16, 40, 2, 2>, Rank4<5, 3, 8, 8> => [5, 10], 1e-4);
 classifier!(cnn, Cnn<3, 10, 1>, Rank4<3, 1, 13, 12> => [3, 10], 1e-3);
+
+/// Blocks of a ResNet-50: one whose shortcut is a convolution, and one that has none.
+type Bottlenecks = (
+    (SparseConv2D<3, 16, 3, 1, 1>, BatchNorm2D<16>, ReLU),
+    ProjectionBottleneck<16, 12, 32, 2>,
+    Bottleneck<32, 12>,
+    GlobalAvgPool,
+    Linear<32, 10>,
+);
+classifier!(bottlenecks, Bottlenecks, Rank4<5, 3, 16, 16> => [5, 10], 1e-3);
 
 #[test]
 fn unet() {
