@@ -38,7 +38,9 @@ fn memory_that_is_not_shared_is_written_without_further_ado() {
 
     let dev = crate::support::cuda();
     let mut t = matrix(&dev);
-    let mut view = || drop(<Cuda as Views<f32>>::view_mut("test", &mut t).unwrap());
+    let mut view = || {
+        <Cuda as Views<f32>>::view_mut("test", &mut t).unwrap();
+    };
     view();
     let calls = DriverCalls::of(view);
     assert_eq!(
