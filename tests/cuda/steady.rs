@@ -17,6 +17,14 @@ impl Steps {
         Self(vec![DriverCalls::so_far()])
     }
 
+    /// That a step launches at most as much, once the first two have run.
+    #[track_caller]
+    fn check_launches(&self, most: u64) {
+        for calls in self.0.windows(2).skip(2).map(|w| w[1].since(&w[0])) {
+            assert!(calls.launches <= most, "{} launches", calls.launches);
+        }
+    }
+
     /// That a step reads `copies` times, `bytes` in all, and that the first allocates while later ones do not.
     #[track_caller]
     fn check(&self, copies: u64, bytes: u64) {
@@ -115,11 +123,13 @@ fn the_cnn_with_all_that_a_trainer_does() {
 #[test]
 fn resnet18() {
     let dev = crate::support::cuda();
-    for rate in [0.0, 0.8] {
+    for (rate, most) in [(0.0, 152), (0.8, 231)] {
         let mut model = dev.build_module::<ResNet18<10>, f32>();
         model.set_drop_rate(DropRate::new(rate).unwrap());
         let trainer = Trainer::new(model, AdamConfig::adam()).unwrap();
-        train::<3, 8, _, _>(&dev, trainer).check(1, 4);
+        let steps = train::<3, 8, _, _>(&dev, trainer);
+        steps.check(1, 4);
+        steps.check_launches(most);
     }
 }
 
@@ -138,4 +148,5 @@ fn a_denoiser() {
         .train_epoch::<1, 8, 8>(&dev, &loader, &mut steps)
         .unwrap();
     steps.check(2, 4 + 2 * 4);
+    steps.check_launches(930);
 }
