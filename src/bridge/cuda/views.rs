@@ -70,7 +70,7 @@ impl Into<f64> for Stop {
 }
 
 /// Calls `f`, which may ask for the number. Not generic: generic code is compiled with the crate that uses it, and takes
-/// four times as long to unwind if that is not optimised.
+/// longer to unwind if that is not optimised.
 fn until_stopped(f: &mut dyn FnMut() -> Result<()>) -> Result<()> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Err(panic) if !panic.is::<Stop>() => resume_unwind(panic),

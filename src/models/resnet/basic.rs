@@ -63,10 +63,11 @@ network!(
     }
 );
 
-/// The block beside its shortcut, up to the last norm.
+/// The block beside its shortcut, up to the last norm. Here the tape goes on: with it go the gradients of all parameters,
+/// which a merge of tapes would move one by one.
 macro_rules! main_path {
     ($m:tt, $this:ident, $x:ident) => {{
-        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = layer!($m, $this.conv1, $x);
         let y = norm!($m, $this.bn1, y, None, ReLU);
         layer!($m, $this.conv2, y)
     }};
@@ -74,8 +75,9 @@ macro_rules! main_path {
 
 macro_rules! basic_block {
     ($m:tt, $this:ident, $x:ident) => {{
+        let shortcut = $x.with_empty_tape();
         let y = main_path!($m, $this, $x);
-        norm!($m, $this.bn2, y, Some($x), ReLU)
+        norm!($m, $this.bn2, y, Some(shortcut), ReLU)
     }};
 }
 
@@ -108,8 +110,9 @@ network!(
 
 macro_rules! down_block {
     ($m:tt, $this:ident, $x:ident) => {{
+        let shortcut = $x.with_empty_tape();
         let y = main_path!($m, $this, $x);
-        let shortcut = layer!($m, $this.shortcut.0, $x);
+        let shortcut = layer!($m, $this.shortcut.0, shortcut);
         let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
         norm!($m, $this.bn2, y, Some(shortcut), ReLU)
     }};

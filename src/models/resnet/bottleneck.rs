@@ -52,10 +52,11 @@ network!(
     }
 );
 
-/// The block beside its shortcut, up to the last norm.
+/// The block beside its shortcut, up to the last norm. Here the tape goes on: with it go the gradients of all parameters,
+/// which a merge of tapes would move one by one.
 macro_rules! main_path {
     ($m:tt, $this:ident, $x:ident) => {{
-        let y = layer!($m, $this.conv1, $x.with_empty_tape());
+        let y = layer!($m, $this.conv1, $x);
         let y = norm!($m, $this.bn1, y, None, ReLU);
         let y = layer!($m, $this.conv2, y);
         let y = norm!($m, $this.bn2, y, None, ReLU);
@@ -65,8 +66,9 @@ macro_rules! main_path {
 
 macro_rules! bottleneck {
     ($m:tt, $this:ident, $x:ident) => {{
+        let shortcut = $x.with_empty_tape();
         let y = main_path!($m, $this, $x);
-        norm!($m, $this.bn3, y, Some($x), ReLU)
+        norm!($m, $this.bn3, y, Some(shortcut), ReLU)
     }};
 }
 
@@ -109,8 +111,9 @@ type Strided<S, const STRIDE: usize> = <S as ConvDim<3, STRIDE, 1, 1>>::Out;
 
 macro_rules! projection_bottleneck {
     ($m:tt, $this:ident, $x:ident) => {{
+        let shortcut = $x.with_empty_tape();
         let y = main_path!($m, $this, $x);
-        let shortcut = layer!($m, $this.shortcut.0, $x);
+        let shortcut = layer!($m, $this.shortcut.0, shortcut);
         let shortcut = norm!($m, $this.shortcut.1, shortcut, None, Identity);
         norm!($m, $this.bn3, y, Some(shortcut), ReLU)
     }};

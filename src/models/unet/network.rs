@@ -126,7 +126,8 @@ macro_rules! unet {
             {
                 let (emb, tape): (_, T) = embed(&self.time_embed, timesteps, more)?;
                 let (x, x_tape) = x.split_tape();
-                let x = Hidden::enter(x.put_tape(tape.merge(x_tape)));
+                // The tape of x has the gradients of all parameters: the other one onto it.
+                let x = Hidden::enter(x.put_tape(x_tape.merge(tape)));
                 let blocks = &self.input_blocks;
                 let x = blocks.conv.0.apply_hidden(x)?;
                 let $stem = x.with_empty_tape();
