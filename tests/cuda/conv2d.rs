@@ -109,11 +109,13 @@ fn pointwise() -> Vec<Conv2DShape> {
 
 #[test]
 fn in_tf32() {
-    for shape in [tiled(), pointwise()].concat() {
+    // We round factors to the nearest number; cuBLAS may cut them off.
+    let tiled = tiled().into_iter().map(|shape| (shape, 1e-3));
+    for (shape, within) in tiled.chain(pointwise().into_iter().map(|shape| (shape, 2e-3))) {
         for kept in choices(shape.c_out()) {
             for fill in [Fill::Overwrite, Fill::Add] {
                 let case = case(shape, kept.clone(), true, fill);
-                agree!(1e-3, |dev: D| {
+                agree!(within, |dev: D| {
                     use_tf32(Tf32::Convolutions);
                     case.on(&dev)
                 });

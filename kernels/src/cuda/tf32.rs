@@ -7,7 +7,8 @@ thread_local! {
 }
 
 /// Which matrix products on CUDA devices may round their factors to TF32, 10 bits behind the binary point, forward
-/// and backward. On tensor cores that is several times faster, and results are within 1e-3 instead of 1e-5.
+/// and backward. On tensor cores that is several times faster, and results are within 2e-3 of the largest one, instead
+/// of 1e-5.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tf32 {
     /// None: all are in full `f32`.
