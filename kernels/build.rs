@@ -100,6 +100,8 @@ fn emulate(out: &Path) {
         .arg(format!("{EMULATOR}/build.sh"))
         .arg(out)
         .args(sources())
+        // The sanitizers' emulator is made apart.
+        .env("SSPROP_CUDA_EMULATOR", "1")
         .status()
         .expect("bash");
     assert!(status.success(), "{EMULATOR}/build.sh: {status}");

@@ -81,6 +81,27 @@ fn devices_that_are_dropped_leave_nothing() {
     assert_eq!(kept[2..], [0; 6], "{kept:?}");
 }
 
+/// Of many that are in use at once the first ones keep nothing any more.
+#[test]
+#[cfg(cuda_emulator)]
+fn devices_that_live_at_once_leave_nothing() {
+    use crate::support::DriverCalls;
+
+    let round = || {
+        let calls = DriverCalls::of(|| {
+            let made = [(); 7].map(|()| {
+                let dev = crate::support::cuda();
+                let net = dev.build_module::<dfdx::nn::builders::Linear<8, 5>, f32>();
+                (dev, net)
+            });
+            drop(made);
+            ssprop::free_buffers();
+        });
+        calls.allocations as i64 - calls.frees as i64
+    };
+    assert_eq!([round(), round(), round()][1..], [0, 0]);
+}
+
 #[test]
 fn a_seed_gives_the_networks_of_the_cpu() {
     let cuda = ssprop::cuda_device(7).unwrap();

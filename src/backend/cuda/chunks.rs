@@ -1,9 +1,7 @@
 //! How the channels of images are cut for the blocks of a kernel (chunks.cuh).
 
-use crate::bridge::cuda::calls::{
-    launch, with_counters, Arg, Grid, Slice, SliceMut, Source, CHANNELS,
-};
-use crate::bridge::cuda::{with_workspace, Importance};
+use crate::bridge::cuda::calls::{launch, Arg, Grid, Slice, SliceMut, Source, CHANNELS};
+use crate::bridge::cuda::{with_counters, with_workspace, Importance};
 use crate::error::Result;
 use crate::kernels::args::ImageDims;
 

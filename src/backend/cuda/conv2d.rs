@@ -29,6 +29,12 @@ const MULTIPLE: usize = 8;
 /// Channels that one block chooses from (select.cu).
 const ONE_BLOCK: usize = 1024;
 
+/// Whether images are not so large that they go in parts: kernels and libraries count elements in 31 bits.
+fn is_countable(shape: &Conv2DShape) -> bool {
+    let elements = |sizes: [usize; 4]| sizes.iter().product::<usize>();
+    elements(shape.x()).max(elements(shape.y(shape.c_out()))) <= i32::MAX as usize
+}
+
 /// dY with the number of its channels in memory, those of zeros among them.
 #[derive(Clone, Copy)]
 struct Gradient<'a> {

@@ -13,4 +13,4 @@ mod workspace;
 pub use device::cuda_device;
 pub use pools::free_cuda_buffers;
 pub use ranking::{Importance, Kept};
-pub use workspace::{has_workspace, with_workspace};
+pub use workspace::{has_workspace, with_counters, with_workspace};

@@ -21,6 +21,8 @@ struct OfDevice {
     device: Option<Cuda>,
     /// The last ones of the program, whose caches are on.
     caching: VecDeque<Cuda>,
+    /// The smallest workspace for which there was no room.
+    refused: Option<usize>,
 }
 
 /// Devices of a program whose caches are known. Who makes one for each of many trainings drops the others.
@@ -41,6 +43,7 @@ fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
                 _ => None,
             },
             caching: VecDeque::new(),
+            refused: None,
         }))
     })
 }
@@ -49,19 +52,38 @@ fn with_device<R>(dev: &Cuda, f: impl FnOnce(&mut OfDevice) -> R) -> R {
 /// training step has the sizes of the step before.
 pub(super) fn keep_freed_tensors(dev: &Cuda) -> Result<()> {
     dev.try_enable_cache().map_err(Error::device)?;
-    let earlier = with_device(dev, |device| {
+    let (earlier, oldest) = with_device(dev, |device| {
+        let is_full = device.caching.len() == MOST_CACHING;
+        let oldest = is_full.then(|| device.caching.pop_front()).flatten();
         let earlier = device.caching.clone();
         device.caching.push_back(dev.clone());
-        if device.caching.len() > MOST_CACHING {
-            device.caching.pop_front();
-        }
-        earlier
+        (earlier, oldest)
     });
-    // What is in their caches no other device uses.
-    earlier
-        .iter()
-        .try_for_each(Cache::try_empty_cache)
-        .map_err(Error::device)
+    // What is in their caches no other device uses. Where it cannot be freed it stays.
+    for dev in earlier {
+        let _ = dev.try_empty_cache();
+    }
+    // Nobody would empty its cache any more.
+    if let Some(dev) = oldest {
+        let _ = dev.try_disable_cache();
+    }
+    Ok(())
+}
+
+/// Whether there was no room for a workspace of `len` elements, after what was idle had been freed, and nothing has been
+/// freed since.
+pub(super) fn is_refused(device: i32, len: usize) -> bool {
+    let refused = DEVICES.with_borrow(|devices| devices.get(&device)?.refused);
+    refused.is_some_and(|refused| len >= refused)
+}
+
+/// Notes that there is no room for such a workspace.
+pub(super) fn refuse(device: i32, len: usize) {
+    DEVICES.with_borrow_mut(|devices| {
+        if let Some(device) = devices.get_mut(&device) {
+            device.refused = Some(len);
+        }
+    });
 }
 
 impl Pooling<f32> for Cuda {
@@ -105,7 +127,10 @@ pub fn free_cuda_buffers() {
     let freed: Vec<_> = DEVICES.with_borrow_mut(|devices| {
         let devices = devices.values_mut();
         devices
-            .map(|device| (device.pools.clear(), device.caching.clone()))
+            .map(|device| {
+                device.refused = None;
+                (device.pools.clear(), device.caching.clone())
+            })
             .collect()
     });
     for (pooled, caching) in freed {

@@ -126,7 +126,7 @@ macro_rules! unet {
             {
                 let (emb, tape): (_, T) = embed(&self.time_embed, timesteps, more)?;
                 let (x, x_tape) = x.split_tape();
-                // The tape of x has the gradients of all parameters: the other one onto it.
+                // The tape of x has the gradients of all parameters, as a rule: the other one onto it.
                 let x = Hidden::enter(x.put_tape(x_tape.merge(tape)));
                 let blocks = &self.input_blocks;
                 let x = blocks.conv.0.apply_hidden(x)?;

@@ -1,7 +1,7 @@
 //! Convolutions on CUDA by cuDNN. Each function says whether cuDNN has an algorithm for its shape, and the device memory
-//! for it; if not, nothing is done.
+//! for it; if not, nothing is computed.
 
-use super::{add_bias, gather_rows, scatter_rows, Gradient};
+use super::{add_bias, gather_rows, is_countable, scatter_rows, Gradient};
 use crate::bridge::cuda::calls::{Pass, Planned, Slice, SliceMut};
 use crate::bridge::cuda::{has_workspace, with_workspace};
 use crate::error::Result;
@@ -18,12 +18,8 @@ fn planned(
     pass: Pass,
 ) -> Result<Option<Planned>> {
     let all = channels == shape.c_out();
-    // What has more elements goes in parts.
-    let elements = |sizes: [usize; 4]| sizes.iter().product::<usize>();
-    if elements(shape.x()).max(elements(shape.y(shape.c_out()))) > i32::MAX as usize {
-        return Ok(None);
-    }
-    if shape.batch() == 0 || channels == 0 || !(all || shape.op().groups == 1) {
+    let is_known = all || shape.op().groups == 1;
+    if shape.batch() == 0 || channels == 0 || !is_known || !is_countable(shape) {
         return Ok(None);
     }
     let shrunk = Conv2DShape::new(shape.op(), shape.x(), channels)?;

@@ -1,8 +1,8 @@
-//! Convolutions of 1x1 windows on CUDA: a product of matrices for each image, all by one call of cuBLAS, from images as
-//! they are. cuDNN would change the layout of all that goes in and out first. Each function says whether it suits the
+//! Convolutions of 1x1 windows with stride 1 on CUDA: a product of matrices for each image, all by one call of cuBLAS,
+//! from images as they are. cuDNN would change the layout of all that goes in and out first. Each function says whether it suits the
 //! shape; if not, nothing is done.
 
-use super::{add_bias, add_parts, gather_rows, Gradient};
+use super::{add_bias, add_parts, gather_rows, is_countable, Gradient};
 use crate::bridge::cuda::calls::{multiply, tf32, Matrix, Product, Slice, SliceMut};
 use crate::bridge::cuda::{has_workspace, with_workspace};
 use crate::error::Result;
@@ -11,13 +11,16 @@ use crate::kernels::args::Fill;
 
 /// Pixels of an image from which its product fills the tiles of cuBLAS.
 const PIXELS: usize = 64;
-/// Elements that cuBLAS's kernels on tensor cores read at once: rows have to be multiples.
+/// Elements that cuBLAS's kernels on tensor cores read at once: rows of images have to be multiples.
 const ALIGNED: usize = 4;
+/// The most elements of the images' parts of dW: 1 GB, as of cuDNN's workspaces.
+const MOST_PARTS: usize = 1 << 28;
 
 fn suits(shape: &Conv2DShape) -> bool {
     let (op, pixels) = (shape.op(), shape.output_pixels());
     [op.kernel, op.stride, op.padding, op.groups] == [1, 1, 0, 1]
         && shape.batch() > 0
+        && is_countable(shape)
         && pixels >= PIXELS
         && pixels.is_multiple_of(ALIGNED)
 }
@@ -120,7 +123,7 @@ pub(super) fn backward_weight(
     let (inputs, channels, pixels) = (shape.c_in(), dy.channels, shape.output_pixels());
     let (count, step) = (shape.batch(), channels * inputs);
     // What the images' products are is written and read again: less than what is multiplied.
-    let is_little = step <= (channels + inputs) * pixels;
+    let is_little = step <= (channels + inputs) * pixels && count * step <= MOST_PARTS;
     if !suits(shape) || !is_little || !has_workspace(dw.device(), count * step) {
         return Ok(false);
     }
