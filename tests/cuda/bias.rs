@@ -1,20 +1,13 @@
 //! The gradient of a bias, of channels whose sums take several blocks.
 
-use ssprop::internals::args::conv2d::{Conv2DOp, Conv2DShape};
 use ssprop::internals::{Conv2DKernel, KeptGrad, Ranking, Views};
 
+use crate::convolution::shape;
 use crate::support::{agree, download, noise, upload};
 
 #[test]
 fn of_many_pixels() {
-    let op = Conv2DOp {
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-        dilation: 1,
-        groups: 1,
-    };
-    let shape = Conv2DShape::new(op, [3, 1, 61, 60], 5).unwrap();
+    let shape = shape([1, 1, 0, 1, 1], [3, 1, 61, 60], 5);
     for kept in [None, Some(vec![0, 3]), Some(vec![4])] {
         agree!(1e-6, |dev: D| {
             let channels = kept.as_ref().map_or(5, Vec::len);

@@ -3,6 +3,7 @@
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod pointwise;
+mod products;
 mod tiled;
 mod unfolded;
 

@@ -1,9 +1,10 @@
 //! Convolutions of 1x1 windows with stride 1 on CUDA: a product of matrices for each image, all by one call of cuBLAS,
-//! from images as they are. cuDNN would change the layout of all that goes in and out first. Each function says whether it suits the
-//! shape; if not, nothing is done.
+//! from images as they are. cuDNN would change the layout of all that goes in and out first. Each function says whether
+//! it suits the shape; if not, nothing is done.
 
+use super::products::{matrices, products, transposed};
 use super::{add_bias, add_parts, gather_rows, is_countable, Gradient};
-use crate::bridge::cuda::calls::{multiply, tf32, Matrix, Product, Slice, SliceMut};
+use crate::bridge::cuda::calls::{multiply, Matrix, Slice, SliceMut};
 use crate::bridge::cuda::{has_workspace, with_workspace};
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
@@ -25,38 +26,9 @@ fn suits(shape: &Conv2DShape) -> bool {
         && pixels.is_multiple_of(ALIGNED)
 }
 
-/// A batch's matrices (channels, pixels).
-fn images(data: Slice<'_, f32>, channels: usize, pixels: usize) -> Matrix<'_> {
-    Matrix {
-        data,
-        row: pixels,
-        step: channels * pixels,
-        transposed: false,
-    }
-}
-
-/// The same matrix for every image.
-fn for_all(data: Slice<'_, f32>, row: usize, transposed: bool) -> Matrix<'_> {
-    Matrix {
-        data,
-        row,
-        step: 0,
-        transposed,
-    }
-}
-
-/// A product (m, k) x (k, n) for each image.
-fn products([m, k, n]: [usize; 3], count: usize, fill: Fill) -> Product {
-    Product {
-        m,
-        n,
-        k,
-        row: n,
-        step: m * n,
-        count,
-        add: fill == Fill::Add,
-        tf32: tf32().in_convolutions(),
-    }
+/// The same matrix for every image: the next one is no element further.
+fn for_all(data: Slice<'_, f32>, row: usize) -> Matrix<'_> {
+    matrices(data, row, 0)
 }
 
 // y (C_out, P) = w (C_out, C_in) x (C_in, P) + bias, of each image
@@ -72,9 +44,9 @@ pub(super) fn forward(
     }
     let (inputs, outputs, pixels) = (shape.c_in(), shape.c_out(), shape.output_pixels());
     multiply(
-        products([outputs, inputs, pixels], shape.batch(), Fill::Overwrite),
-        for_all(weight, inputs, false),
-        images(x, inputs, pixels),
+        products([outputs, inputs, pixels], shape.batch(), false),
+        for_all(weight, inputs),
+        matrices(x, pixels, inputs),
         y,
     )?;
     if let Some(bias) = bias {
@@ -97,9 +69,9 @@ pub(super) fn backward_input(
     let (inputs, channels, pixels) = (shape.c_in(), dy.channels, shape.output_pixels());
     let multiplied = |rows: Slice<f32>| {
         multiply(
-            products([inputs, channels, pixels], shape.batch(), fill),
-            for_all(rows, inputs, true),
-            images(dy.dy, channels, pixels),
+            products([inputs, channels, pixels], shape.batch(), fill == Fill::Add),
+            transposed(for_all(rows, inputs)),
+            matrices(dy.dy, pixels, channels),
             dx,
         )
     };
@@ -128,14 +100,10 @@ pub(super) fn backward_weight(
         return Ok(false);
     }
     with_workspace(dw.device(), count * step, |parts| {
-        let of_x = Matrix {
-            transposed: true,
-            ..images(x, inputs, pixels)
-        };
         multiply(
-            products([channels, pixels, inputs], count, Fill::Overwrite),
-            images(dy.dy, channels, pixels),
-            of_x,
+            products([channels, pixels, inputs], count, false),
+            matrices(dy.dy, pixels, channels),
+            transposed(matrices(x, pixels, inputs)),
             &parts,
         )?;
         add_parts(parts.shared(), [count, step], dy, inputs, dw)

@@ -3,10 +3,9 @@
 //! Columns, outputs and their gradients are matrices whose columns are the pixels of several images: one
 //! product for all of them, or one for each group. A batch whose columns take too much memory goes in parts.
 
+use super::products::{matrices, products, transposed};
 use super::{gather_rows, scatter_rows, Gradient};
-use crate::bridge::cuda::calls::{
-    launch, multiply, tf32, Arg, Grid, Matrix, Product, Slice, SliceMut, CONV2D, ROWS,
-};
+use crate::bridge::cuda::calls::{launch, multiply, Arg, Grid, Slice, SliceMut, CONV2D, ROWS};
 use crate::bridge::cuda::with_workspace;
 use crate::error::Result;
 use crate::kernels::args::conv2d::Conv2DShape;
@@ -142,37 +141,6 @@ fn gathered<'a>(shape: &Conv2DShape, dy: &Gradient<'a>) -> Option<Slice<'a, u32>
     dy.kept.filter(|_| shape.op().groups == 1)
 }
 
-/// The matrices of consecutive groups, of `height` rows of `row` elements.
-fn groups(data: Slice<'_, f32>, row: usize, height: usize) -> Matrix<'_> {
-    Matrix {
-        data,
-        row,
-        step: height * row,
-        transposed: false,
-    }
-}
-
-fn transposed(matrix: Matrix<'_>) -> Matrix<'_> {
-    Matrix {
-        transposed: true,
-        ..matrix
-    }
-}
-
-/// `count` products (m, k) x (k, n), one below the other.
-fn products([m, k, n]: [usize; 3], count: usize, add: bool) -> Product {
-    Product {
-        m,
-        n,
-        k,
-        row: n,
-        step: m * n,
-        count,
-        add,
-        tf32: tf32().in_convolutions(),
-    }
-}
-
 // y (C_out, B P) = w (C_out, F) x columns (F, B P) + bias, with F = C_in / groups K K
 pub(super) fn forward(
     shape: &Conv2DShape,
@@ -190,8 +158,8 @@ pub(super) fn forward(
             parts.unfold(&part, x, &columns)?;
             multiply(
                 products([height, filter, part.columns], shape.op().groups, false),
-                groups(weight, filter, height),
-                groups(columns.shared(), part.columns, filter),
+                matrices(weight, filter, height),
+                matrices(columns.shared(), part.columns, filter),
                 &outputs,
             )?;
             let y = y.part_mut(part.of(shape.c_out() * pixels));
@@ -235,8 +203,8 @@ pub(super) fn backward_input(
             parts.rows_of(&part, dy, &rows)?;
             multiply(
                 products([filter, height, part.columns], shape.op().groups, false),
-                transposed(groups(weight, filter, height)),
-                groups(rows.shared(), part.columns, height),
+                transposed(matrices(weight, filter, height)),
+                matrices(rows.shared(), part.columns, height),
                 &columns,
             )?;
             parts.fold(&part, columns.shared(), dx, fill)?;
@@ -268,8 +236,8 @@ pub(super) fn backward_weight(
             let add = kept.is_none() || part.images.start > 0;
             multiply(
                 products([height, part.columns, filter], shape.op().groups, add),
-                groups(rows.shared(), part.columns, height),
-                transposed(groups(columns.shared(), part.columns, filter)),
+                matrices(rows.shared(), part.columns, height),
+                transposed(matrices(columns.shared(), part.columns, filter)),
                 to,
             )?;
         }
